@@ -1,0 +1,36 @@
+"""What does a knob do to a network's accuracy and training time? A controlled answer.
+
+    cnn_ablation.compose(["model.activation=leaky"])    a configuration, as on the command line
+    cnn_ablation.run(config, folder)                    train it with all its seeds
+    cnn_ablation.load_runs(DIR)                         table of runs of a study
+    cnn_ablation.load_curves(DIR)                       its learning curves
+    cnn_ablation.ablation_table(runs)                   table of arms: intervals, verdicts, notes
+
+Importing the package loads none of torch, pandas and hydra; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnn_ablation.composition import compose
+    from cnn_ablation.runs import run
+    from cnn_ablation.tables import ablation_table, load_curves, load_runs
+
+__all__ = ["ablation_table", "compose", "load_curves", "load_runs", "run"]
+
+_HOMES = {
+    "ablation_table": "tables",
+    "compose": "composition",
+    "load_curves": "tables",
+    "load_runs": "tables",
+    "run": "runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

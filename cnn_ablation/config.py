@@ -1,0 +1,267 @@
+"""What a user can set: one dataclass per config group, every field with its only default and its bounds.
+
+The YAML files under conf/ choose among these classes and override single values; they repeat no default.
+Standard library only (and the table of activation names), so that checks run before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnn_ablation.activations import ACTIVATIONS
+from cnn_ablation.errors import Problem
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The values a field may take; list fields are checked element by element."""
+
+    choices: Callable[[], tuple[Any, ...]] | None = None
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    min_length: int = 0
+
+    def allows(self, value: object) -> bool:
+        if value is None:
+            return True
+        if isinstance(value, list):
+            return len(value) >= self.min_length and all(self.allows(element) for element in value)
+        if self.choices is not None:
+            return value in self.choices()
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        return not isinstance(value, int | float) or self._contains(value)
+
+    def _contains(self, number: float) -> bool:
+        return (
+            (self.at_least is None or number >= self.at_least)
+            and (self.above is None or number > self.above)
+            and (self.at_most is None or number <= self.at_most)
+            and (self.below is None or number < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return ", ".join(str(choice) for choice in self.choices())
+        limits = [("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below)]
+        text = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+        return f"{self.min_length} or more values, each {text}" if self.min_length else text
+
+
+def setting(default: Any, *, affects_result: bool = True, choices: Any = None, **bounds: Any) -> Any:
+    """A dataclass field with its default, its bounds, and whether it can change what a run computes."""
+    allowed = choices if choices is None or callable(choices) else lambda: tuple(choices)
+    metadata = {"bounds": Bounds(choices=allowed, **bounds), "affects_result": affects_result}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def group_name(name: str) -> Any:
+    """The `name` of a config group's option: fixed by the group file, never set alone."""
+    return setting(name, choices=(name,))
+
+
+@dataclass
+class DataConfig:
+    """What every data source shares. `image_size` None keeps the source's own size."""
+
+    name: str
+    val_fraction: float = setting(0.2, above=0, below=1)
+    image_size: int | None = setting(None, at_least=1)
+    scale: str = setting("half", choices=("half", "unit", "standard"))
+    split_seed: int = setting(0, at_least=0)
+
+
+@dataclass
+class DigitsConfig(DataConfig):
+    """scikit-learn's bundled 8x8 digits, upscaled; they come without a test set, so `test_fraction` makes one."""
+
+    name: str = group_name("digits")
+    image_size: int | None = setting(32, at_least=8)
+    test_fraction: float = setting(0.5, above=0, below=1)
+
+
+@dataclass
+class ShapesConfig(DataConfig):
+    """Generated images. `difficulty` 0 is clean and centred, 1 is hard; CIFAR-10's size is 50000 + 10000."""
+
+    name: str = group_name("shapes")
+    image_size: int | None = setting(32, at_least=8)
+    train_images: int = setting(5000, at_least=20)
+    test_images: int = setting(2000, at_least=10)
+    difficulty: float = setting(0.5, at_least=0, at_most=1)
+    generator_seed: int = setting(0, at_least=0)
+
+
+@dataclass
+class TorchvisionConfig(DataConfig):
+    """A data set that torchvision reads from `root`, downloaded there on first use."""
+
+    name: str = setting("cifar10", choices=("cifar10", "mnist", "fashion_mnist", "svhn"))
+    root: str = setting("data", affects_result=False)
+
+
+@dataclass
+class ImageFolderConfig(DataConfig):
+    """`root` holding train/<class>/* and test/<class>/*; decoded once into `cache`."""
+
+    name: str = group_name("image_folder")
+    root: str = setting("images", affects_result=False)
+    cache: str = setting("~/.cache/cnn_ablation", affects_result=False)
+    channels: int = setting(3, choices=(1, 3))
+
+
+@dataclass
+class ModelConfig:
+    """The eq2425 three-conv network (section 4 of the paper) and its knobs."""
+
+    name: str = group_name("three_conv")
+    filters: list[int] = setting([24, 48, 96], at_least=1, min_length=1)
+    kernel_sizes: list[int] = setting([5, 3, 3], at_least=1, min_length=1)
+    hidden: list[int] = setting([512], at_least=1)
+    activation: str = setting("relu", choices=lambda: tuple(ACTIVATIONS))
+    dropout: float = setting(0.0, at_least=0, below=1)
+    batch_norm: bool = setting(False)
+
+
+@dataclass
+class OptimizerConfig:
+    """What every optimiser shares."""
+
+    name: str
+    lr: float = setting(1e-3, above=0)
+    weight_decay: float = setting(0.0, at_least=0)
+
+
+@dataclass
+class SGDConfig(OptimizerConfig):
+    name: str = group_name("sgd")
+    momentum: float = setting(0.0, at_least=0, below=1)
+
+
+@dataclass
+class AdamConfig(OptimizerConfig):
+    name: str = group_name("adam")
+    beta1: float = setting(0.9, at_least=0, below=1)
+    beta2: float = setting(0.999, at_least=0, below=1)
+
+
+@dataclass
+class AdaGradConfig(OptimizerConfig):
+    name: str = group_name("adagrad")
+
+
+@dataclass
+class RMSPropConfig(OptimizerConfig):
+    name: str = group_name("rmsprop")
+    alpha: float = setting(0.99, at_least=0, below=1)
+    momentum: float = setting(0.0, at_least=0, below=1)
+
+
+@dataclass
+class TrainConfig:
+    """`shuffle` false repeats one fixed, class-mixed order in every epoch."""
+
+    epochs: int = setting(8, at_least=1)
+    batch_size: int = setting(64, at_least=1)
+    shuffle: bool = setting(True)
+
+
+@dataclass
+class StatsConfig:
+    """`alpha`: family-wise error of the study's verdicts. `margin_pp`: differences below it do not matter."""
+
+    alpha: float = setting(0.05, above=0, below=0.5, affects_result=False)
+    margin_pp: float = setting(0.5, above=0, affects_result=False)
+
+
+@dataclass
+class ArmConfig:
+    """Which arm of a study this run belongs to; set by the sweeper."""
+
+    name: str = setting("baseline", affects_result=False)
+    knob: str = setting("", affects_result=False)
+    level: str = setting("", affects_result=False)
+
+
+@dataclass
+class Config:
+    """One configuration: everything that `python -m cnn_ablation` can be told."""
+
+    data: DataConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig = field(default_factory=TrainConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    arm: ArmConfig = field(default_factory=ArmConfig)
+    seed: int = setting(0, at_least=0, affects_result=False)  # enters each run's identity on its own
+    replicates: int = setting(3, at_least=1, affects_result=False)
+    device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = setting("auto", choices=("auto", "float32", "bfloat16"))
+    reuse: bool = setting(True, affects_result=False)
+    store: str = setting(".ablation_runs", affects_result=False)
+    dry_run: bool = setting(False, affects_result=False)
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.replicates)
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """(dotted key, field, value) for every value of a configuration, depth first."""
+    for item in dataclasses.fields(config):
+        value, key = getattr(config, item.name), f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, item, value
+
+
+def bounds_problems(config: Any) -> list[Problem]:
+    """Values outside their field's bounds."""
+    problems = []
+    for key, item, value in leaves(config):
+        bounds: Bounds = item.metadata.get("bounds", Bounds())
+        if bounds.allows(value):
+            continue
+        group = key.removesuffix(".name") if key.endswith(".name") else None
+        problems.append(
+            Problem(
+                key,
+                value,
+                str(bounds),
+                nearest=_nearest_choice(key, value, bounds),
+                remedy=f"the group sets this name; write {group}={value}" if group else None,
+            )
+        )
+    return problems
+
+
+def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
+    choices = [str(choice) for choice in bounds.choices()] if bounds.choices else []
+    found = nearest(str(value), choices)
+    return f"{key}={found}" if found else None
+
+
+def nearest(word: str, candidates: list[str]) -> str | None:
+    """The candidate spelled most like `word`, or None if none is close."""
+    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def result_settings(config: Config) -> dict[str, Any]:
+    """The values, by dotted key, that can change what one run of this configuration computes."""
+    return {key: value for key, item, value in leaves(config) if item.metadata.get("affects_result", True)}
+
+
+def all_settings(config: Config) -> dict[str, Any]:
+    """Every value, by dotted key."""
+    return {key: value for key, _, value in leaves(config)}

@@ -1,0 +1,47 @@
+"""Data sets: one file per source, each with `describe` (sizes, without loading) and `load`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from cnn_ablation.config import DataConfig
+from cnn_ablation.data import digits, image_folder, shapes, torchvision_sets
+from cnn_ablation.data.images import DataSpec, ImageData, Split, split
+
+__all__ = ["DataSpec", "ImageData", "Split", "describe", "load"]
+
+_SOURCES: dict[str, Any] = {
+    "digits": digits,
+    "shapes": shapes,
+    "image_folder": image_folder,
+    **dict.fromkeys(torchvision_sets.SETS, torchvision_sets),
+}
+
+_loaded: dict[str, ImageData] = {}  # the data sets last used in this process: runs of a study share them
+_MAX_LOADED = 3
+
+
+def describe(data: DataConfig) -> DataSpec:
+    """Channels, image size, classes and number of images, without loading or downloading.
+
+    Raises:
+        DataError: `data.root` of an image folder has not the right form.
+    """
+    spec: DataSpec = _SOURCES[data.name].describe(data)
+    return spec
+
+
+def load(data: DataConfig) -> ImageData:
+    """The data set, split by `data.split_seed`; a second call with the same settings returns the same object.
+
+    Raises:
+        DataError: files cannot be downloaded, read or decoded.
+    """
+    key = json.dumps(dataclasses.asdict(data), sort_keys=True)
+    if key not in _loaded:
+        if len(_loaded) == _MAX_LOADED:
+            _loaded.pop(next(iter(_loaded)))
+        _loaded[key] = split(_SOURCES[data.name].load(data), data)
+    return _loaded[key]

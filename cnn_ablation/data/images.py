@@ -1,0 +1,168 @@
+"""Images in memory: uint8, split once, normalised later, batch by batch, on the device."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnn_ablation.config import DataConfig
+from cnn_ablation.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What is known of a data source before its images are loaded."""
+
+    channels: int
+    image_size: int
+    num_classes: int
+    source_train_images: int
+    """Images of the source's training part, before the validation split."""
+
+    def train_images(self, val_fraction: float) -> int:
+        """Images left for training after the validation split."""
+        return self.source_train_images - num_held_out(self.source_train_images, val_fraction)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.image_size, self.image_size)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, channels, height, width) and labels int64 (N,)."""
+
+    images: Pixels
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Split:
+        return Split(np.ascontiguousarray(self.images[indices]), self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images as a source gives them: a training and a test part, and the names of the classes."""
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set ready for training: three disjoint parts and the affine map from pixels to network input."""
+
+    train: Split
+    val: Split
+    test: Split
+    class_names: tuple[str, ...]
+    scale: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.train.images.shape[1:]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the pixels and labels of all parts: equal exactly for equal data in equal order."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            digest.update(repr(split.images.shape).encode())
+            digest.update(np.ascontiguousarray(split.images))
+            digest.update(np.ascontiguousarray(split.labels))
+        return digest.hexdigest()
+
+    @cached_property
+    def normalisation(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """(factor, shift), each float32 (channels,), so that input = pixel * factor + shift.
+
+        `half` gives [-0.5, 0.5] (eq2425, section 3), `unit` [0, 1], `standard` mean 0 and deviation 1 per channel over
+        the training part.
+        """
+        channels = self.input_shape[0]
+        factor, shift = np.full(channels, 1 / 255), np.zeros(channels)
+        if self.scale == "half":
+            shift -= 0.5
+        elif self.scale == "standard":
+            mean, deviation = _channel_moments(self.train.images)
+            factor, shift = 1 / deviation, -mean / deviation
+        return factor.astype(np.float32), shift.astype(np.float32)
+
+
+def _channel_moments(images: Pixels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and standard deviation per channel, exact, from the 256-bin histogram of each channel."""
+    levels = np.arange(256)
+    shares = np.stack(
+        [np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(images.shape[1])]
+    ) / (images.size // images.shape[1])
+    mean = shares @ levels
+    deviation = np.sqrt(shares @ levels**2 - mean**2)
+    return mean, np.where(deviation > 0, deviation, 1.0)
+
+
+def num_held_out(total: int, fraction: float) -> int:
+    """Images that a split by `fraction` takes away: rounded up, as scikit-learn does."""
+    return int(np.ceil(total * fraction))
+
+
+def split_off(images: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """(kept, held out): a stratified random split, both parts in mixed class order.
+
+    Raises:
+        DataError: a part would have fewer images than classes, or a class has a single image.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        kept, held_out = train_test_split(
+            np.arange(len(images)),
+            test_size=num_held_out(len(images), fraction),
+            stratify=images.labels,
+            random_state=seed,
+        )
+    except ValueError as error:
+        raise DataError(f"{len(images)} images cannot be split by a fraction of {fraction:g}: {error}") from error
+    return images.take(kept), images.take(held_out)
+
+
+def split(source: Source, data: DataConfig) -> ImageData:
+    """Splits a source into training, validation and test parts, once, by `data.split_seed`.
+
+    The training part is left in mixed class order, so that `train.shuffle=false` means a fixed order and not one class
+    after the other.
+    """
+    train, val = split_off(source.train, data.val_fraction, data.split_seed)
+    return ImageData(train, val, source.test, source.class_names, data.scale)
+
+
+def resize(images: npt.NDArray[np.uint8], size: int | None) -> npt.NDArray[np.uint8]:
+    """Bicubic resizing of uint8 (N, height, width, channels) images to `size` x `size`; None keeps the size."""
+    if size is None or images.shape[1:3] == (size, size):
+        return images
+    from PIL import Image
+
+    def one(pixels: Any) -> npt.NDArray[np.uint8]:
+        picture = Image.fromarray(pixels.squeeze()).resize((size, size), Image.Resampling.BICUBIC)
+        return np.asarray(picture).reshape(size, size, images.shape[3])
+
+    return np.stack([one(pixels) for pixels in images])
+
+
+def channels_first(images: npt.NDArray[np.uint8]) -> Pixels:
+    """(N, height, width, channels) -> (N, channels, height, width)."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))

@@ -1,0 +1,78 @@
+"""Where a run is computed: choosing the device, waiting for it, and asking what it is and how much memory it took."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from cnn_ablation.errors import ConfigError, Problem
+
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def choose(name: str) -> torch.device:
+    """`auto` takes cuda, then mps, then the CPU.
+
+    Raises:
+        ConfigError: a device is asked for by name that is not there.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, there in present.items() if there)
+    if not present[name]:
+        there = ", ".join(device for device, is_there in present.items() if is_there)
+        raise ConfigError([Problem("device", name, f"auto, {there} (on this machine)", remedy="device=auto")])
+    return torch.device(name)
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done all it was given; a clock read before that would be wrong."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def hardware_name(device: torch.device) -> str:
+    """The processor or GPU by its maker's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Starts a new measurement of `peak_memory_mib`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # not Linux, or a container that forbids it
+            _CLEAR_REFS.write_text("5")  # 5 resets the process's high-water mark
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory in use since `reset_peak_memory`: the GPU's, or the whole process's on a CPU, in MiB.
+
+    On a CPU without /proc the mark cannot be reset, and this is the peak since the process started; NaN where the
+    system keeps none.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,58 @@
+"""What goes wrong because of the user's input, as one readable message and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_PROBLEMS_SHOWN = 2  # two problems of four lines each, a headline and a count: never more than ten lines
+
+
+class UserError(Exception):
+    """Bad input. The command line prints the text alone, without a traceback, and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """Images that cannot be read, decoded or downloaded."""
+
+
+class RecordError(UserError):
+    """A run, study or table on disk that is missing, damaged or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a configuration."""
+
+    key: str
+    value: object
+    allowed: str
+    nearest: str | None = None
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.key}={self.value}", f"  allowed: {self.allowed}"]
+        if self.nearest:
+            lines.append(f"  did you mean: {self.nearest}")
+        if self.remedy:
+            lines.append(f"  remedy: {self.remedy}")
+        return "\n".join(lines)
+
+
+class ConfigError(UserError):
+    """A configuration that must not be trained.
+
+    Args:
+        problems: what is wrong, most important first.
+        arm: the arm of the study in which it was found, if not in the baseline.
+    """
+
+    def __init__(self, problems: Sequence[Problem], arm: str | None = None):
+        shown = [str(problem) for problem in problems[:MAX_PROBLEMS_SHOWN]]
+        if len(problems) > MAX_PROBLEMS_SHOWN:
+            shown.append(f"... and {len(problems) - MAX_PROBLEMS_SHOWN} more")
+        where = f" (in arm {arm})" if arm else ""
+        super().__init__(f"configuration error{where}: " + "\n".join(shown))
+        self.problems = tuple(problems)

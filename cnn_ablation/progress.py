@@ -1,0 +1,125 @@
+"""What a person sees while they wait: bars on a terminal, one line per event elsewhere. All of it on stderr."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_live: list[Progress] = []  # the bars on screen; nested work adds a line to them instead of fighting for the terminal
+
+
+def warn(message: str) -> None:
+    """One yellow line."""
+    console.print(f"warning: {message}", style="yellow", markup=False)
+
+
+def say(message: str) -> None:
+    """One plain line, above the bars if there are any."""
+    (_live[-1].console if _live else console).print(message, markup=False)
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """The bars on screen: those already there, or new ones that vanish at the end."""
+    if _live:
+        yield _live[-1]
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    progress = Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    )
+    with progress:
+        _live.append(progress)
+        try:
+            yield progress
+        finally:
+            _live.remove(progress)
+
+
+@contextmanager
+def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """One bar of `total` steps; yields a function that moves it on."""
+    with bars() as progress:
+        task: TaskID = progress.add_task(label, total=total)
+        try:
+            yield lambda steps: progress.advance(task, steps)
+        finally:
+            progress.remove_task(task)
+
+
+def track(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+    """Passes `items` on while a bar counts them; off a terminal, one line at the start and one at the end."""
+    started = time.perf_counter()
+    if not console.is_terminal:
+        say(f"{label}: {total}")
+    with bar(label, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
+    if not console.is_terminal:
+        say(f"{label}: done in {time.perf_counter() - started:.1f} s")
+
+
+@contextmanager
+def file_download(name: str, num_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar in bytes for one file; yields a function that takes the bytes just received."""
+    if not console.is_terminal:
+        say(f"downloading {name} ({num_bytes / 2**20:.0f} MiB)")
+    columns = (TextColumn("downloading {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=num_bytes or None)
+        yield lambda count: progress.advance(task, count)
+
+
+@contextmanager
+def watch(label: str, total: int, finished: Callable[[], list[T]], line: Callable[[T], str]) -> Iterator[None]:
+    """Shows items as they appear, whoever makes them: a bar with the time left on a terminal, one line per item.
+
+    Args:
+        label: name of the bar.
+        total: items expected.
+        finished: all items so far; called twice a second from a thread of its own.
+        line: an item in a few words.
+    """
+    seen: list[T] = []
+    done = threading.Event()
+    with bar(label, total) as advance:
+
+        def look() -> None:
+            for item in finished():
+                if item not in seen:
+                    seen.append(item)
+                    say(f"[{len(seen)}/{total}] {line(item)}")
+                    advance(1)
+
+        def keep_looking() -> None:
+            while not done.wait(0.5):
+                look()
+
+        watcher = threading.Thread(target=keep_looking, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            look()

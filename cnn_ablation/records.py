@@ -1,0 +1,151 @@
+"""One run on disk, whole or not at all, and the columns of the table of runs with their units. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnn_ablation.config import Config, all_settings
+from cnn_ablation.errors import RecordError
+
+FORMAT = 1
+NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm trained with one seed. Up to `error` the fields are the columns of runs.csv, in their order."""
+
+    arm: str
+    knob: str
+    level: str
+    seed: int
+    status: str
+    """`ok`, `diverged` (trained until a loss was not finite, then evaluated) or `failed` (no result)."""
+    train_accuracy: float = NAN
+    val_accuracy: float = NAN
+    test_accuracy: float = NAN
+    """Accuracies: top-1, as fractions in 0..1."""
+    train_loss: float = NAN
+    val_loss: float = NAN
+    test_loss: float = NAN
+    """Losses: mean cross-entropy in nats per image."""
+    train_seconds: float = NAN
+    """Wall-clock time of training steps only."""
+    total_seconds: float = NAN
+    """Wall-clock time of the run with building, warm-up, evaluation and curves, without loading the data."""
+    images_per_second: float = NAN
+    """Training images per second of `train_seconds`."""
+    epochs: int = 0
+    updates: int = 0
+    """Optimiser steps."""
+    num_params: int = 0
+    peak_memory_mib: float = NAN
+    device: str = ""
+    precision: str = ""
+    concurrent_runs: int = 1
+    reused: bool = False
+    """Taken from the store instead of trained for this study."""
+    fingerprint: str = ""
+    error: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The resolved configuration, by dotted key."""
+    curves: list[dict[str, float]] = field(default_factory=list)
+    """One entry per epoch: epoch, train_loss, val_loss, val_accuracy, train_seconds."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+_BESIDE_THE_TABLE = {"settings", "curves", "provenance"}
+RUN_COLUMNS = tuple(item.name for item in dataclasses.fields(Run) if item.name not in _BESIDE_THE_TABLE)
+_FLOATS = {item.name for item in dataclasses.fields(Run) if item.type == "float"}
+
+
+def write_run(path: Path, run: Run) -> None:
+    """Writes a run atomically.
+
+    Raises:
+        RecordError: the file cannot be written (disk full, no permission).
+    """
+    content = {"format": FORMAT, "run": _nan_to_none(dataclasses.asdict(run))}
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False).encode())
+
+
+def read_run(path: Path) -> Run:
+    """Reads what `write_run` wrote.
+
+    Raises:
+        RecordError: the file is damaged, unreadable or of another format.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+        values = content["run"]
+        floats = {name: NAN if values[name] is None else float(values[name]) for name in _FLOATS}
+        curves = [{key: NAN if value is None else value for key, value in point.items()} for point in values["curves"]]
+        return Run(**{**values, **floats, "curves": curves})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{path} is damaged or unreadable ({type(error).__name__}: {error})") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: to a temporary name, to the disk, then renamed.
+
+    Raises:
+        RecordError: the file cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise RecordError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def record_path(folder: Path, seed: int) -> Path:
+    """The record of one seed in a job's folder."""
+    return folder / f"run-seed{seed}.json"
+
+
+def record_paths(folder: Path) -> list[Path]:
+    """All records of a study, in the order of its jobs."""
+    found = [path for path in folder.glob("*/run-seed*.json") if path.parent.name.isdigit()]
+    return sorted(found, key=lambda path: (int(path.parent.name), path.name))
+
+
+def labels(config: Config) -> dict[str, str]:
+    """The arm a configuration belongs to, as fields of `Run`."""
+    return {"arm": config.arm.name, "knob": config.arm.knob, "level": config.arm.level}
+
+
+def failed_run(config: Config, seed: int, error: str) -> Run:
+    """The record of a run without a result."""
+    return Run(**labels(config), seed=seed, status="failed", error=error, settings=all_settings(config))
+
+
+def stored_path(store: Path, fingerprint: str) -> Path:
+    """Where the store keeps the run with this identity."""
+    return store / fingerprint / "run.json"
+
+
+def _nan_to_none(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity; both become null."""
+    if isinstance(value, dict):
+        return {key: _nan_to_none(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_nan_to_none(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,49 @@
+"""`python -m cnn_ablation.report DIR` or `--runs runs.csv --out DIR`: rebuild every table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnn_ablation.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rebuilds the tables and prints the ablation table; returns the exit code."""
+    options = _parse(arguments)
+    from cnn_ablation.report import study  # pandas is imported only once the arguments are known to be good
+
+    try:
+        if options.runs:
+            study.report_runs(options.runs, options.out, alpha=options.alpha, margin_pp=options.margin_pp)
+        else:
+            study.report_study(options.folder, options.out, alpha=options.alpha, margin_pp=options.margin_pp)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m cnn_ablation.report", description=__doc__)
+    parser.add_argument("folder", metavar="DIR", nargs="?", type=Path, help="a study's folder")
+    parser.add_argument("--runs", type=Path, metavar="CSV", help="a table of runs instead of a study's folder")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the study's folder)")
+    parser.add_argument("--alpha", type=float, help="family-wise error (default: the study's, or 0.05)")
+    parser.add_argument("--margin-pp", type=float, help="equivalence margin in points (default: the study's, or 0.5)")
+    options = parser.parse_args(arguments)
+    if (options.folder is None) == (options.runs is None):
+        parser.error("give either a study's folder or --runs CSV")
+    if options.runs and not options.out:
+        parser.error("--runs needs --out DIR")
+    if options.alpha is not None and not 0 < options.alpha < 0.5:
+        parser.error(f"--alpha {options.alpha}: allowed is above 0 and below 0.5")
+    if options.margin_pp is not None and not options.margin_pp > 0:
+        parser.error(f"--margin-pp {options.margin_pp}: allowed is above 0")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

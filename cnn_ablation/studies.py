@@ -1,0 +1,167 @@
+"""A study from its plan to its table. No Hydra: jobs are started by whatever the caller hands in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cnn_ablation import checks, data, progress, provenance
+from cnn_ablation.config import Config, all_settings
+from cnn_ablation.designs import BASELINE, Arm, Job, Knob, arm_by_arm, seed_by_seed
+from cnn_ablation.errors import RecordError, UserError
+from cnn_ablation.plans import Plan, write_plan
+from cnn_ablation.records import failed_run, read_run, record_path, record_paths, write_run
+
+_MAX_FAILURES_SHOWN = 3
+
+
+class StudyFailed(UserError):
+    """Runs of a study failed; its table is written all the same."""
+
+    exit_code = 1
+
+
+class Study:
+    """Arms with their configurations, to be trained into one folder.
+
+    Args:
+        folder: absolute; `<number>/` below it belongs to job `number`.
+        design: name of the design, for the plan.
+        knobs: as asked for, for the plan.
+        configs: every arm with its configuration, the baseline first.
+        order: `designs.seed_by_seed` or `designs.arm_by_arm`.
+
+    Raises:
+        ConfigError: an arm must not be trained.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        design: str,
+        knobs: Sequence[Knob],
+        configs: dict[Arm, Config],
+        order: Callable[[Sequence[Arm], Sequence[int]], list[Job]] = seed_by_seed,
+    ):
+        for arm, config in configs.items():
+            checks.check(config, arm=arm.name if arm.settings else None)
+        self.folder = folder
+        self.configs = configs
+        self.baseline = next(iter(configs.values()))
+        self.plan = Plan(
+            design=design,
+            knobs={knob.name: [level.label for level in knob.levels] for knob in knobs},
+            arms=list(configs),
+            seeds=list(self.baseline.seeds),
+            baseline=all_settings(self.baseline),
+            alpha=self.baseline.stats.alpha,
+            margin_pp=self.baseline.stats.margin_pp,
+            provenance=provenance.environment(),
+        )
+        self.jobs = order(self.plan.arms, self.plan.seeds)
+        self._stamps_before = self._stamps()
+
+    def job_folder(self, number: int) -> Path:
+        """Where a job leaves its records."""
+        return self.folder / str(number)
+
+    def show_plan(self) -> None:
+        """Prints arms, seeds and runs."""
+        print("\n".join(self.plan.lines()), flush=True)
+
+    def carry_out(self, launch: Callable[[], Sequence[str]]) -> None:
+        """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
+
+        Args:
+            launch: starts all jobs, waits for them, and returns what they raised instead of leaving a record.
+
+        Raises:
+            DataError: the data cannot be loaded; nothing has been trained.
+            RecordError: a table cannot be written, or the folder holds another study.
+            StudyFailed: the table is written, but runs in it failed.
+        """
+        self.show_plan()
+        write_plan(self.folder, self.plan)
+        for settings in {repr(config.data): config.data for config in self.configs.values()}.values():
+            data.load(settings)
+        try:
+            with progress.watch("runs", self.plan.num_runs, self._new_records, _line):
+                raised = launch()
+        except KeyboardInterrupt:
+            self._report_after_interrupt()
+            raise
+        self._account_for_missing_runs(raised)
+        self._report()
+
+    def _stamps(self) -> dict[Path, int]:
+        """Every record in the folder with its time of writing."""
+        return {path: path.stat().st_mtime_ns for path in record_paths(self.folder)}
+
+    def _new_records(self) -> list[Path]:
+        """Records written since this study was planned; its folder may hold those of an earlier attempt."""
+        return [path for path, stamp in self._stamps().items() if self._stamps_before.get(path) != stamp]
+
+    def _account_for_missing_runs(self, raised: Sequence[str]) -> None:
+        """A run that left no record (its process died, the disk was full) becomes a row that says so."""
+        written = set(self._new_records())
+        reason = "; ".join(dict.fromkeys(raised)) or "its process ended"
+        for number, job in enumerate(self.jobs):
+            for seed in job.seeds:
+                path = record_path(self.job_folder(number), seed)
+                if path not in written:
+                    write_run(path, failed_run(self.configs[job.arm], seed, f"left no record: {reason}"))
+
+    def _report(self) -> None:
+        from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import
+
+        runs = report_study(self.folder).runs
+        failed = runs[runs["status"] == "failed"]
+        if len(failed):
+            reasons = [f"  {run['arm']}, seed {run['seed']}: {run['error']}" for run in failed.to_dict("records")]
+            shown = "\n".join(reasons[:_MAX_FAILURES_SHOWN])
+            raise StudyFailed(f"{len(failed)} of {len(runs)} runs failed; details beside each run below {self.folder}\n{shown}")
+
+    def _report_after_interrupt(self) -> None:
+        """The table of what is finished, and how to go on."""
+        try:
+            self._report()
+        except UserError as error:
+            progress.say(str(error))
+        finished = len(self._new_records())
+        progress.say(
+            f"interrupted after {finished} of {self.plan.num_runs} runs; "
+            "the same command goes on from there (finished runs are reused)"
+        )
+
+
+def run_single(config: Config, folder: Path) -> None:
+    """A study of the baseline alone, in this process: one configuration with all its seeds.
+
+    Raises:
+        UserError: as `Study` and `Study.carry_out`.
+    """
+    study = Study(folder, "single configuration", [], {Arm(BASELINE): config}, order=arm_by_arm)
+    if config.dry_run:
+        study.show_plan()
+        return
+
+    def launch() -> list[str]:
+        from cnn_ablation.runs import run  # torch is imported only once the configuration is known to be good
+
+        run(config, study.job_folder(0))
+        return []
+
+    study.carry_out(launch)
+
+
+def _line(path: Path) -> str:
+    """A finished run in a few words."""
+    try:
+        run = read_run(path)
+    except RecordError as error:
+        return str(error)
+    name = f"{run.arm} seed {run.seed}"
+    if run.status == "failed":
+        return f"{name}: failed ({run.error})"
+    words = f"{name}: {100 * run.test_accuracy:.2f} % test accuracy, {run.train_seconds:.1f} s of training"
+    return words + (", diverged" if run.status == "diverged" else "") + (", reused" if run.reused else "")

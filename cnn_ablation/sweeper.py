@@ -1,0 +1,190 @@
+"""Hydra's side of a study: overrides -> arms -> checked plan -> jobs -> table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from cnn_ablation import studies
+from cnn_ablation.composition import to_config
+from cnn_ablation.config import Config, all_settings, nearest
+from cnn_ablation.designs import DESIGNS, Arm, Job, Knob, knob, without_duplicates
+from cnn_ablation.errors import ConfigError, Problem
+from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
+
+# What a study sets for all its runs; varying it would compare nothing.
+NOT_KNOBS = {
+    "seed": "replicates=N trains every arm with N seeds",
+    "replicates": "replicates=N once, for all arms",
+    "stats": "give it once, for all arms",
+    "arm": "the study names its arms itself",
+    "reuse": "give it once, for all arms",
+    "store": "give it once, for all arms",
+    "dry_run": "give it once, for all arms",
+    "hydra": "give it once, for all arms",
+}
+_OWN_OVERRIDES = ("hydra.sweep.dir", "hydra.sweep.subdir")  # given to every job as absolute paths
+
+
+@dataclass
+class AblationSweeperConf:
+    """`hydra.sweeper`: the design, and knobs of a study file as `params: {model.activation: "relu,leaky"}`."""
+
+    _target_: str = ""
+    design: str = "one_at_a_time"
+    params: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What the command line and a study file ask for, before anything is composed."""
+
+    fixed: list[str]
+    knobs: list[Knob]
+
+
+def read_request(overrides: Sequence[Override]) -> StudyRequest:
+    """Separates knobs from overrides that hold for all arms; a later override of a key replaces an earlier one.
+
+    Raises:
+        ConfigError: something that is no knob is swept, or an open interval is.
+    """
+    fixed: dict[str, str] = {}
+    knobs: dict[str, Knob] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        if key in _OWN_OVERRIDES:
+            continue
+        fixed.pop(key, None)
+        knobs.pop(key, None)
+        if not override.is_sweep_override():
+            fixed[key] = str(override.input_line)
+            continue
+        _refuse_no_knob(key, override)
+        knobs[key] = knob(key, list(override.sweep_string_iterator()))
+    return StudyRequest(list(fixed.values()), list(knobs.values()))
+
+
+def _refuse_no_knob(key: str, override: Override) -> None:
+    remedy = NOT_KNOBS.get(key.lstrip("+~").partition(".")[0])
+    if remedy:
+        raise ConfigError([Problem(key, override.get_value_element_as_str(), "one value: it is no knob", remedy=remedy)])
+    if not override.is_discrete_sweep():
+        value = override.get_value_element_as_str()
+        raise ConfigError([Problem(key, value, "a list of levels", remedy=f"{key}=A,B,C or {key}=range(1,4)")])
+
+
+def expand(design: str, knobs: Sequence[Knob]) -> list[Arm]:
+    """The arms of a design.
+
+    Raises:
+        ConfigError: the design has no such name.
+    """
+    if design not in DESIGNS:
+        found = nearest(design, list(DESIGNS))
+        key = "hydra.sweeper.design"
+        raise ConfigError([Problem(key, design, ", ".join(DESIGNS), f"{key}={found}" if found else None)])
+    return DESIGNS[design](knobs)
+
+
+class AblationSweeper(Sweeper):
+    """Composes and checks every arm, launches one job per arm and seed, and leaves the table."""
+
+    def __init__(self, design: str, params: dict[str, str] | None):
+        self.design = design
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        from_file = [f"{key}={value}" for key, value in self.params.items()]
+        request = read_request(parser.parse_overrides([*from_file, *arguments]))
+        configs = self._compose_all(expand(self.design, request.knobs), request.fixed)
+        baseline = next(iter(configs.values()))
+        folder = Path(self.config.hydra.sweep.dir).absolute()
+        study = studies.Study(folder, self.design, request.knobs, configs)
+        if baseline.dry_run:
+            study.show_plan()
+            return
+        jobs = [
+            [*request.fixed, *_job_overrides(job, number, folder, baseline.store)] for number, job in enumerate(study.jobs)
+        ]
+        study.carry_out(lambda: _failures(self.launcher.launch(jobs, initial_job_idx=0)))
+
+    def _compose_all(self, arms: Sequence[Arm], fixed: list[str]) -> dict[Arm, Config]:
+        """The arms with their configurations, each configuration once, the baseline first."""
+        configs = {arm: self._compose(arm, fixed) for arm in arms}
+        unique = without_duplicates(arms, lambda arm: json.dumps(all_settings(configs[arm]), sort_keys=True))
+        return {arm: configs[arm] for arm in unique}
+
+    def _compose(self, arm: Arm, fixed: list[str]) -> Config:
+        overrides = [*fixed, *(f"{key}={value}" for key, value in arm.settings)]
+        name = arm.name if arm.settings else None
+        try:
+            return to_config(self.hydra_context.config_loader.load_sweep_config(self.config, overrides), arm=name)
+        except HYDRA_ERRORS as error:
+            explained = explain(error)
+            if isinstance(explained, ConfigError):
+                raise ConfigError(explained.problems, arm=name) from error
+            raise explained from error
+
+
+def _job_overrides(job: Job, number: int, folder: Path, store: str) -> list[str]:
+    """What makes a job of an arm and its seeds; paths are absolute, because a launcher may work elsewhere."""
+    arm = job.arm
+    return [
+        *(f"{key}={value}" for key, value in arm.settings),
+        f"arm.name={_quote(arm.name)}",
+        f"arm.knob={_quote(arm.knob)}",
+        f"arm.level={_quote(arm.level)}",
+        f"seed={job.seeds[0]}",
+        f"replicates={len(job.seeds)}",
+        f"store={_quote(str(Path(store).absolute()))}",
+        f"hydra.sweep.dir={_quote(str(folder))}",
+        f"hydra.sweep.subdir={number}",
+    ]
+
+
+def _quote(text: str) -> str:
+    """A string in Hydra's override grammar."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _failures(returns: Sequence[JobReturn]) -> list[str]:
+    """What jobs raised instead of leaving a record, one line each."""
+    raised = [job._return_value for job in returns if job.status == JobStatus.FAILED]
+    return [f"{type(error).__name__}: {error}" for error in raised]
+
+
+def register_sweeper() -> None:
+    """Makes `hydra/sweeper=ablation` known without a top-level hydra_plugins package.
+
+    Hydra 1.3 instantiates plugins only from `hydra_plugins`, by a table of names; this enters our class there.
+    """
+    target = "hydra_plugins.cnn_ablation.AblationSweeper"
+    plugins = Plugins.instance()
+    plugins.register(AblationSweeper)
+    plugins.class_name_to_class[target] = AblationSweeper
+    ConfigStore.instance().store(
+        group="hydra/sweeper", name="ablation", node=AblationSweeperConf(_target_=target), provider="cnn_ablation"
+    )
+
