@@ -32,7 +32,7 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _as_keyboard_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _as_keyboard_interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     """A terminated study leaves its table, as an interrupted one does."""
     raise KeyboardInterrupt
 

@@ -90,7 +90,9 @@ def to_config(composed: DictConfig, *, arm: str | None = None) -> Config:
     except OmegaConfBaseException as error:
         raise explain(error) from error
     if not isinstance(config, Config):
-        raise UserError(f"the configuration '{CONFIG_NAME}' does not start from the schema: add '- schema' to its defaults")
+        raise UserError(
+            f"the configuration '{CONFIG_NAME}' does not start from the schema: add '- schema' to its defaults"
+        )
     return config
 
 
@@ -100,9 +102,9 @@ def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any
     if not dataclasses.is_dataclass(owner):
         return
     known = {item.name for item in dataclasses.fields(owner)}
-    for key in node:
+    for key in map(str, node):
         child = node._get_node(key)
-        if str(key) not in known:
+        if key not in known:
             yield f"{prefix}{key}", child, owner
         elif isinstance(child, DictConfig):
             yield from _unknown_keys(child, f"{prefix}{key}.")

@@ -86,7 +86,7 @@ class DigitsConfig(DataConfig):
 
     name: str = group_name("digits")
     image_size: int | None = setting(32, at_least=8)
-    test_fraction: float = setting(0.5, above=0, below=1)
+    test_fraction: float = setting(0.3, above=0, below=1)
 
 
 @dataclass
@@ -170,7 +170,7 @@ class RMSPropConfig(OptimizerConfig):
 class TrainConfig:
     """`shuffle` false repeats one fixed, class-mixed order in every epoch."""
 
-    epochs: int = setting(8, at_least=1)
+    epochs: int = setting(6, at_least=1)
     batch_size: int = setting(64, at_least=1)
     shuffle: bool = setting(True)
 

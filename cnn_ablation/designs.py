@@ -40,7 +40,12 @@ class Arm:
 
 def knob(key: str, values: Sequence[str]) -> Knob:
     """A knob whose levels are the values of a single key."""
-    return Knob(key, tuple(Level(value, ((key, value),)) for value in values))
+    return Knob(key, tuple(Level(_as_typed(value), ((key, value),)) for value in values))
+
+
+def _as_typed(value: str) -> str:
+    """Hydra hands out Python's spelling of booleans; a reader knows `model.batch_norm=true`."""
+    return value.lower() if value in ("True", "False") else value.strip("'\"")
 
 
 def one_at_a_time(knobs: Sequence[Knob]) -> list[Arm]:

@@ -49,7 +49,9 @@ def unknown_key(key: str, value: Any, owner: type) -> Problem:
     return Problem(
         key,
         value,
-        f"keys of {parent}: {', '.join(name.rpartition('.')[2] for name in known)}" if parent and known else "known keys",
+        f"keys of {parent}: {', '.join(name.rpartition('.')[2] for name in known)}"
+        if parent and known
+        else "known keys",
         nearest=f"{found}={value}" if found else None,
         remedy="`python -m cnn_ablation --cfg job` lists every key" if not found else None,
     )
@@ -61,7 +63,7 @@ def _schema_keys(owner: type, prefix: str = "") -> dict[str, dataclasses.Field[A
     types = get_type_hints(owner)
     for item in dataclasses.fields(owner):
         name, kind = f"{prefix}{item.name}", types[item.name]
-        if not dataclasses.is_dataclass(kind):
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
             keys[name] = item
             continue
         for option in (kind, *kind.__subclasses__()):
@@ -107,4 +109,6 @@ def _unknown_option(error: MissingConfigException) -> UserError:
     if not group:
         return UserError(f"configuration error: there is no configuration file '{option}.yaml'")
     found = nearest(option, options)
-    return ConfigError([Problem(group, option, ", ".join(options) or "no such group", f"{group}={found}" if found else None)])
+    return ConfigError(
+        [Problem(group, option, ", ".join(options) or "no such group", f"{group}={found}" if found else None)]
+    )

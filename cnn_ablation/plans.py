@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cnn_ablation.designs import Arm
+from cnn_ablation.designs import BASELINE, Arm
 from cnn_ablation.errors import RecordError
 from cnn_ablation.records import write_atomically
 
@@ -38,8 +38,21 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan for a reader: one line per arm."""
         seeds = ", ".join(map(str, self.seeds))
-        heading = f"{self.design}: {len(self.arms)} arms x {len(self.seeds)} seeds ({seeds}) = {self.num_runs} runs"
-        return [heading] + [f"  {arm.name}" for arm in self.arms]
+        counts = f"{_counted(len(self.arms), 'arm')} x {_counted(len(self.seeds), 'seed')} ({seeds})"
+        values = ", ".join(f"{key}={setting_of(self.baseline, key)}" for key in self.knobs)
+        baseline = f"{BASELINE} ({values})" if values else BASELINE
+        heading = f"{self.design}: {counts} = {_counted(self.num_runs, 'run')}"
+        return [heading, *(f"  {baseline if arm.name == BASELINE else arm.name}" for arm in self.arms)]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def setting_of(settings: dict[str, Any], key: str) -> Any:
+    """The value of a swept key: lists as text, a config group (`optimizer`) as the name of its option."""
+    value = settings.get(key, settings.get(f"{key}.name"))
+    return str(value).replace(" ", "") if isinstance(value, list) else value
 
 
 def write_plan(folder: Path, plan: Plan) -> None:

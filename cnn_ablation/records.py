@@ -127,7 +127,7 @@ def record_paths(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (int(path.parent.name), path.name))
 
 
-def labels(config: Config) -> dict[str, str]:
+def labels(config: Config) -> dict[str, Any]:
     """The arm a configuration belongs to, as fields of `Run`."""
     return {"arm": config.arm.name, "knob": config.arm.knob, "level": config.arm.level}
 

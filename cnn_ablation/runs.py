@@ -132,4 +132,3 @@ def _measurements(result: TrainingResult) -> dict[str, Any]:
         "precision": result.precision,
         "curves": [dataclasses.asdict(point) for point in result.curves],
     }
-

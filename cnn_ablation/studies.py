@@ -15,7 +15,7 @@ from cnn_ablation.records import failed_run, read_run, record_path, record_paths
 _MAX_FAILURES_SHOWN = 3
 
 
-class StudyFailed(UserError):
+class StudyFailedError(UserError):
     """Runs of a study failed; its table is written all the same."""
 
     exit_code = 1
@@ -69,17 +69,21 @@ class Study:
         """Prints arms, seeds and runs."""
         print("\n".join(self.plan.lines()), flush=True)
 
-    def carry_out(self, launch: Callable[[], Sequence[str]]) -> None:
+    def carry_out(self, launch: Callable[[], Sequence[str]], *, here: bool) -> None:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
 
         Args:
             launch: starts all jobs, waits for them, and returns what they raised instead of leaving a record.
+            here: jobs run on this machine, so that a device that is missing here is missing for them.
 
         Raises:
+            ConfigError: a device is asked for that this machine lacks; nothing has been trained.
             DataError: the data cannot be loaded; nothing has been trained.
             RecordError: a table cannot be written, or the folder holds another study.
-            StudyFailed: the table is written, but runs in it failed.
+            StudyFailedError: the table is written, but runs in it failed.
         """
+        if here:
+            self._check_devices()
         self.show_plan()
         write_plan(self.folder, self.plan)
         for settings in {repr(config.data): config.data for config in self.configs.values()}.values():
@@ -92,6 +96,12 @@ class Study:
             raise
         self._account_for_missing_runs(raised)
         self._report()
+
+    def _check_devices(self) -> None:
+        from cnn_ablation import devices  # imports torch, which nothing before the training needs
+
+        for name in {config.device for config in self.configs.values()}:
+            devices.choose(name)
 
     def _stamps(self) -> dict[Path, int]:
         """Every record in the folder with its time of writing."""
@@ -119,7 +129,9 @@ class Study:
         if len(failed):
             reasons = [f"  {run['arm']}, seed {run['seed']}: {run['error']}" for run in failed.to_dict("records")]
             shown = "\n".join(reasons[:_MAX_FAILURES_SHOWN])
-            raise StudyFailed(f"{len(failed)} of {len(runs)} runs failed; details beside each run below {self.folder}\n{shown}")
+            raise StudyFailedError(
+                f"{len(failed)} of {len(runs)} runs failed; details beside each run below {self.folder}\n{shown}"
+            )
 
     def _report_after_interrupt(self) -> None:
         """The table of what is finished, and how to go on."""
@@ -151,7 +163,7 @@ def run_single(config: Config, folder: Path) -> None:
         run(config, study.job_folder(0))
         return []
 
-    study.carry_out(launch)
+    study.carry_out(launch, here=True)
 
 
 def _line(path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -51,12 +52,22 @@ class AblationSweeperConf:
 class StudyRequest:
     """What the command line and a study file ask for, before anything is composed."""
 
-    fixed: list[str]
+    fixed: dict[str, str]
+    """Key -> override that holds for all arms."""
     knobs: list[Knob]
+
+    def overrides(self, arm: Arm) -> list[str]:
+        """What composes an arm: its settings take the place of fixed overrides of the same keys."""
+        settings = dict(arm.settings)
+        kept = [line for key, line in self.fixed.items() if key not in settings]
+        return [*kept, *(f"{key}={value}" for key, value in arm.settings)]
 
 
 def read_request(overrides: Sequence[Override]) -> StudyRequest:
-    """Separates knobs from overrides that hold for all arms; a later override of a key replaces an earlier one.
+    """Separates knobs from overrides that hold for all arms.
+
+    A single value replaces a sweep of the same key before it (from a study file); given before a sweep, it is the
+    baseline's value.
 
     Raises:
         ConfigError: something that is no knob is swept, or an open interval is.
@@ -67,22 +78,21 @@ def read_request(overrides: Sequence[Override]) -> StudyRequest:
         key = override.get_key_element()
         if key in _OWN_OVERRIDES:
             continue
-        fixed.pop(key, None)
-        knobs.pop(key, None)
-        if not override.is_sweep_override():
+        if override.is_sweep_override():
+            _refuse_no_knob(key, override)
+            knobs[key] = knob(key, list(override.sweep_string_iterator()))
+        else:
+            knobs.pop(key, None)
             fixed[key] = str(override.input_line)
-            continue
-        _refuse_no_knob(key, override)
-        knobs[key] = knob(key, list(override.sweep_string_iterator()))
-    return StudyRequest(list(fixed.values()), list(knobs.values()))
+    return StudyRequest(fixed, list(knobs.values()))
 
 
 def _refuse_no_knob(key: str, override: Override) -> None:
+    value = str(override.input_line).partition("=")[2]
     remedy = NOT_KNOBS.get(key.lstrip("+~").partition(".")[0])
     if remedy:
-        raise ConfigError([Problem(key, override.get_value_element_as_str(), "one value: it is no knob", remedy=remedy)])
+        raise ConfigError([Problem(key, value, "one value: it is no knob", remedy=remedy)])
     if not override.is_discrete_sweep():
-        value = override.get_value_element_as_str()
         raise ConfigError([Problem(key, value, "a list of levels", remedy=f"{key}=A,B,C or {key}=range(1,4)")])
 
 
@@ -107,39 +117,42 @@ class AblationSweeper(Sweeper):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context = hydra_context
-        self.config = config
+        self.loader = hydra_context.config_loader
+        self.master = config
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parser = OverridesParser.create(config_loader=self.loader)
         from_file = [f"{key}={value}" for key, value in self.params.items()]
         request = read_request(parser.parse_overrides([*from_file, *arguments]))
-        configs = self._compose_all(expand(self.design, request.knobs), request.fixed)
+        configs = self._compose_all(expand(self.design, request.knobs), request)
         baseline = next(iter(configs.values()))
-        folder = Path(self.config.hydra.sweep.dir).absolute()
+        folder = Path(self.master.hydra.sweep.dir).absolute()
         study = studies.Study(folder, self.design, request.knobs, configs)
         if baseline.dry_run:
             study.show_plan()
             return
         jobs = [
-            [*request.fixed, *_job_overrides(job, number, folder, baseline.store)] for number, job in enumerate(study.jobs)
+            [*request.overrides(job.arm), *_job_overrides(job, number, folder, baseline.store)]
+            for number, job in enumerate(study.jobs)
         ]
-        study.carry_out(lambda: _failures(self.launcher.launch(jobs, initial_job_idx=0)))
+        study.carry_out(
+            lambda: _failures(self.launcher.launch(jobs, initial_job_idx=0)),
+            here=isinstance(self.launcher, BasicLauncher),
+        )
 
-    def _compose_all(self, arms: Sequence[Arm], fixed: list[str]) -> dict[Arm, Config]:
+    def _compose_all(self, arms: Sequence[Arm], request: StudyRequest) -> dict[Arm, Config]:
         """The arms with their configurations, each configuration once, the baseline first."""
-        configs = {arm: self._compose(arm, fixed) for arm in arms}
+        configs = {arm: self._compose(arm, request.overrides(arm)) for arm in arms}
         unique = without_duplicates(arms, lambda arm: json.dumps(all_settings(configs[arm]), sort_keys=True))
         return {arm: configs[arm] for arm in unique}
 
-    def _compose(self, arm: Arm, fixed: list[str]) -> Config:
-        overrides = [*fixed, *(f"{key}={value}" for key, value in arm.settings)]
+    def _compose(self, arm: Arm, overrides: list[str]) -> Config:
         name = arm.name if arm.settings else None
         try:
-            return to_config(self.hydra_context.config_loader.load_sweep_config(self.config, overrides), arm=name)
+            return to_config(self.loader.load_sweep_config(self.master, overrides), arm=name)
         except HYDRA_ERRORS as error:
             explained = explain(error)
             if isinstance(explained, ConfigError):
@@ -148,10 +161,9 @@ class AblationSweeper(Sweeper):
 
 
 def _job_overrides(job: Job, number: int, folder: Path, store: str) -> list[str]:
-    """What makes a job of an arm and its seeds; paths are absolute, because a launcher may work elsewhere."""
+    """What makes an arm a job with its seeds; paths are absolute, because a launcher may work elsewhere."""
     arm = job.arm
     return [
-        *(f"{key}={value}" for key, value in arm.settings),
         f"arm.name={_quote(arm.name)}",
         f"arm.knob={_quote(arm.knob)}",
         f"arm.level={_quote(arm.level)}",
@@ -187,4 +199,3 @@ def register_sweeper() -> None:
     ConfigStore.instance().store(
         group="hydra/sweeper", name="ablation", node=AblationSweeperConf(_target_=target), provider="cnn_ablation"
     )
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 from cnn_ablation import stats
 from cnn_ablation.designs import BASELINE
 from cnn_ablation.errors import RecordError
-from cnn_ablation.plans import FILE_NAME, read_plan
+from cnn_ablation.plans import FILE_NAME, read_plan, setting_of
 from cnn_ablation.progress import warn
 from cnn_ablation.records import RUN_COLUMNS, Run, read_run, record_paths
 
@@ -47,7 +46,7 @@ def load_runs(folder: str | Path) -> pd.DataFrame:
     runs = _planned_runs(Path(folder))
     keys = sorted({key for run in runs for key in run.knob.split(",") if key})
     rows = [
-        {**{name: getattr(run, name) for name in RUN_COLUMNS}, **{key: _swept_value(run, key) for key in keys}}
+        {**{name: getattr(run, name) for name in RUN_COLUMNS}, **{key: setting_of(run.settings, key) for key in keys}}
         for run in runs
     ]
     return pd.DataFrame(rows, columns=[*RUN_COLUMNS, *keys])
@@ -59,9 +58,7 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
     Raises:
         RecordError: as `load_runs`.
     """
-    rows = [
-        {"arm": run.arm, "seed": run.seed, **point} for run in _planned_runs(Path(folder)) for point in run.curves
-    ]
+    rows = [{"arm": run.arm, "seed": run.seed, **point} for run in _planned_runs(Path(folder)) for point in run.curves]
     return pd.DataFrame(rows)
 
 
@@ -81,12 +78,6 @@ def _planned_runs(folder: Path) -> list[Run]:
     if not runs:
         raise RecordError(f"{folder} holds no finished run of the study in its {FILE_NAME}")
     return runs
-
-
-def _swept_value(run: Run, key: str) -> Any:
-    """The value a run had for a swept key; lists as text, a config group as the name of its option."""
-    value = run.settings.get(key, run.settings.get(f"{key}.name"))
-    return str(value).replace(" ", "") if isinstance(value, list) else value
 
 
 def ablation_table(runs: pd.DataFrame, alpha: float = 0.05, margin_pp: float = 0.5) -> pd.DataFrame:
@@ -138,8 +129,9 @@ def _compare(
 
 def _paired(arm: pd.DataFrame, baseline: pd.DataFrame, column: str) -> tuple[stats.Floats, stats.Floats]:
     """Values of the seeds that both have, in the order of the seeds."""
-    both = arm.set_index("seed")[[column]].join(baseline.set_index("seed")[[column]], how="inner", rsuffix="_baseline")
-    return both[column].to_numpy(dtype=float), both[f"{column}_baseline"].to_numpy(dtype=float)
+    first, second = arm.set_index("seed")[column], baseline.set_index("seed")[column]
+    both = first.index.intersection(second.index).sort_values()
+    return first.loc[both].to_numpy(dtype=float), second.loc[both].to_numpy(dtype=float)
 
 
 def _verdicts(comparisons: list[stats.Comparison], alpha: float) -> list[dict[str, Any]]:
@@ -152,9 +144,7 @@ def _verdicts(comparisons: list[stats.Comparison], alpha: float) -> list[dict[st
     ]
 
 
-def _row(
-    arm: pd.DataFrame, baseline: pd.DataFrame, comparison: stats.Comparison, alpha: float
-) -> dict[str, Any]:
+def _row(arm: pd.DataFrame, baseline: pd.DataFrame, comparison: stats.Comparison, alpha: float) -> dict[str, Any]:
     """Everything of one arm that does not depend on the other arms."""
     scored = counted(arm)
     test = scored["test_accuracy"].to_numpy(dtype=float)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from cnn_ablation import devices
 from cnn_ablation.config import Config
 from cnn_ablation.data.images import ImageData
-from cnn_ablation.data.resident import ResidentSplit, to_device
+from cnn_ablation.data.resident import to_device
 from cnn_ablation.metrics import Evaluation, evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -91,7 +91,9 @@ def train(
             on_epoch(curves[-1])
             if not (math.isfinite(train_loss) and math.isfinite(val.loss)):
                 break
-        train_score, test_score = (evaluate(network, part.in_order(EVALUATION_BATCH)) for part in (train_part, test_part))
+        train_score, test_score = (
+            evaluate(network, part.in_order(EVALUATION_BATCH)) for part in (train_part, test_part)
+        )
 
     return TrainingResult(
         network=network,
@@ -108,9 +110,7 @@ def train(
     )
 
 
-def train_epoch(
-    network: nn.Module, optimizer: optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor]]
-) -> float:
+def train_epoch(network: nn.Module, optimizer: optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
     """One pass over the training images: a step per batch.
 
     Returns:

@@ -34,7 +34,7 @@ def describe(data: ImageFolderConfig) -> DataSpec:
     root = _root(data)
     classes = _class_names(root)
     files = _files(root, "train", classes)
-    size = data.image_size or _image_size(files[0][0])
+    size = data.image_size or _image_size(path for path, _ in files)
     return DataSpec(data.channels, size, len(classes), len(files))
 
 
@@ -52,10 +52,8 @@ def load(data: ImageFolderConfig) -> Source:
     if arrays is None:
         arrays = {part: _decode_all([path for path, _ in files], data, part) for part, files in parts.items()}
         _write_cache(cache, arrays)
-    splits = (
-        Split(arrays[part], np.array([label for _, label in files], dtype=np.int64)) for part, files in parts.items()
-    )
-    return Source(*splits, classes)
+    labels = {part: np.array([label for _, label in files], dtype=np.int64) for part, files in parts.items()}
+    return Source(Split(arrays["train"], labels["train"]), Split(arrays["test"], labels["test"]), classes)
 
 
 def _root(data: ImageFolderConfig) -> Path:
@@ -94,18 +92,24 @@ def _files(root: Path, part: str, classes: tuple[str, ...]) -> list[tuple[Path, 
     return found
 
 
-def _image_size(path: Path) -> int:
-    """Side of a square picture; pictures of another form need `data.image_size`."""
+def _image_size(paths: Iterable[Path]) -> int:
+    """Side of the first picture that can be opened; a damaged one is reported later, with all others.
+
+    Raises:
+        DataError: no picture can be opened, or the first one is not square.
+    """
     from PIL import Image
 
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-    except OSError as error:
-        raise DataError(f"image cannot be decoded: {path} ({error})") from error
-    if width != height:
-        raise DataError(f"{path} is {width}x{height} pixels; set data.image_size=N to resize all images to N x N")
-    return width
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                width, height = picture.size
+        except OSError:
+            continue
+        if width != height:
+            raise DataError(f"{path} is {width}x{height} pixels; set data.image_size=N to resize all images to N x N")
+        return width
+    raise DataError("none of the images can be opened; they are damaged, or no images")
 
 
 def _cache_key(root: Path, parts: dict[str, list[tuple[Path, int]]], data: ImageFolderConfig) -> str:
@@ -126,7 +130,7 @@ def _decode_all(paths: list[Path], data: ImageFolderConfig, part: str) -> Pixels
     Raises:
         DataError: pictures that cannot be decoded, or differ in size while `data.image_size` is not set.
     """
-    size = data.image_size or _image_size(paths[0])
+    size = data.image_size or _image_size(paths)
     decode = partial(_decode, size=size, mode="RGB" if data.channels == 3 else "L", may_resize=bool(data.image_size))
     images, damaged = np.empty((len(paths), size, size, data.channels), dtype=np.uint8), []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -152,13 +156,13 @@ def _decode(path: Path, *, size: int, mode: str, may_resize: bool) -> npt.NDArra
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
-            picture = picture.convert(mode)  # noqa: PLW2901 - Pillow's idiom; the file stays open until here
+        with Image.open(path) as file:
+            picture = file.convert(mode)
             if picture.size != (size, size):
                 if not may_resize:
                     found = "x".join(map(str, picture.size))
                     return f"{path}: {found} pixels, others are {size}x{size}; set data.image_size=N"
-                picture = picture.resize((size, size), Image.Resampling.BICUBIC)  # noqa: PLW2901
+                picture = picture.resize((size, size), Image.Resampling.BICUBIC)
             return np.asarray(picture).reshape(size, size, -1)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"{path}: {error}"
@@ -169,7 +173,8 @@ def _read_cache(path: Path) -> dict[str, Pixels] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:  # the zip container checks a CRC of every array
+        # Opened here, because np.load leaves a damaged file open. The zip container checks a CRC of every array.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {part: stored[part] for part in ("train", "test")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warn(f"damaged image cache {path} ({error}); decoding the images again")

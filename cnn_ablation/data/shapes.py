@@ -17,11 +17,11 @@ _DEFAULT_SIZE = 32
 
 
 def _radius(u: Floats, v: Floats) -> Floats:
-    return np.hypot(u, v)
+    return np.asarray(np.hypot(u, v), dtype=np.float32)
 
 
 def _extent(u: Floats, v: Floats) -> Floats:
-    return np.maximum(np.abs(u), np.abs(v))
+    return np.asarray(np.maximum(np.abs(u), np.abs(v)), dtype=np.float32)
 
 
 # Each takes coordinates with the shape's centre at 0 and its outer radius at 1, and is true inside the shape.
@@ -33,8 +33,8 @@ SHAPES: dict[str, Callable[[Floats, Floats], npt.NDArray[np.bool_]]] = {
     "triangle": lambda u, v: (v > -0.6) & (np.abs(u) < (1.0 - v) * 0.6),
     "plus": lambda u, v: (np.minimum(np.abs(u), np.abs(v)) < 0.25) & (_extent(u, v) < 0.95),
     "bar": lambda u, v: (np.abs(v) < 0.3) & (np.abs(u) < 1.0),
-    "crescent": lambda u, v: (_radius(u, v) < 0.95) & (_radius(u - 0.45, v) > 0.75),
-    "dots": lambda u, v: _radius(np.abs(u) - 0.6, v) < 0.38,
+    "crescent": lambda u, v: (_radius(u, v) < 0.95) & (_radius(u - np.float32(0.45), v) > 0.75),
+    "dots": lambda u, v: _radius(np.abs(u) - np.float32(0.6), v) < 0.38,
     "star": lambda u, v: _radius(u, v) < 0.65 + 0.35 * np.cos(5 * np.arctan2(v, u)),
 }
 
@@ -59,8 +59,7 @@ def draw(count: int, size: int, difficulty: float, generator: np.random.Generato
     """`count` images uint8 (N, 3, size, size) with classes as equal in number as `count` allows, in random order."""
     labels = generator.permutation(np.arange(count) % len(SHAPES)).astype(np.int64)
     chunks = [
-        _draw_chunk(labels[start : start + _CHUNK], size, difficulty, generator)
-        for start in range(0, count, _CHUNK)
+        _draw_chunk(labels[start : start + _CHUNK], size, difficulty, generator) for start in range(0, count, _CHUNK)
     ]
     return Split(channels_first(np.concatenate(chunks)), labels)
 
@@ -126,4 +125,5 @@ def _clutter(count: int, size: int, generator: np.random.Generator) -> npt.NDArr
     x, y = _grid(size)
     angle = generator.uniform(0, np.pi, (count, 1, 1)).astype(np.float32)
     offset = generator.uniform(-0.9, 0.9, (count, 1, 1)).astype(np.float32)
-    return np.abs(x * np.cos(angle) + y * np.sin(angle) - offset) < 0.06
+    distance: Floats = np.abs(x * np.cos(angle) + y * np.sin(angle) - offset)
+    return distance < 0.06

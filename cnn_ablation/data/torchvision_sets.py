@@ -94,13 +94,13 @@ def load(data: TorchvisionConfig) -> Source:
     for archive in known.archives(dataset):
         _fetch(archive, root, data.name)
     try:
-        parts = [known.open_part(dataset, str(root), train) for train in (True, False)]
+        train, test = (known.open_part(dataset, str(root), is_train) for is_train in (True, False))
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise DataError(
             f"data={data.name}: the files in {root} cannot be read ({error}); delete them there and start again"
         ) from error
-    names = tuple(str(name) for name in getattr(parts[0], "classes", DIGIT_NAMES))
-    return Source(*(_to_split(part, data.image_size) for part in parts), names)
+    names = tuple(str(name) for name in getattr(train, "classes", DIGIT_NAMES))
+    return Source(_to_split(train, data.image_size), _to_split(test, data.image_size), names)
 
 
 def _fetch(archive: Archive, root: Path, name: str) -> None:
@@ -119,7 +119,9 @@ def _fetch(archive: Archive, root: Path, name: str) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _download(url, path)
-        except (OSError, urllib.error.URLError) as error:
+        except OSError as error:  # urllib's errors are OSErrors; one with a status holds its connection open
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             problem = error
             continue
         if check_integrity(str(path), archive.md5):
@@ -136,8 +138,9 @@ def _fetch(archive: Archive, root: Path, name: str) -> None:
 def _download(url: str, path: Path) -> None:
     """Streams `url` into `path` by way of a `.part` file, so that a broken download never looks whole."""
     partial = path.with_name(path.name + ".part")
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response, partial.open("wb") as target:
-        with file_download(path.name, int(response.headers.get("Content-Length") or 0)) as advance:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+        num_bytes = int(response.headers.get("Content-Length") or 0)
+        with partial.open("wb") as target, file_download(path.name, num_bytes) as advance:
             while block := response.read(1 << 20):
                 target.write(block)
                 advance(len(block))
@@ -145,7 +148,7 @@ def _download(url: str, path: Path) -> None:
 
 
 def _to_split(part: Any, image_size: int | None) -> Split:
-    """torchvision keeps uint8 pixels in `.data` (N, H, W[, C]), SVHN (N, C, H, W); labels as a list or an array."""
+    """Torchvision keeps uint8 pixels in `.data` (N, H, W[, C]), SVHN (N, C, H, W); labels as a list or an array."""
     pixels = np.asarray(part.data)
     if pixels.ndim == 3:
         pixels = pixels[..., None]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cnn_ablation.records import write_atomically
-from cnn_ablation.report.text import readable_table
+from cnn_ablation.report.text import TEXT_COLUMNS, readable_table
 
 _COLOURS = {"better": "#d8f0dc", "worse": "#f8dcdc", "equivalent": "#d9eef5", "undecided": "#f7f0d0", "baseline": ""}
 _PAGE = """<!doctype html>
@@ -60,7 +60,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 def _tex(readable: pd.DataFrame, caption: str) -> str:
     """A booktabs table; names like batch_norm are escaped."""
     style = readable.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    columns = "lr" + "r" * (readable.shape[1] - 5) + "rrl"
+    columns = "".join("l" if name in TEXT_COLUMNS else "r" for name in readable.columns)
     text: str = style.to_latex(hrules=True, caption=_tex_escape(caption), column_format=columns, position="htbp")
     return text
 
@@ -74,6 +74,7 @@ def _html(arms: pd.DataFrame, readable: pd.DataFrame, caption: str) -> str:
     colours = [f"background-color: {_COLOURS[verdict]}" if _COLOURS[verdict] else "" for verdict in arms["verdict"]]
     styler = (
         readable.style.hide(axis="index")
+        .set_uuid("ablation")  # not random: the same table gives the same page
         .format(escape="html")
         .apply(lambda column: colours, axis=0)
         .set_caption(escape(caption))

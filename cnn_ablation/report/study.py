@@ -17,6 +17,8 @@ from cnn_ablation.report.files import write_tables
 from cnn_ablation.report.terminal import print_table
 from cnn_ablation.report.text import caption
 
+_TEXT_COLUMNS = ("arm", "knob", "level", "error")  # empty means empty here, not missing
+
 
 @dataclass(frozen=True)
 class Report:
@@ -55,9 +57,7 @@ def report_study(
     )
 
 
-def report_runs(
-    runs_file: Path, out: Path, *, alpha: float | None = None, margin_pp: float | None = None
-) -> Report:
+def report_runs(runs_file: Path, out: Path, *, alpha: float | None = None, margin_pp: float | None = None) -> Report:
     """The same from a table of runs alone.
 
     Raises:
@@ -81,20 +81,25 @@ def read_runs_file(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype={"level": str}, keep_default_na=True).fillna({"knob": "", "level": "", "error": ""})
+        runs = pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
+        return runs.fillna({name: "" for name in _TEXT_COLUMNS if name in runs.columns})
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} cannot be read as a table of runs ({error})") from error
 
 
-def _report(
-    runs: pd.DataFrame, out: Path, *, alpha: float, margin_pp: float, made_with: str = ""
-) -> Report:
+def _report(runs: pd.DataFrame, out: Path, *, alpha: float, margin_pp: float, made_with: str = "") -> Report:
     arms = tables.ablation_table(runs, alpha=alpha, margin_pp=margin_pp)
     text = caption(runs, arms, alpha=alpha, margin_pp=margin_pp, made_with=made_with)
     print_table(arms, text)
-    write_tables(out, runs, arms, text)
-    print(f"tables: {out}/ablation.csv .parquet .md .tex .html, runs.csv .parquet")
+    written = write_tables(out, runs, arms, text)
+    print(f"written to {_short(out)}: {', '.join(path.name for path in written)}")
     return Report(runs, arms)
+
+
+def _short(folder: Path) -> Path:
+    """The folder as a person would type it here."""
+    folder = folder.absolute()
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _made_with(folder: Path) -> str:

@@ -7,63 +7,54 @@ from typing import Any
 
 import pandas as pd
 
+TEXT_COLUMNS = {"arm", "verdict", "notes"}
+
 
 def readable_table(arms: pd.DataFrame) -> pd.DataFrame:
     """The table of arms as text, one column per question a reader asks; empty where a number cannot be computed."""
-    return pd.DataFrame(
-        {
-            "arm": arms["arm"],
-            "n": arms["n"].astype(str),
-            "test accuracy %": [
-                _with_interval(row, "test_accuracy_mean", "test_accuracy_ci_low", "test_accuracy_ci_high", 100, "{:.2f}")
-                for row in _rows(arms)
-            ],
-            "difference pp": [
-                _with_interval(row, "delta_pp", "delta_ci_low_pp", "delta_ci_high_pp", 1, "{:+.2f}")
-                for row in _rows(arms)
-            ],
-            "p (Holm)": [_p_value(row["p_holm"]) for row in _rows(arms)],
-            "verdict": [_verdict(row) for row in _rows(arms)],
-            "train s": [_number(row["train_seconds_mean"], "{:.2f}") for row in _rows(arms)],
-            "time ratio": [
-                _with_interval(row, "time_ratio", "time_ratio_ci_low", "time_ratio_ci_high", 1, "{:.2f}")
-                if row["verdict"] != "baseline"
-                else ""
-                for row in _rows(arms)
-            ],
-            "notes": arms["notes"],
-        }
-    )
+    return pd.DataFrame([_readable(row) for _, row in arms.iterrows()])
 
 
-def _rows(arms: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in arms.to_dict("records")]
+def _readable(row: pd.Series[Any]) -> dict[str, str]:
+    accuracy, is_baseline = "test_accuracy", row["verdict"] == "baseline"
+    return {
+        "arm": row["arm"],
+        "n": str(row["n"]),
+        "test accuracy %": _with_interval(
+            100 * row[[f"{accuracy}_mean", f"{accuracy}_ci_low", f"{accuracy}_ci_high"]], "{:.2f}"
+        ),
+        "difference pp": _with_interval(row[["delta_pp", "delta_ci_low_pp", "delta_ci_high_pp"]], "{:+.2f}"),
+        "p (Holm)": _p_value(row["p_holm"]),
+        "verdict": row["verdict"],
+        "more seeds": _more_seeds(row),
+        "train s": _number(row["train_seconds_mean"], "{:.2f}"),
+        "time ratio": ""
+        if is_baseline
+        else _with_interval(row[["time_ratio", "time_ratio_ci_low", "time_ratio_ci_high"]], "{:.2f}"),
+        "notes": row["notes"],
+    }
 
 
 def _number(value: float, form: str) -> str:
     return "" if math.isnan(value) else form.format(value)
 
 
-def _with_interval(row: dict[str, Any], mean: str, low: str, high: str, factor: float, form: str) -> str:
-    """`95.81 [93.80, 97.82]`; the brackets say so where there is no interval."""
-    if math.isnan(row[mean]):
+def _with_interval(estimate: pd.Series[Any], form: str) -> str:
+    """`95.81 [93.80, 97.82]` from mean, low and high; says so where there is no interval."""
+    mean, low, high = (_number(float(value), form) for value in estimate)
+    if not mean:
         return ""
-    if math.isnan(row[low]):
-        return f"{form.format(factor * row[mean])} [no interval]"
-    return f"{form.format(factor * row[mean])} [{form.format(factor * row[low])}, {form.format(factor * row[high])}]"
+    return f"{mean} [{low}, {high}]" if low else f"{mean} [no interval]"
 
 
 def _p_value(value: float) -> str:
     return "<0.001" if value < 0.001 else _number(value, "{:.3f}")
 
 
-def _verdict(row: dict[str, Any]) -> str:
-    """An undecided arm says how many more seeds would probably decide it."""
-    needed = row["seeds_needed"]
-    if row["verdict"] != "undecided" or math.isnan(needed) or needed <= row["n"]:
-        return str(row["verdict"])
-    more = int(needed) - int(row["n"])
-    return f"undecided (about {more} more seed{'' if more == 1 else 's'})"
+def _more_seeds(row: pd.Series[Any]) -> str:
+    """How many more seeds would probably decide an undecided arm."""
+    more = row["seeds_needed"] - row["n"]
+    return f"{more:.0f}" if row["verdict"] == "undecided" and more > 0 else ""
 
 
 def caption(runs: pd.DataFrame, arms: pd.DataFrame, *, alpha: float, margin_pp: float, made_with: str = "") -> str:
@@ -84,6 +75,7 @@ def caption(runs: pd.DataFrame, arms: pd.DataFrame, *, alpha: float, margin_pp: 
         f"Differences from the baseline are paired by seed, with a paired t test and Holm's correction over "
         f"{comparisons} comparison{'' if comparisons == 1 else 's'} at {alpha:g}; "
         f"equivalent means two one-sided tests inside ±{margin_pp:g} percentage points, corrected likewise.",
+        "More seeds is how many would probably decide it (80 % power at the observed spread).",
         "Levels were fixed in advance; nothing was chosen by a test score.",
         "Train s is the time of training steps alone.",
     ]

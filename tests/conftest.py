@@ -1,0 +1,65 @@
+"""Shared pieces: a configuration that trains in milliseconds, and the real command line called in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cnn_ablation.config import AdamConfig, Config, ModelConfig, ShapesConfig, TrainConfig
+
+# One small convolution on 8x8 generated images: the whole path in about 20 ms per run.
+TINY = (
+    "data=shapes",
+    "data.image_size=8",
+    "data.train_images=60",
+    "data.test_images=40",
+    "model.filters=[4]",
+    "model.kernel_sizes=[3]",
+    "model.hidden=[8]",
+    "train.epochs=2",
+    "train.batch_size=16",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tiny_config(tmp_path: Path) -> Config:
+    return Config(
+        data=ShapesConfig(image_size=8, train_images=60, test_images=40),
+        model=ModelConfig(filters=[4], kernel_sizes=[3], hidden=[8]),
+        optimizer=AdamConfig(),
+        train=TrainConfig(epochs=2, batch_size=16),
+        replicates=2,
+        device="cpu",
+        store=str(tmp_path / "store"),
+    )
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """`python -m cnn_ablation ARGUMENTS` in a temporary folder, in this process (imports are paid once)."""
+    from cnn_ablation.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["cnn_ablation", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), printed.out, printed.err)
+
+    return call

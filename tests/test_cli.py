@@ -1,0 +1,374 @@
+"""The real command line, with assertions on the rows it leaves and on every message it gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import TINY, Answer
+
+Cli = Callable[..., Answer]
+TABLES = {f"ablation.{end}" for end in ("csv", "parquet", "md", "tex", "html")} | {"runs.csv", "runs.parquet"}
+RESULTS = ["train_accuracy", "val_accuracy", "test_accuracy", "train_loss", "val_loss", "test_loss"]
+
+
+def runs_in(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "runs.csv", keep_default_na=False, na_values=["nan"])
+
+
+def test_one_knob_leaves_two_arms_with_every_seed(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith(
+        "one_at_a_time: 2 arms x 3 seeds (0, 1, 2) = 6 runs\n  baseline (model.activation=relu)"
+    )
+    runs = runs_in(tmp_path / "study")
+    assert list(zip(runs["arm"], runs["knob"], runs["level"], runs["seed"], runs["status"], strict=True)) == [
+        *(("baseline", "", "", seed, "ok") for seed in range(3)),
+        *(("model.activation=leaky", "model.activation", "leaky", seed, "ok") for seed in range(3)),
+    ]
+    assert list(runs["model.activation"]) == ["relu"] * 3 + ["leaky"] * 3
+    assert runs["test_accuracy"].between(0, 1).all()
+    assert (runs["updates"] == 2 * 3).all()
+    assert (runs["train_seconds"] < runs["total_seconds"]).all()
+    arms = pd.read_csv(tmp_path / "study" / "ablation.csv")
+    assert list(arms["arm"]) == ["baseline", "model.activation=leaky"]
+    assert list(arms["n"]) == [3, 3]
+    assert arms["verdict"][0] == "baseline"
+    assert {path.name for path in (tmp_path / "study").iterdir() if path.is_file()} >= TABLES | {"study.yaml"}
+    assert {path.name for path in (tmp_path / "study" / "4").iterdir()} == {
+        ".hydra",
+        "cnn_ablation.log",
+        "run-seed2.json",
+    }
+    assert "model.activation=leaky" in answer.out
+
+
+def test_tables_in_all_formats_hold_the_same(cli: Cli, tmp_path: Path) -> None:
+    cli("-m", *TINY, "model.batch_norm=true,false", "hydra.sweep.dir=study")
+    folder = tmp_path / "study"
+    for name in ("runs", "ablation"):
+        csv, parquet = pd.read_csv(folder / f"{name}.csv"), pd.read_parquet(folder / f"{name}.parquet")
+        assert list(csv.columns) == list(parquet.columns)
+        assert len(csv) == len(parquet)
+    for end in ("md", "tex", "html"):
+        text = (folder / f"ablation.{end}").read_text().replace(r"\_", "_").replace("&#95;", "_")
+        assert "model.batch_norm=true" in text
+        assert "Holm" in text
+
+
+@pytest.mark.parametrize(("design", "arms"), [("one_at_a_time", 3), ("grid", 4)])
+def test_two_knobs(cli: Cli, tmp_path: Path, design: str, arms: int) -> None:
+    answer = cli(
+        "-m", *TINY, "model.activation=relu,leaky", "train.batch_size=16,8", "replicates=1", "hydra.sweep.dir=study",
+        f"hydra.sweeper.design={design}",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert len(runs_in(tmp_path / "study")) == arms
+
+
+def test_equal_levels_are_trained_once(cli: Cli) -> None:
+    answer = cli("-m", *TINY, "optimizer.lr=1e-3,0.001,2e-3", "model.filters=[4],[8]", "dry_run=true")
+    assert answer.out.splitlines()[1:] == [
+        "  baseline (optimizer.lr=0.001, model.filters=[4])",
+        "  optimizer.lr=0.002",
+        "  model.filters=[8]",
+    ]
+
+
+def test_a_config_group_can_be_a_knob(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("-m", *TINY, "optimizer=adam,sgd", "replicates=1", "hydra.sweep.dir=study")
+    assert answer.code == 0, answer.err
+    assert list(runs_in(tmp_path / "study")["optimizer"]) == ["adam", "sgd"]
+
+
+def test_the_same_command_gives_the_same_bits(cli: Cli, tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        cli("-m", *TINY, "model.dropout=0,0.5", "reuse=false", f"hydra.sweep.dir={folder}")
+    first, second = runs_in(tmp_path / "first"), runs_in(tmp_path / "second")
+    assert not second["reused"].any()
+    pd.testing.assert_frame_equal(first[["arm", "seed", *RESULTS]], second[["arm", "seed", *RESULTS]], check_exact=True)
+
+
+def test_finished_runs_are_reused_and_new_seeds_are_trained(cli: Cli, tmp_path: Path) -> None:
+    cli("-m", *TINY, "model.activation=relu,leaky", "replicates=2", "hydra.sweep.dir=first")
+    cli("-m", *TINY, "model.activation=relu,tanh", "replicates=3", "hydra.sweep.dir=second")
+    second = runs_in(tmp_path / "second")
+    reused = second[second["reused"]]
+    assert list(zip(reused["arm"], reused["seed"], strict=True)) == [("baseline", 0), ("baseline", 1)]
+    first = runs_in(tmp_path / "first")
+    columns = ["seed", *RESULTS, "train_seconds", "fingerprint"]
+    pd.testing.assert_frame_equal(
+        first[first["arm"] == "baseline"][columns].reset_index(drop=True), reused[columns].reset_index(drop=True)
+    )
+
+
+def test_a_damaged_stored_run_is_named_and_trained_again(cli: Cli, tmp_path: Path) -> None:
+    cli(*TINY, "replicates=1", "hydra.run.dir=first")
+    (stored,) = (tmp_path / ".ablation_runs").glob("*/run.json")
+    stored.write_bytes(stored.read_bytes()[:50])
+    answer = cli(*TINY, "replicates=1", "hydra.run.dir=second")
+    assert answer.code == 0
+    assert f"{stored.relative_to(tmp_path)} is damaged" in answer.err
+    assert not runs_in(tmp_path / "second")["reused"].any()
+    assert json.loads(stored.read_text())["run"]["status"] == "ok"
+
+
+def test_a_single_configuration_trains_all_its_seeds(cli: Cli, tmp_path: Path) -> None:
+    answer = cli(*TINY, "hydra.run.dir=single")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("single configuration: 1 arm x 3 seeds (0, 1, 2) = 3 runs")
+    assert list(runs_in(tmp_path / "single")["seed"]) == [0, 1, 2]
+
+
+def test_a_failing_arm_is_a_row_and_the_table_is_written(cli: Cli, tmp_path: Path, monkeypatch: object) -> None:
+    """The loader of one arm's data really fails: its images vanish between the check and the training."""
+    from cnn_ablation.activations import ACTIVATIONS
+
+    ACTIVATIONS["broken"] = lambda nn: nn.Linear(3, 3)  # a layer that does not fit where an activation stands
+    try:
+        answer = cli("-m", *TINY, "model.activation=relu,broken,leaky", "replicates=2", "hydra.sweep.dir=study")
+    finally:
+        del ACTIVATIONS["broken"]
+    assert answer.code == 1
+    runs = runs_in(tmp_path / "study")
+    failed = runs[runs["status"] == "failed"]
+    assert list(failed["arm"]) == ["model.activation=broken"] * 2
+    assert failed["error"].str.contains("RuntimeError: .*shapes cannot be multiplied").all()
+    assert list(pd.read_csv(tmp_path / "study" / "ablation.csv")["num_failed"]) == [0, 2, 0]
+    assert "2 of 6 runs failed" in answer.err
+    assert "Traceback" not in answer.err
+    (traceback,) = (tmp_path / "study" / "1").glob("*.traceback.txt")
+    assert "RuntimeError" in traceback.read_text()
+
+
+def test_divergence_is_a_result(cli: Cli, tmp_path: Path) -> None:
+    answer = cli(
+        "-m",
+        *TINY,
+        "optimizer=sgd",
+        "optimizer.lr=1e-3,1e30",
+        "train.epochs=4",
+        "replicates=2",
+        "hydra.sweep.dir=study",
+    )
+    assert answer.code == 0, answer.err
+    runs = runs_in(tmp_path / "study")
+    assert list(runs["status"]) == ["ok", "ok", "diverged", "diverged"]
+    notes = pd.read_csv(tmp_path / "study" / "ablation.csv")["notes"]
+    assert "2 of 2 runs diverged at epoch 1" in notes[1]
+
+
+def test_a_table_that_cannot_be_written_is_an_error(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "study" / "ablation.csv").mkdir(parents=True)
+    answer = cli("-m", *TINY, "replicates=1", "hydra.sweep.dir=study")
+    assert answer.code == 2
+    assert re.search(r"cannot write .*ablation\.csv: Is a directory", answer.err)
+
+
+def test_dry_run_prints_the_plan_and_touches_nothing(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("-m", "study=knobs", "dry_run=true")
+    assert answer.code == 0
+    assert answer.out.startswith("one_at_a_time: 10 arms x 5 seeds (0, 1, 2, 3, 4) = 50 runs\n  baseline (")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_line_replaces_a_knob_of_the_study(cli: Cli) -> None:
+    answer = cli("-m", "study=knobs", "dry_run=true", "model.filters=[24,48,96]", "train.batch_size=64,32")
+    assert "  train.batch_size=32\n" in answer.out
+    assert "model.filters=" not in answer.out
+    assert "train.batch_size=256" not in answer.out
+
+
+# -- the report command -----------------------------------------------------------------------------------------------
+
+
+def test_report_rebuilds_the_same_tables(cli: Cli, tmp_path: Path) -> None:
+    from cnn_ablation.report.__main__ import main as report
+
+    cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
+    folder = tmp_path / "study"
+    before = {name: (folder / name).read_bytes() for name in TABLES}
+    for name in TABLES:
+        (folder / name).unlink()
+    assert report([str(folder)]) == 0
+    assert {name: (folder / name).read_bytes() for name in TABLES} == before
+    assert report(["--runs", str(folder / "runs.csv"), "--out", str(tmp_path / "again")]) == 0
+    again = pd.read_csv(tmp_path / "again" / "ablation.csv")
+    pd.testing.assert_frame_equal(again, pd.read_csv(folder / "ablation.csv"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere is no study: there is no study.yaml in it"),
+        (["--runs", "nowhere.csv", "--out", "x"], "nowhere.csv cannot be read as a table of runs"),
+        (["--runs", "empty.csv", "--out", "x"], "empty.csv cannot be read as a table of runs"),
+        (["--runs", "other.csv", "--out", "x"], "lacks the columns arm, knob"),
+    ],
+)
+def test_report_says_what_is_missing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    from cnn_ablation.report.__main__ import main as report
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    assert report(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["a", "--runs", "b"], ["--runs", "b"], ["a", "--alpha", "2"], ["a", "--margin-pp", "0"]]
+)
+def test_report_checks_its_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from cnn_ablation.report.__main__ import main as report
+
+    with pytest.raises(SystemExit) as ended:
+        report(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+MESSAGES = {
+    "unknown key": (["model.activatoin=relu"], ["model.activatoin=relu", "did you mean: model.activation=relu"]),
+    "unknown group key": (["modle.activation=relu"], ["modle.activation=relu", "did you mean: model.activation=relu"]),
+    "key of another option": (["data.difficulty=1"], ["data.difficulty=1", "keys of data: name, val_fraction"]),
+    "added key": (["+model.filter=[1]"], ["model.filter=[1]", "did you mean: model.filters=[1]"]),
+    "added top-level key": (["+epochs=3"], ["epochs=3", "did you mean: train.epochs=3"]),
+    "unknown option": (["optimizer=adm"], ["optimizer=adm", "adagrad, adam, rmsprop, sgd", "optimizer=adam"]),
+    "unknown study": (["study=knob"], ["study=knob", "allowed: knobs", "did you mean: study=knobs"]),
+    "not an integer": (["train.epochs=many"], ["train.epochs=many", "allowed: int, at least 1", "the default is 6"]),
+    "not a list": (["model.filters=64"], ["model.filters=64", "1 or more values, each at least 1", "[24,48,96]"]),
+    "wrong element": (["model.filters=[1.5]"], ["model.filters[0]=1.5", "list[int]"]),
+    "null": (["model.hidden=null"], ["model.hidden=null", "list[int]", "the default is [512]"]),
+    "not a boolean": (["train.shuffle=maybe"], ["train.shuffle=maybe", "allowed: bool", "the default is true"]),
+    "unreadable": (["model.filters=[24,48"], ["model.filters=[24,48", "cannot be read as KEY=VALUE", "quote"]),
+    "no value": (["train.epochs"], ["train.epochs", "cannot be read as KEY=VALUE"]),
+    "missing": (["train.epochs=???"], ["train.epochs=???", "a value must be given"]),
+    "interpolation": (["train.epochs=${sed}"], ["train.epochs=", "'sed' not found"]),
+    "unknown activation": (["model.activation=leeky"], ["model.activation=leeky", "prelu", "model.activation=leaky"]),
+    "dropout": (["model.dropout=1.5"], ["model.dropout=1.5", "at least 0 and below 1"]),
+    "negative learning rate": (["optimizer.lr=-0.1"], ["optimizer.lr=-0.1", "above 0"]),
+    "learning rate not a number": (["optimizer.lr=nan"], ["optimizer.lr=nan", "above 0"]),
+    "batch larger than the data": (["train.batch_size=9999"], ["train.batch_size=9999", "at most the 1005 training"]),
+    "filter larger than its map": (
+        ["model.kernel_sizes=[5,3,7]"],
+        ["model.kernel_sizes=[5, 3, 7]", "a 7x7 filter does not fit a 6x6 map", "data.image_size above 32"],
+    ),
+    "unequal lengths": (["model.filters=[8,8]"], ["model.kernel_sizes=[5, 3, 3]", "2 sizes, one for each entry"]),
+    "no filters": (["model.filters=[]", "model.kernel_sizes=[]"], ["model.filters=[]", "1 or more values"]),
+    "name instead of group": (["optimizer.name=sgd"], ["optimizer.name=sgd", "write optimizer=sgd"]),
+    "image folder": (["data=image_folder", "data.root=nowhere"], ["data.root=nowhere", "train/<class>/*"]),
+    "unknown design": (["-m", "hydra.sweeper.design=greed"], ["hydra.sweeper.design=greed", "one_at_a_time, grid"]),
+    "seed as a knob": (["-m", "seed=0,1,2"], ["seed=0,1,2", "it is no knob", "replicates=N"]),
+    "open interval": (["-m", "optimizer.lr=interval(0,1)"], ["optimizer.lr=interval(0,1)", "a list of levels"]),
+    "bad arm": (
+        ["-m", "model.activation=relu,leeky"],
+        ["(in arm model.activation=leeky)", "did you mean: model.activation=leaky"],
+    ),
+    "bad type in an arm": (["-m", "train.epochs=1,many"], ["(in arm train.epochs=many)", "allowed: int"]),
+    "sweep without -m": (["model.activation=relu,leaky"], ["model.activation=relu,leaky", "add --multirun"]),
+    "no such device": (["device=cuda"], ["device=cuda", "on this machine", "device=auto"]),
+}
+
+
+@pytest.mark.parametrize("case", MESSAGES)
+def test_bad_input_gives_one_clear_message_before_anything_trains(cli: Cli, tmp_path: Path, case: str) -> None:
+    import torch
+
+    if case == "no such device" and torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    arguments, expected = MESSAGES[case]
+    answer = cli(*arguments)
+    assert answer.code == 2
+    assert [part for part in expected if part not in answer.err] == [], answer.err
+    assert len(answer.err.strip().splitlines()) <= 10, answer.err
+    assert "Traceback" not in answer.err
+    assert not list(tmp_path.rglob("run-seed*.json"))
+
+
+def test_several_problems_come_in_one_message(cli: Cli) -> None:
+    answer = cli("model.dropout=2", "optimizer.lr=0", "train.epochs=0", "model.activation=x")
+    assert "and 2 more" in answer.err
+    assert len(answer.err.strip().splitlines()) <= 10
+
+
+def test_a_broken_yaml_file_is_named(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "study").mkdir(parents=True)
+    (tmp_path / "mine" / "study" / "broken.yaml").write_text("a: [1, 2\nb: }")
+    answer = cli("--config-dir", "mine", "-m", "study=broken")
+    assert answer.code == 2
+    assert "broken.yaml" in answer.err
+    assert len(answer.err.strip().splitlines()) <= 10
+
+
+# -- processes of their own -------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cnn_ablation", *arguments]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["-m", "study=knobs", "dry_run=true"]])
+def test_quick_answers_load_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from cnn_ablation.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        "heavy = {'torch', 'torchvision', 'pandas', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_study_leaves_its_table_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=150", "replicates=3", "hydra.sweep.dir=study"]
+    with subprocess.Popen(
+        command(*study), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("study/2/run-seed*.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(number)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "Traceback" not in err
+    assert "the same command goes on from there" in err
+    finished = len(runs_in(tmp_path / "study"))
+    assert 3 <= finished < 6
+    done = subprocess.run(command(*study), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = runs_in(tmp_path / "study")
+    assert len(runs) == 6
+    assert runs["reused"].sum() >= finished
+
+
+def test_module_and_console_script_work_from_another_folder(tmp_path: Path) -> None:
+    script = shutil.which("cnn-ablation", path=os.path.dirname(sys.executable))
+    assert script, "the console script is installed beside Python"
+    for call in ([script], command()):
+        done = subprocess.run([*call, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "activation: relu" in done.stdout

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pickle
+import shutil
+import struct
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_ablation import data
+from cnn_ablation.config import DataConfig, DigitsConfig, ImageFolderConfig, ShapesConfig, TorchvisionConfig
+from cnn_ablation.data import image_folder, shapes, torchvision_sets
+from cnn_ablation.data.images import num_held_out
+from cnn_ablation.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded_yet() -> None:
+    data._loaded.clear()
+
+
+def test_digits_are_the_1797_images_of_scikit_learn_upscaled() -> None:
+    from sklearn.datasets import load_digits
+
+    images = data.load(DigitsConfig())
+    assert sum(map(len, (images.train, images.val, images.test))) == len(load_digits().target) == 1797
+    assert images.train.images.shape[1:] == (3, 32, 32)
+    assert images.train.images.dtype == np.uint8
+    small = data.load(DigitsConfig(image_size=8))
+    everything = np.concatenate([small.train.images, small.val.images, small.test.images])[:, 0].reshape(1797, -1)
+    expected = np.rint(load_digits().data * 255 / 16).astype(np.uint8)
+    assert sorted(map(bytes, everything)) == sorted(map(bytes, expected))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [DigitsConfig(), DigitsConfig(test_fraction=0.25, val_fraction=0.13), ShapesConfig(train_images=77, image_size=8)],
+    ids=["digits", "other fractions", "shapes"],
+)
+def test_description_agrees_with_what_is_loaded(config: DataConfig) -> None:
+    spec, images = data.describe(config), data.load(config)
+    assert spec.train_images(config.val_fraction) == len(images.train)
+    assert spec.input_shape == images.input_shape
+    assert spec.num_classes == images.num_classes
+
+
+def test_parts_are_disjoint_stratified_and_fixed_by_the_split_seed() -> None:
+    config = ShapesConfig(train_images=200, test_images=50, image_size=8)
+    first = data.load(config)
+    data._loaded.clear()
+    again, other = data.load(config), data.load(replace(config, split_seed=1))
+    assert first.digest == again.digest != other.digest
+    assert len(first.val) == num_held_out(200, 0.2) == 40
+    assert np.bincount(first.val.labels).tolist() == [4] * 10
+    train, val = ({bytes(image) for image in part.images} for part in (first.train, first.val))
+    assert not train & val
+    assert np.array_equal(first.test.images, other.test.images)
+
+
+def test_training_order_mixes_the_classes() -> None:
+    labels = data.load(DigitsConfig()).train.labels
+    changes = np.count_nonzero(np.diff(labels))
+    assert changes > 0.8 * len(labels)
+
+
+@pytest.mark.parametrize("difficulty", [0.0, 0.5, 1.0])
+def test_shapes_depend_on_the_seed_alone(difficulty: float) -> None:
+    draw = partial(shapes.draw, 30, 16, difficulty)
+    first, again, other = (draw(np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert np.array_equal(first.images, again.images)
+    assert not np.array_equal(first.images, other.images)
+    assert np.bincount(first.labels).tolist() == [3] * 10
+
+
+def test_every_shape_leaves_a_mark_of_its_own() -> None:
+    """At difficulty 0 the shapes stand still: the mean picture of a class tells it from all others."""
+    drawn = shapes.draw(600, 24, 0.0, np.random.default_rng(0))
+    grey = drawn.images.astype(float).mean(axis=1)
+    edges = np.abs(grey - np.median(grey, axis=(1, 2), keepdims=True))
+    means = np.stack([edges[drawn.labels == label].mean(axis=0) for label in range(10)]).reshape(10, -1)
+    correlations = np.corrcoef(means) - np.eye(10)
+    assert correlations.max() < 0.97
+
+
+def test_standard_scaling_uses_the_training_part_only() -> None:
+    images = data.load(ShapesConfig(train_images=100, image_size=8, scale="standard"))
+    factor, shift = images.normalisation
+    pixels = images.train.images.astype(np.float64)
+    np.testing.assert_allclose(1 / factor, pixels.std(axis=(0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(-shift / factor, pixels.mean(axis=(0, 2, 3)), rtol=1e-5)
+
+
+# -- image folders ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes, PNG and JPEG, grey and colour: 12 training and 4 test pictures of 10x10 pixels."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 6), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, (10, 10, 3), dtype=np.uint8)
+                picture = Image.fromarray(pixels).convert("L" if index == 1 else "RGB")
+                picture.save(tmp_path / "images" / part / name / f"{index}.{'jpg' if index == 0 else 'png'}")
+    return tmp_path / "images"
+
+
+def folder_config(folder: Path, **settings: object) -> ImageFolderConfig:
+    return ImageFolderConfig(root=str(folder), cache=str(folder.parent / "cache"), val_fraction=0.25, **settings)
+
+
+def test_image_folder_holds_the_pixels_of_its_files(folder: Path) -> None:
+    config = folder_config(folder)
+    assert data.describe(config).input_shape == (3, 10, 10)
+    images = data.load(config)
+    assert images.class_names == ("cat", "dog")
+    assert (len(images.train), len(images.val), len(images.test)) == (9, 3, 4)
+    expected = np.asarray(Image.open(folder / "test" / "dog" / "1.png").convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(images.test.images[3], expected)
+    assert images.test.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_second_load_reads_the_cache_and_a_changed_file_does_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    original = image_folder._decode_all
+    monkeypatch.setattr(
+        image_folder, "_decode_all", lambda paths, *rest: (decoded.append(len(paths)), original(paths, *rest))[1]
+    )
+    first = data.load(folder_config(folder)).digest
+    data._loaded.clear()
+    assert data.load(folder_config(folder)).digest == first
+    assert decoded == [12, 4]
+    Image.new("RGB", (10, 10), "red").save(folder / "train" / "cat" / "2.png")
+    data._loaded.clear()
+    assert data.load(folder_config(folder)).digest != first
+    assert decoded == [12, 4, 12, 4]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "overwrite"])
+def test_a_damaged_cache_is_named_and_decoded_anew(
+    folder: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = folder_config(folder)
+    expected = data.load(config).digest
+    (cache,) = (folder.parent / "cache").iterdir()
+    content = bytearray(cache.read_bytes())
+    if damage == "truncate":
+        content = content[: len(content) // 2]
+    else:
+        content[400:500] = bytes(100)
+    cache.write_bytes(content)
+    data._loaded.clear()
+    assert data.load(config).digest == expected
+    assert f"damaged image cache {cache}" in capsys.readouterr().err
+
+
+def test_damaged_images_are_named_all_of_them(folder: Path) -> None:
+    broken = [folder / "train" / "cat" / "0.jpg", folder / "train" / "dog" / "3.png"]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError) as error:
+        data.load(folder_config(folder))
+    message = str(error.value)
+    assert "2 of 12 images cannot be used" in message
+    assert all(str(path) in message for path in broken)
+    assert "remedy" in message
+
+
+def test_images_of_several_sizes_need_an_image_size(folder: Path) -> None:
+    Image.new("RGB", (12, 12)).save(folder / "train" / "cat" / "9.png")
+    with pytest.raises(DataError, match=r"9\.png: 12x12 pixels, others are 10x10; set data\.image_size=N"):
+        data.load(folder_config(folder))
+    assert data.load(folder_config(folder, image_size=8)).input_shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (shutil.rmtree, "there is no folder"),
+        (lambda root: shutil.rmtree(root / "test"), "there is no folder"),
+        (lambda root: shutil.rmtree(root / "test" / "cat"), "same classes; only one has cat"),
+        (lambda root: [path.unlink() for path in (root / "train" / "dog").iterdir()], "holds no PNG or JPEG"),
+        (lambda root: [shutil.rmtree(root / part / "cat") for part in ("train", "test")], "two or more are needed"),
+    ],
+    ids=["no root", "no test", "class missing", "empty class", "one class"],
+)
+def test_a_folder_of_the_wrong_form_says_what_is_wrong(folder: Path, breakage: object, message: str) -> None:
+    breakage(folder)  # type: ignore[operator]
+    with pytest.raises(DataError, match=message):
+        data.describe(folder_config(folder))
+
+
+def test_greyscale_channels(folder: Path) -> None:
+    assert data.load(folder_config(folder, channels=1)).input_shape == (1, 10, 10)
+
+
+# -- torchvision sets: small files of the right format, served by a real server on this machine ------------------------
+
+
+def cifar_archive(path: Path) -> None:
+    generator = np.random.default_rng(0)
+    inside = path.parent / "cifar-10-batches-py"
+    inside.mkdir(parents=True)
+    for name in [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]:
+        batch = {"data": generator.integers(0, 256, (20, 3072), dtype=np.uint8), "labels": [*range(10)] * 2}
+        (inside / name).write_bytes(pickle.dumps(batch))
+    (inside / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {index}" for index in range(10)]}))
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(inside, "cifar-10-batches-py")
+    shutil.rmtree(inside)
+
+
+def idx_file(path: Path, values: np.ndarray) -> None:
+    header = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
+    path.write_bytes(gzip.compress(header + values.tobytes()))
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        """Says nothing."""
+
+
+class JoinedServer(ThreadingHTTPServer):
+    daemon_threads = False  # closing waits for them, so that no socket is left open
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and the address at which a local server offers it."""
+    offered = tmp_path / "offered"
+    offered.mkdir()
+    with JoinedServer(("127.0.0.1", 0), partial(Quiet, directory=str(offered))) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield offered, f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cifar(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CIFAR10 of torchvision, pointed at a small archive on the local server; returns the archive."""
+    from torchvision.datasets import CIFAR10
+
+    offered, address = server
+    archive = offered / CIFAR10.filename
+    cifar_archive(archive)
+    monkeypatch.setattr(CIFAR10, "url", address + archive.name)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: (Path(self.root) / self.base_folder).is_dir())
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": None})
+    return archive
+
+
+def test_cifar10_is_downloaded_checked_and_read(cifar: Path, tmp_path: Path) -> None:
+    config = TorchvisionConfig(name="cifar10", root=str(tmp_path / "root"))
+    images = data.load(config)
+    assert (len(images.train), len(images.val), len(images.test)) == (80, 20, 20)
+    assert images.input_shape == (3, 32, 32)
+    assert images.class_names[3] == "class 3"
+    cifar.unlink()
+    data._loaded.clear()
+    assert data.load(config).digest == images.digest
+
+
+def test_mnist_form(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torchvision.datasets import MNIST
+
+    offered, address = server
+    generator = np.random.default_rng(0)
+    resources = []
+    for name, _ in MNIST.resources:
+        count = 100 if name.startswith("train") else 30
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        idx_file(offered / name, labels if "labels" in name else generator.integers(0, 256, (count, 28, 28), np.uint8))
+        resources.append((name, md5(offered / name)))
+    monkeypatch.setattr(MNIST, "mirrors", [address + "nowhere/", address])
+    monkeypatch.setattr(MNIST, "resources", resources)
+    images = data.load(TorchvisionConfig(name="mnist", root=str(tmp_path / "root")))
+    assert (len(images.train), len(images.val), len(images.test)) == (80, 20, 30)
+    assert images.input_shape == (1, 28, 28)
+    assert images.num_classes == 10
+
+
+def test_svhn_form(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    offered, address = server
+    generator, split_list = np.random.default_rng(0), {}
+    for part, count in (("train", 100), ("test", 30)):
+        path = offered / f"{part}_32x32.mat"
+        labels = (np.arange(count) % 10 + 1)[:, None]  # the file writes the digit 0 as 10
+        savemat(path, {"X": generator.integers(0, 256, (32, 32, 3, count), dtype=np.uint8), "y": labels})
+        split_list[part] = [address + path.name, path.name, md5(path)]
+    monkeypatch.setattr(SVHN, "split_list", split_list)
+    images = data.load(TorchvisionConfig(name="svhn", root=str(tmp_path / "root")))
+    assert (len(images.train), len(images.test)) == (80, 30)
+    assert images.input_shape == (3, 32, 32)
+    assert sorted(set(images.test.labels)) == list(range(10))
+
+
+def test_a_failed_download_says_which_file_to_put_where(
+    cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cifar.unlink()
+    with pytest.raises(DataError) as error:
+        data.load(TorchvisionConfig(name="cifar10", root=str(tmp_path / "root")))
+    message = str(error.value)
+    assert "cifar-10-python.tar.gz could not be downloaded (HTTP Error 404" in message
+    assert f"put it at {tmp_path / 'root' / 'cifar-10-python.tar.gz'}" in message
+    assert "data=digits" in message
+
+
+def test_a_download_with_the_wrong_content_is_refused(cifar: Path, tmp_path: Path) -> None:
+    cifar.write_bytes(b"not the archive")
+    with pytest.raises(DataError, match="its checksum is wrong"):
+        data.load(TorchvisionConfig(name="cifar10", root=str(tmp_path / "root")))
+
+
+def test_known_sizes_are_named_for_every_set() -> None:
+    assert set(torchvision_sets.SETS) == {"cifar10", "mnist", "fashion_mnist", "svhn"}
+    for name in torchvision_sets.SETS:
+        assert data.describe(TorchvisionConfig(name=name)).source_train_images >= 50_000

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnn_ablation.errors import RecordError
+from cnn_ablation.provenance import environment, fingerprint
+from cnn_ablation.records import RUN_COLUMNS, Run, read_run, record_paths, write_atomically, write_run
+
+RUN = Run(
+    arm="model.activation=leaky",
+    knob="model.activation",
+    level="leaky",
+    seed=3,
+    status="diverged",
+    test_accuracy=0.5,
+    train_loss=math.inf,
+    curves=[{"epoch": 1, "train_loss": math.nan}],
+    settings={"model.filters": [1, 2]},
+)
+
+
+def test_the_columns_of_runs_csv_are_those_of_the_contract() -> None:
+    assert RUN_COLUMNS == (
+        "arm", "knob", "level", "seed", "status", "train_accuracy", "val_accuracy", "test_accuracy",
+        "train_loss", "val_loss", "test_loss", "train_seconds", "total_seconds", "images_per_second", "epochs",
+        "updates", "num_params", "peak_memory_mib", "device", "precision", "concurrent_runs", "reused",
+        "fingerprint", "error",
+    )  # fmt: skip
+
+
+def test_a_run_survives_the_disk_and_the_file_is_strict_json(tmp_path: Path) -> None:
+    path = tmp_path / "3" / "run-seed3.json"
+    write_run(path, RUN)
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    back = read_run(path)
+    assert (back.arm, back.seed, back.status, back.test_accuracy) == (RUN.arm, 3, "diverged", 0.5)
+    assert math.isnan(back.train_loss)
+    assert math.isnan(back.curves[0]["train_loss"])
+    assert back.settings == RUN.settings
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"format": 1}', '{"format": 99, "run": {}}', '{"format": 1, "run": {"arm": "a"}}', "\0\0"],
+)
+def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "run-seed0.json"
+    path.write_text(content)
+    with pytest.raises(RecordError, match=r"run-seed0\.json is damaged or unreadable"):
+        read_run(path)
+
+
+@pytest.mark.parametrize("length", [1, 100, 300])
+def test_a_truncated_record_is_named(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "run-seed0.json"
+    write_run(path, RUN)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(RecordError, match="damaged"):
+        read_run(path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("in the way")
+    with pytest.raises(RecordError, match="cannot write"):
+        write_atomically(blocker / "run.json", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
+    """A process that overwrites a record again and again is killed; the record is whole every time."""
+    path = tmp_path / "0" / "run-seed0.json"
+    code = (
+        "import pathlib, sys\n"
+        "from cnn_ablation.records import Run, write_run\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "run = Run(arm='a' * 200_000, knob='', level='', seed=0, status='ok')\n"
+        "print('ready', flush=True)\n"
+        "while True: write_run(path, run)\n"
+    )
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            while not path.exists():
+                pass
+            writer.kill()
+        assert len(read_run(path).arm) == 200_000
+
+
+def test_records_are_listed_in_the_order_of_their_jobs(tmp_path: Path) -> None:
+    for job in ("10", "2", "notes"):
+        write_run(tmp_path / job / "run-seed0.json", RUN)
+    assert [path.parent.name for path in record_paths(tmp_path)] == ["2", "10"]
+
+
+def test_identity_changes_with_everything_that_changes_a_result() -> None:
+    def identity(**changes: object) -> str:
+        known = {"settings": {"optimizer.lr": 1e-3}, "seed": 0, "data_digest": "d", "device": "cpu", "precision": "x"}
+        return fingerprint(**{**known, **changes})  # type: ignore[arg-type]
+
+    changes = [{"settings": {"optimizer.lr": 1e-2}}, {"seed": 1}, {"data_digest": "e"}, {"device": "cuda"}]
+    identities = [identity(), *(identity(**change) for change in [*changes, {"precision": "bfloat16"}])]
+    assert len(set(identities)) == len(identities)
+    assert identity() == identity()
+
+
+def test_environment_names_versions_and_machine() -> None:
+    found = environment()
+    assert found["versions"].keys() >= {"python", "torch", "cnn_ablation", "hydra-core"}
+    assert found["cpu_count"] == os.cpu_count()

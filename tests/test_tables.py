@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import cnn_ablation
+from cnn_ablation import tables
+from cnn_ablation.designs import Arm
+from cnn_ablation.errors import RecordError
+from cnn_ablation.plans import Plan, write_plan
+from cnn_ablation.records import Run, record_path, write_run
+
+SEEDS = range(5)
+NOISE = np.array([0.0, 0.004, -0.003, 0.002, -0.001])
+
+
+def runs_of(arm: str, accuracies: np.ndarray, seconds: float = 10.0, **columns: object) -> pd.DataFrame:
+    knob, _, level = arm.partition("=")
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "knob": "" if arm == "baseline" else knob,
+            "level": level,
+            "seed": list(SEEDS)[: len(accuracies)],
+            "status": "ok",
+            "val_accuracy": accuracies - 0.01,
+            "test_accuracy": accuracies,
+            "train_seconds": seconds,
+            **columns,
+        }
+    )
+
+
+BASELINE = runs_of("baseline", 0.90 + NOISE)
+
+
+def table(*arms: pd.DataFrame, **settings: float) -> pd.DataFrame:
+    return cnn_ablation.ablation_table(pd.concat(arms, ignore_index=True), **settings).set_index("arm")
+
+
+def test_the_columns_are_those_of_the_contract() -> None:
+    assert tables.ARM_COLUMNS == (
+        "arm", "knob", "level", "n", "val_accuracy_mean", "test_accuracy_mean", "test_accuracy_std",
+        "test_accuracy_ci_low", "test_accuracy_ci_high", "delta_pp", "delta_ci_low_pp", "delta_ci_high_pp", "p_value",
+        "p_holm", "verdict", "seeds_needed", "seed_correlation", "train_seconds_mean", "time_ratio",
+        "time_ratio_ci_low", "time_ratio_ci_high", "images_per_second_mean", "num_params", "updates", "num_failed",
+        "notes",
+    )  # fmt: skip
+    assert tuple(cnn_ablation.ablation_table(BASELINE).columns) == tables.ARM_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("shift", "wobble", "verdict"),
+    [(0.05, 0.001, "better"), (-0.05, 0.001, "worse"), (0.0, 0.0002, "equivalent"), (0.01, 0.02, "undecided")],
+)
+def test_verdicts_from_differences(shift: float, wobble: float, verdict: str) -> None:
+    arm = runs_of("k=v", 0.90 + NOISE + shift + wobble * np.array([1, -1, 0.5, -0.5, 0.1]))
+    row = table(BASELINE, arm).loc["k=v"]
+    assert row["verdict"] == verdict
+    assert row["delta_pp"] == pytest.approx(100 * (shift + wobble * 0.02))
+    assert row["delta_ci_low_pp"] < row["delta_pp"] < row["delta_ci_high_pp"]
+
+
+def test_a_verdict_holds_over_all_comparisons_of_the_study() -> None:
+    """A difference with p = 0.03 is a verdict alone, and none among six arms."""
+    wobble = np.array([1, -1, 0.6, -0.4, 0.2]) * 0.008
+    promising = runs_of("k=0", BASELINE["test_accuracy"].to_numpy() + 0.012 + wobble)
+    alone = table(BASELINE, promising).loc["k=0"]
+    assert 0.01 < alone["p_value"] < 0.05
+    assert (alone["verdict"], alone["p_holm"]) == ("better", alone["p_value"])
+    others = [runs_of(f"k={i}", 0.90 + NOISE[::-1] + 0.0001 * i) for i in range(1, 6)]
+    together = table(BASELINE, promising, *others).loc["k=0"]
+    assert together["p_holm"] == pytest.approx(6 * alone["p_value"])
+    assert together["verdict"] == "undecided"
+
+
+def test_pairing_is_by_seed_whatever_the_order_of_rows() -> None:
+    arm = runs_of("k=v", 0.92 + 2 * NOISE)
+    shuffled = arm.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(table(BASELINE, arm), table(shuffled, BASELINE))
+
+
+def test_time_ratio_is_paired_and_geometric() -> None:
+    arm = runs_of("k=v", 0.9 + 2 * NOISE, seconds=20.0)
+    arm["train_seconds"] = [20.0, 40.0, 10.0, 20.0, 20.0]
+    row = table(BASELINE, arm).loc["k=v"]
+    assert row["time_ratio"] == pytest.approx(2.0)
+    assert row["time_ratio_ci_low"] * row["time_ratio_ci_high"] == pytest.approx(4.0)
+
+
+def test_failed_runs_are_counted_and_diverged_runs_score() -> None:
+    arm = runs_of("k=v", 0.9 + 2 * NOISE, epochs=[3, 3, 2, 3, 3])
+    arm["status"] = ["ok", "failed", "diverged", "ok", "ok"]
+    arm.loc[1, ["test_accuracy", "val_accuracy", "train_seconds"]] = math.nan
+    arm.loc[2, "test_accuracy"] = 0.1
+    row = table(BASELINE, arm).loc["k=v"]
+    assert (row["n"], row["num_failed"]) == (4, 1)
+    assert row["test_accuracy_mean"] == pytest.approx((0.9 + 0.1 + 0.904 + 0.898) / 4)
+    assert row["notes"] == "1 of 5 runs diverged at epoch 2; 1 of 5 runs failed"
+
+
+@pytest.mark.parametrize(
+    ("columns", "baseline_columns", "note"),
+    [
+        ({"updates": 25}, {"updates": 100}, "4x fewer updates"),
+        ({"updates": 300}, {"updates": 100}, "3x more updates"),
+        ({"num_params": 118}, {"num_params": 100}, "+18 % parameters"),
+    ],
+)
+def test_confounds_are_named(columns: dict[str, int], baseline_columns: dict[str, int], note: str) -> None:
+    arm, base = runs_of("k=v", 0.9 + 2 * NOISE, **columns), runs_of("baseline", 0.9 + NOISE, **baseline_columns)
+    assert table(base, arm).loc["k=v", "notes"] == note
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_seeds_say_so(count: int) -> None:
+    arm = runs_of("k=v", (0.9 + 2 * NOISE)[:1])
+    if count == 0:
+        arm["seed"] = 99
+    row = table(BASELINE, arm).loc["k=v"]
+    assert row["verdict"] == "undecided"
+    assert "to compare: a verdict needs two or more" in row["notes"]
+
+
+def test_equal_differences_say_that_no_test_is_possible() -> None:
+    row = table(BASELINE, runs_of("k=v", BASELINE["test_accuracy"].to_numpy())).loc["k=v"]
+    assert (row["verdict"], row["delta_pp"]) == ("undecided", 0)
+    assert row["notes"] == "the same difference for every seed: no test possible"
+
+
+def test_extra_columns_are_optional_and_missing_ones_are_named() -> None:
+    with pytest.raises(RecordError, match="lacks the columns status, train_seconds"):
+        cnn_ablation.ablation_table(BASELINE.drop(columns=["status", "train_seconds"]))
+    with pytest.raises(RecordError, match="no finished run of the arm 'baseline'"):
+        cnn_ablation.ablation_table(runs_of("k=v", 0.9 + NOISE))
+
+
+def write_study(folder: Path, arms: list[str], seeds: list[int]) -> None:
+    plan = Plan("one_at_a_time", {}, [Arm(name) for name in arms], seeds, {"train.epochs": 1}, 0.05, 0.5)
+    write_plan(folder, plan)
+    for number, (seed, arm) in enumerate((seed, arm) for seed in seeds for arm in arms):
+        knob, _, level = arm.partition("=")
+        run = Run(arm, knob if level else "", level, seed, "ok", test_accuracy=0.9, settings={"k": level or "base"})
+        write_run(record_path(folder / str(number), seed), run)
+
+
+def test_runs_are_loaded_arm_by_arm_with_a_column_per_swept_key(tmp_path: Path) -> None:
+    write_study(tmp_path, ["baseline", "k=v"], [0, 1])
+    runs = cnn_ablation.load_runs(tmp_path)
+    assert list(zip(runs["arm"], runs["seed"], runs["k"], strict=True)) == [
+        ("baseline", 0, "base"),
+        ("baseline", 1, "base"),
+        ("k=v", 0, "v"),
+        ("k=v", 1, "v"),
+    ]
+
+
+def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path, ["baseline", "k=v"], [0, 1])
+    damaged = record_path(tmp_path / "1", 0)
+    damaged.write_text("{")
+    assert len(cnn_ablation.load_runs(tmp_path)) == 3
+    assert f"{damaged} is damaged" in capsys.readouterr().err
+
+
+def test_records_outside_the_plan_do_not_enter_its_table(tmp_path: Path) -> None:
+    write_study(tmp_path, ["baseline", "k=v", "k=w"], [0, 1])
+    (tmp_path / "study.yaml").unlink()
+    write_plan(tmp_path, Plan("grid", {}, [Arm("baseline"), Arm("k=w")], [1], {"train.epochs": 1}, 0.05, 0.5))
+    runs = cnn_ablation.load_runs(tmp_path)
+    assert list(zip(runs["arm"], runs["seed"], strict=True)) == [("baseline", 1), ("k=w", 1)]
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (lambda folder: (folder / "study.yaml").unlink(), "is no study: there is no study.yaml"),
+        (lambda folder: (folder / "study.yaml").write_text("arms: 3"), "study.yaml is damaged"),
+        (lambda folder: [path.unlink() for path in folder.glob("*/run*")], "holds no finished run"),
+    ],
+)
+def test_a_folder_without_a_study_is_refused(tmp_path: Path, breakage: object, message: str) -> None:
+    write_study(tmp_path, ["baseline"], [0])
+    breakage(tmp_path)  # type: ignore[operator]
+    with pytest.raises(RecordError, match=message):
+        cnn_ablation.load_runs(tmp_path)
+
+
+def test_another_baseline_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    write_study(tmp_path, ["baseline"], [0])
+    with pytest.raises(RecordError, match=r"train\.epochs: 1 there, 2 here"):
+        write_plan(tmp_path, Plan("grid", {}, [Arm("baseline")], [0], {"train.epochs": 2}, 0.05, 0.5))
+    write_plan(tmp_path, Plan("grid", {}, [Arm("baseline"), Arm("more")], [0, 1], {"train.epochs": 1}, 0.05, 0.5))

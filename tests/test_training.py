@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cnn_ablation import data
+from cnn_ablation.config import Config, DigitsConfig, ModelConfig, SGDConfig, TrainConfig
+from cnn_ablation.data.resident import to_device
+from cnn_ablation.metrics import count_correct, evaluate
+from cnn_ablation.models import network_layers
+from cnn_ablation.models.build import build
+from cnn_ablation.training import StepClock, TrainingResult, image_orders, train, train_epoch, warm_up
+
+CPU = torch.device("cpu")
+
+
+def trained(config: Config, seed: int = 0) -> TrainingResult:
+    return train(config, data.load(config.data), seed=seed, device=CPU)
+
+
+def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
+    return result.network.state_dict()
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny_config: Config) -> None:
+    first, again, other = trained(tiny_config), trained(tiny_config), trained(tiny_config, seed=1)
+    assert (first.test, first.train, first.val) == (again.test, again.train, again.val)
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(first).items())
+    assert first.test.loss != other.test.loss
+
+
+def test_training_leaves_the_callers_random_state_alone(tiny_config: Config) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    trained(replace(tiny_config, model=replace(tiny_config.model, dropout=0.5)))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def batches_seen(config: Config, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The image indices of every training batch, as the training loop asked for them."""
+    from cnn_ablation.data.resident import ResidentSplit
+
+    seen: list[list[int]] = []
+    original = ResidentSplit.batch
+    num_train = len(data.load(config.data).train)
+
+    def spy(part: ResidentSplit, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(part) == num_train and torch.is_grad_enabled():
+            seen.append(indices.tolist())
+        return original(part, indices)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResidentSplit, "batch", spy)
+        trained(config)
+    return seen[1:]  # the first is the warm-up's
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"filters": [9]}, {"batch_norm": True}, {"dropout": 0.5}, {"activation": "tanh"}, {"hidden": [3, 3]}],
+    ids=str,
+)
+def test_a_knob_of_the_network_leaves_the_order_of_the_batches(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
+) -> None:
+    changed = replace(tiny_config, model=replace(tiny_config.model, **change))
+    expected = batches_seen(tiny_config, monkeypatch)
+    assert len(expected) == 2 * math.ceil(48 / 16)
+    assert sorted(itertools.chain(*expected[:3])) == list(range(48))
+    assert batches_seen(changed, monkeypatch) == expected
+
+
+def test_shuffling_draws_a_new_order_every_epoch_and_no_shuffling_repeats_one() -> None:
+    shuffled, fixed = image_orders(50, shuffle=True, seed=0), image_orders(50, shuffle=False, seed=0)
+    first, second = next(shuffled), next(shuffled)
+    assert not torch.equal(first, second)
+    assert torch.equal(next(fixed), next(fixed))
+    assert torch.equal(next(image_orders(50, shuffle=True, seed=0)), first)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"batch_norm": True}, {"Conv1", "Conv2", "Conv3", "Linear1", "Linear2"}),
+        ({"dropout": 0.5}, {"Conv1", "Conv2", "Conv3", "Linear1", "Linear2"}),
+        ({"hidden": [17]}, {"Conv1", "Conv2", "Conv3"}),
+        ({"filters": [24, 50, 96]}, {"Conv1", "Linear1", "Linear2"}),
+    ],
+    ids=["batch norm", "dropout", "hidden", "filters"],
+)
+def test_initial_weights_of_unchanged_layers_stay(change: dict[str, object], same: set[str]) -> None:
+    def initial(model: ModelConfig) -> dict[str, torch.Tensor]:
+        return build(network_layers(model, 10), (3, 32, 32), seed=4).state_dict()
+
+    before, after = initial(ModelConfig()), initial(ModelConfig(**change))
+    assert {name for name in same if not torch.equal(before[f"{name}.weight"], after[f"{name}.weight"])} == set()
+
+
+def test_every_image_counts_once_in_accuracy_and_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randn(7, 4, generator=generator), torch.tensor([0, 1, 2, 3, 0, 1, 2])
+    network = torch.nn.Identity()
+    uneven = evaluate(network, [(inputs[:5], labels[:5]), (inputs[5:], labels[5:])])
+    logs = inputs.double().numpy()
+    losses = np.log(np.exp(logs).sum(axis=1)) - logs[np.arange(7), labels]
+    assert uneven.num_images == 7
+    assert uneven.loss == pytest.approx(losses.mean(), rel=1e-6)
+    assert uneven.accuracy == pytest.approx((logs.argmax(axis=1) == labels.numpy()).mean())
+
+
+def test_logits_that_are_not_finite_predict_nothing() -> None:
+    logits = torch.tensor([[math.nan, 0.0], [math.inf, 0.0], [1.0, 0.0]])
+    assert int(count_correct(logits, torch.tensor([0, 0, 0]))) == 1
+
+
+def test_evaluation_restores_the_mode_of_the_network() -> None:
+    network = torch.nn.Dropout(0.5).train()
+    evaluate(network, [(torch.ones(2, 3), torch.tensor([0, 1]))])
+    assert network.training
+
+
+def test_an_infinite_loss_ends_the_run_as_diverged(tiny_config: Config) -> None:
+    result = trained(replace(tiny_config, optimizer=SGDConfig(lr=1e30), train=replace(tiny_config.train, epochs=9)))
+    assert result.status == "diverged"
+    assert len(result.curves) < 9
+    assert not math.isfinite(result.curves[-1].train_loss)
+    assert 0 <= result.test.accuracy <= 1
+
+
+def test_training_learns(tiny_config: Config) -> None:
+    config = replace(tiny_config, data=DigitsConfig(), model=ModelConfig(), train=TrainConfig(epochs=3))
+    result = trained(config)
+    assert result.test.accuracy > 0.8
+    assert result.curves[-1].train_loss < 0.5 * result.curves[0].train_loss
+    assert result.updates == 3 * math.ceil(len(data.load(config.data).train) / 64)
+
+
+def test_one_step_is_the_gradient_step_of_the_mean_cross_entropy(tiny_config: Config) -> None:
+    images = data.load(tiny_config.data)
+    part = to_device(images.train, images, CPU)
+    network = build(network_layers(tiny_config.model, 10), images.input_shape, seed=0)
+    expected = copy.deepcopy(network)
+    inputs, labels = part.batch(torch.arange(16))
+    (-torch.log_softmax(expected(inputs), dim=1)[torch.arange(16), labels].mean()).backward()
+    with torch.no_grad():
+        for parameter in expected.parameters():
+            parameter.sub_(0.1 * parameter.grad)
+    train_epoch(network, torch.optim.SGD(network.parameters(), lr=0.1), [(inputs, labels)])
+    for actual, wanted in zip(network.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(actual, wanted)
+
+
+def test_warm_up_changes_nothing(tiny_config: Config) -> None:
+    images = data.load(tiny_config.data)
+    model = replace(tiny_config.model, batch_norm=True)
+    network = build(network_layers(model, 10), images.input_shape, seed=0)
+    before = copy.deepcopy(network.state_dict())
+    warm_up(network, to_device(images.train, images, CPU).batch(torch.arange(8)))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_clock_counts_only_what_runs_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([10.0, 12.5, 100.0, 101.0])
+    monkeypatch.setattr("cnn_ablation.training.time.perf_counter", lambda: next(now))
+    clock = StepClock(CPU)
+    with clock.running():
+        pass
+    with clock.running():
+        pass
+    assert clock.seconds == 3.5
+
+
+def test_bfloat16_trains_close_to_float32(tiny_config: Config) -> None:
+    full, half = trained(tiny_config), trained(replace(tiny_config, precision="bfloat16"))
+    assert half.precision == "bfloat16"
+    assert half.train.loss == pytest.approx(full.train.loss, rel=0.05)
+    assert half.train.loss != full.train.loss
+
+
+def test_pixels_reach_the_network_scaled_as_asked(tiny_config: Config) -> None:
+    half = data.load(tiny_config.data)
+    inputs, _ = to_device(half.train, half, CPU).batch(torch.arange(48))
+    pixels = torch.from_numpy(half.train.images)
+    torch.testing.assert_close(inputs, pixels / 255 - 0.5)
+    standard = data.load(replace(tiny_config.data, scale="standard"))
+    inputs, _ = to_device(standard.train, standard, CPU).batch(torch.arange(48))
+    assert inputs.mean(dim=(0, 2, 3)).abs().max() < 1e-5
+    torch.testing.assert_close(inputs.std(dim=(0, 2, 3), correction=0), torch.ones(3), rtol=1e-4, atol=0)
