@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
 from cnn_ablation.designs import BASELINE
+
+Floats = npt.NDArray[np.float64]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the marker says the same in black and white.
 VERDICT_STYLE = {
@@ -32,7 +37,9 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) ->
     for verdict, (colour, marker) in VERDICT_STYLE.items():
         rows = compared[compared["verdict"] == verdict]
         if len(rows):
-            spread = _error_bars(rows["delta_pp"], rows["delta_ci_low_pp"], rows["delta_ci_high_pp"])
+            spread = _error_bars(
+                *(rows[name].to_numpy() for name in ("delta_pp", "delta_ci_low_pp", "delta_ci_high_pp"))
+            )
             ax.errorbar(rows["delta_pp"], rows.index, xerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
     ax.set_yticks(range(len(compared)), compared["arm"])
     ax.set_ylim(len(compared) - 0.5, -0.5)
@@ -43,40 +50,27 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) ->
 
 def plot_accuracy(arms: pd.DataFrame, ax: Axes) -> Axes:
     """Test accuracy of every arm in percent with its interval."""
-    spread = _error_bars(arms["test_accuracy_mean"], arms["test_accuracy_ci_low"], arms["test_accuracy_ci_high"])
-    colours = [VERDICT_STYLE[verdict][0] for verdict in arms["verdict"]]
-    positions = np.arange(len(arms))
-    ax.errorbar(100 * arms["test_accuracy_mean"], positions, xerr=100 * spread, fmt="none", ecolor=colours, capsize=3)
-    ax.scatter(100 * arms["test_accuracy_mean"], positions, c=colours)
-    ax.set_yticks(positions, arms["arm"])
-    ax.invert_yaxis()
+    for position, (_, row) in enumerate(arms.iterrows()):
+        colour, marker = VERDICT_STYLE[row["verdict"]]
+        mean, spread = _accuracy_percent(row)
+        ax.errorbar(mean, position, xerr=spread, fmt=marker, color=colour, capsize=3)
+    ax.set_yticks(range(len(arms)), arms["arm"])
+    ax.set_ylim(len(arms) - 0.5, -0.5)
     ax.set_xlabel("test accuracy (%)")
     return ax
 
 
 def plot_accuracy_against_time(arms: pd.DataFrame, ax: Axes) -> Axes:
-    """Test accuracy in percent against the seconds spent in training steps, one point per arm."""
-    spread = _error_bars(arms["test_accuracy_mean"], arms["test_accuracy_ci_low"], arms["test_accuracy_ci_high"])
-    for position, (_, row) in enumerate(arms.iterrows()):
+    """Test accuracy in percent against the seconds spent in training steps, one numbered point per arm."""
+    for number, (_, row) in enumerate(arms.iterrows()):
         colour, marker = VERDICT_STYLE[row["verdict"]]
-        ax.errorbar(
-            row["train_seconds_mean"],
-            100 * row["test_accuracy_mean"],
-            yerr=100 * spread[:, [position]],
-            fmt=marker,
-            color=colour,
-            capsize=3,
-        )
-        ax.annotate(
-            row["arm"],
-            (row["train_seconds_mean"], 100 * row["test_accuracy_mean"]),
-            xytext=(6, 4),
-            textcoords="offset points",
-            fontsize="small",
-        )
+        mean, spread = _accuracy_percent(row)
+        at = (row["train_seconds_mean"], mean)
+        ax.errorbar(*at, yerr=spread, fmt=marker, color=colour, capsize=3, label=f"{number}  {row['arm']}")
+        ax.annotate(str(number), at, xytext=(5, 5), textcoords="offset points", fontsize="small", color=colour)
     ax.set_xlabel("training time (s)")
     ax.set_ylabel("test accuracy (%)")
-    ax.margins(x=0.25)
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
@@ -91,7 +85,8 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
     factor = 100 if column.endswith("accuracy") else 1
     for arm, points in curves.groupby("arm", sort=False):
         by_epoch = factor * points.groupby("epoch")[column].agg(["mean", "min", "max"])
-        (line,) = ax.plot(by_epoch.index, by_epoch["mean"], marker="o", markersize=3, label=str(arm))
+        style: dict[str, Any] = {"color": "black", "linewidth": 2.5} if arm == BASELINE else {}
+        (line,) = ax.plot(by_epoch.index, by_epoch["mean"], marker="o", markersize=3, label=str(arm), **style)
         ax.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=line.get_color(), alpha=0.15)
     ax.set_xlabel("epoch")
     ax.set_ylabel(column.replace("val_", "validation ").replace("_", " ") + (" (%)" if factor == 100 else " (nats)"))
@@ -99,6 +94,13 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
     return ax
 
 
-def _error_bars(mean: pd.Series[float], low: pd.Series[float], high: pd.Series[float]) -> np.ndarray:
+def _accuracy_percent(row: pd.Series[Any]) -> tuple[float, Floats]:
+    """Mean test accuracy and the distances (2, 1) to its limits, in percent."""
+    mean, low, high = (100 * row[f"test_accuracy_{name}"] for name in ("mean", "ci_low", "ci_high"))
+    return mean, _error_bars(np.array([mean]), np.array([low]), np.array([high]))
+
+
+def _error_bars(mean: Floats, low: Floats, high: Floats) -> Floats:
     """Distances (2, n) from a mean to its limits; 0 where there is no interval."""
-    return np.nan_to_num(np.stack([mean - low, high - mean]))
+    distances: Floats = np.nan_to_num(np.stack([mean - low, high - mean]))
+    return distances

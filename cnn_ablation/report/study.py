@@ -14,6 +14,7 @@ from cnn_ablation.errors import RecordError
 from cnn_ablation.plans import read_plan
 from cnn_ablation.records import read_run, record_paths
 from cnn_ablation.report.files import write_tables
+from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.report.terminal import print_table
 from cnn_ablation.report.text import caption
 
@@ -31,7 +32,7 @@ class Report:
 def report_study(
     folder: Path, out: Path | None = None, *, alpha: float | None = None, margin_pp: float | None = None
 ) -> Report:
-    """Rebuilds every table of a study from the records in its folder.
+    """Rebuilds every table and picture of a study from the records in its folder.
 
     Args:
         folder: the study's folder.
@@ -43,13 +44,14 @@ def report_study(
         RecordError: there is nothing to report, or a table cannot be written.
     """
     plan = read_plan(folder)
-    runs = tables.load_runs(folder)
+    runs, curves = tables.load_runs(folder), tables.load_curves(folder)
     unfinished = plan.num_runs - len(runs)
     made_with = _made_with(folder)
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
     return _report(
         runs,
+        curves,
         out or folder,
         alpha=plan.alpha if alpha is None else alpha,
         margin_pp=plan.margin_pp if margin_pp is None else margin_pp,
@@ -58,7 +60,7 @@ def report_study(
 
 
 def report_runs(runs_file: Path, out: Path, *, alpha: float | None = None, margin_pp: float | None = None) -> Report:
-    """The same from a table of runs alone.
+    """The same from a table of runs alone, which holds no learning curves.
 
     Raises:
         RecordError: the file cannot be read, lacks columns, or a table cannot be written.
@@ -66,6 +68,7 @@ def report_runs(runs_file: Path, out: Path, *, alpha: float | None = None, margi
     defaults = StatsConfig()
     return _report(
         read_runs_file(runs_file),
+        pd.DataFrame(),
         out,
         alpha=defaults.alpha if alpha is None else alpha,
         margin_pp=defaults.margin_pp if margin_pp is None else margin_pp,
@@ -87,13 +90,23 @@ def read_runs_file(path: Path) -> pd.DataFrame:
         raise RecordError(f"{path} cannot be read as a table of runs ({error})") from error
 
 
-def _report(runs: pd.DataFrame, out: Path, *, alpha: float, margin_pp: float, made_with: str = "") -> Report:
+def _report(
+    runs: pd.DataFrame, curves: pd.DataFrame, out: Path, *, alpha: float, margin_pp: float, made_with: str = ""
+) -> Report:
     arms = tables.ablation_table(runs, alpha=alpha, margin_pp=margin_pp)
     text = caption(runs, arms, alpha=alpha, margin_pp=margin_pp, made_with=made_with)
     print_table(arms, text)
-    written = write_tables(out, runs, arms, text)
-    print(f"written to {_short(out)}: {', '.join(path.name for path in written)}")
+    written = write_tables(out, runs, arms, text) + write_pictures(out, arms, curves, margin_pp=margin_pp)
+    print(f"written to {_short(out)}: {', '.join(_grouped(written))}")
     return Report(runs, arms)
+
+
+def _grouped(files: list[Path]) -> list[str]:
+    """`ablation.csv .parquet .md`: files of one name together."""
+    by_stem: dict[str, list[str]] = {}
+    for path in files:
+        by_stem.setdefault(path.stem, []).append(path.suffix)
+    return [f"{stem}{' '.join(suffixes)}" for stem, suffixes in by_stem.items()]
 
 
 def _short(folder: Path) -> Path:
