@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,8 @@ from rich.progress import (
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# A terminal is what says so itself: rich alone would also believe FORCE_COLOR, which notebooks set.
+console = Console(stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True)
 
 _live: list[Progress] = []  # the bars on screen; nested work adds a line to them instead of fighting for the terminal
 

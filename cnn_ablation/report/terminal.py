@@ -1,11 +1,13 @@
-"""The ablation table on the terminal."""
+"""The ablation table on the terminal: one line per arm where it fits, two where it does not."""
 
 from __future__ import annotations
 
 import sys
 
 import pandas as pd
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from cnn_ablation.report.text import TEXT_COLUMNS, readable_table
@@ -16,12 +18,61 @@ _WIDTH_WITHOUT_TERMINAL = 200
 
 def print_table(arms: pd.DataFrame, caption: str) -> None:
     """Prints the table of arms to standard output, coloured by verdict on a terminal."""
-    width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
-    table = Table(caption=caption, caption_justify="left", header_style="bold")
+    is_terminal = sys.stdout.isatty()  # rich alone would also believe FORCE_COLOR, which notebooks set
+    width = None if is_terminal else _WIDTH_WITHOUT_TERMINAL
+    console = Console(force_terminal=is_terminal, width=width, highlight=False, markup=False)
     readable = readable_table(arms)
-    readable = readable.drop(columns=[name for name in ("more seeds", "notes") if not readable[name].any()])
+    colours = [_COLOURS[verdict] for verdict in arms["verdict"]]
+    wide = _rich_table(_without_empty(readable), colours, caption, box.HEAVY_HEAD)
+    needed = Measurement.get(console, console.options.update(width=10 * _WIDTH_WITHOUT_TERMINAL), wide).maximum
+    if needed <= console.width:
+        console.print(wide)
+    else:
+        console.print(_rich_table(_two_lines(readable), colours, caption, box.HORIZONTALS))
+
+
+def _rich_table(readable: pd.DataFrame, colours: list[str], caption: str, borders: box.Box) -> Table:
+    narrow = borders is box.HORIZONTALS
+    table = Table(
+        caption=caption,
+        caption_justify="left",
+        header_style="bold",
+        box=borders,
+        padding=0 if narrow else (0, 1),
+        pad_edge=not narrow,
+        show_lines=narrow,
+    )
     for column in readable.columns:
-        table.add_column(column, justify="left" if column in TEXT_COLUMNS else "right", overflow="fold")
-    for verdict, values in zip(arms["verdict"], readable.itertuples(index=False), strict=True):
-        table.add_row(*values, style=_COLOURS[verdict])
-    Console(width=width, highlight=False, markup=False).print(table)
+        is_text = column in TEXT_COLUMNS
+        table.add_column(
+            column, justify="left" if is_text else "right", overflow="fold", no_wrap=column not in TEXT_COLUMNS
+        )
+    for colour, values in zip(colours, readable.itertuples(index=False), strict=True):
+        table.add_row(*values, style=colour)
+    return table
+
+
+def _without_empty(readable: pd.DataFrame) -> pd.DataFrame:
+    """Leaves out columns that have nothing to say about any arm."""
+    return readable.drop(columns=[name for name in ("more seeds", "notes") if not readable[name].any()])
+
+
+def _two_lines(readable: pd.DataFrame) -> pd.DataFrame:
+    """The same for 80 columns: intervals below their estimates, notes below the arm."""
+    with_interval = {name: readable[name].str.replace(" [", "\n[") for name in ("test accuracy %", "difference pp")}
+    more_seeds, ratio = readable["more seeds"], readable["time ratio"].str.partition(" ")[0]
+    return pd.DataFrame(
+        {
+            "arm": _below(readable["arm"], readable["notes"]),
+            "n": readable["n"],
+            **with_interval,
+            "p (Holm)": readable["p (Holm)"],
+            "verdict": _below(readable["verdict"], ("+" + more_seeds + " seeds").where(more_seeds != "", "")),
+            "train s": _below(readable["train s"], ("×" + ratio).where(ratio != "", "")),
+        }
+    ).rename(columns={"p (Holm)": "p"})
+
+
+def _below(first: pd.Series[str], second: pd.Series[str]) -> pd.Series[str]:
+    """Two texts on two lines, or one where there is only one."""
+    return (first + "\n" + second).str.rstrip("\n")

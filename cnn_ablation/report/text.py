@@ -82,6 +82,9 @@ def caption(runs: pd.DataFrame, arms: pd.DataFrame, *, alpha: float, margin_pp: 
     failed = int((runs["status"] == "failed").sum())
     if failed:
         sentences.append(f"{failed} of {len(runs)} runs failed and have no score.")
+    reused = int(runs["reused"].astype(bool).sum()) if "reused" in runs.columns else 0
+    if reused:
+        sentences.append(f"{reused} of {len(runs)} runs were reused from earlier studies, with their times of then.")
     if made_with:
         sentences.append(made_with)
     return " ".join(sentences)
