@@ -1,0 +1,57 @@
+"""The README says what is so: its commands work, its table has the columns of the real one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import cnn_ablation
+from conftest import Answer
+
+ROOT = Path(cnn_ablation.__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+SWEEPS = [
+    line.partition("#")[0].strip()
+    for block in BLOCKS[2:]
+    for line in block.splitlines()
+    if line.startswith("python -m cnn_ablation ") and "DIR" not in line
+]
+
+
+def test_two_commands_do_all_set_up() -> None:
+    first, second = (block.strip() for block in BLOCKS[:2])
+    assert first == "pip install -e . && python -m cnn_ablation -m model.activation=relu,leaky"
+    assert second == 'pip install -e ".[test]" && python -m pytest'
+
+
+@pytest.mark.parametrize("command", SWEEPS)
+def test_every_command_makes_a_plan(cli: Callable[..., Answer], command: str) -> None:
+    answer = cli(*shlex.split(command)[3:], "dry_run=true")
+    assert answer.code == 0, answer.err
+    assert "baseline" in answer.out
+
+
+def test_the_table_has_the_columns_of_the_report() -> None:
+    from cnn_ablation.report import readable_table
+
+    header = next(line for line in README.splitlines() if line.startswith("| arm |"))
+    runs = [
+        {"arm": "baseline", "knob": "", "level": "", "seed": seed, "status": "ok"}
+        | {"val_accuracy": 0.9, "test_accuracy": 0.9 + seed / 100, "train_seconds": 1.0}
+        for seed in range(2)
+    ]
+    import pandas as pd
+
+    columns = readable_table(cnn_ablation.ablation_table(pd.DataFrame(runs))).columns
+    assert [name.strip() for name in header.strip("|").split("|")] == list(columns)
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
