@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Answer
 
 import cnn_ablation
-from conftest import Answer
 
 ROOT = Path(cnn_ablation.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
