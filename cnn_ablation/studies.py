@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cnn_ablation import checks, data, progress, provenance
 from cnn_ablation.config import Config, all_settings
@@ -84,6 +88,10 @@ class Study:
         """
         if here:
             self._check_devices()
+        with claimed(self.folder):
+            self._carry_out(launch)
+
+    def _carry_out(self, launch: Callable[[], Sequence[str]]) -> None:
         self.show_plan()
         write_plan(self.folder, self.plan)
         for settings in {repr(config.data): config.data for config in self.configs.values()}.values():
@@ -144,6 +152,47 @@ class Study:
             f"interrupted after {finished} of {self.plan.num_runs} runs; "
             "the same command goes on from there (finished runs are reused)"
         )
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keeps a study's folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        RecordError: another process is writing a study into the folder, or it cannot be created.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RecordError(
+            f"another study is being written to {folder}\n"
+            "  remedy: wait for it, or choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m)"
+        ) from error
+    except OSError as error:
+        raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def new_folder(wanted: Path) -> Path:
+    """A folder that was not there before: `wanted`, or `wanted-2`, ... where studies start in the same second.
+
+    Raises:
+        RecordError: it cannot be created.
+    """
+    for folder in itertools.chain([wanted], (wanted.with_name(f"{wanted.name}-{n}") for n in itertools.count(2))):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
+        return folder
+    raise AssertionError("the names never end")
 
 
 def run_single(config: Config, folder: Path) -> None:

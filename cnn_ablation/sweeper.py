@@ -34,9 +34,7 @@ NOT_KNOBS = {
     "reuse": "give it once, for all arms",
     "store": "give it once, for all arms",
     "dry_run": "give it once, for all arms",
-    "hydra": "give it once, for all arms",
 }
-_OWN_OVERRIDES = ("hydra.sweep.dir", "hydra.sweep.subdir")  # given to every job as absolute paths
 
 
 @dataclass
@@ -76,8 +74,6 @@ def read_request(overrides: Sequence[Override]) -> StudyRequest:
     knobs: dict[str, Knob] = {}
     for override in overrides:
         key = override.get_key_element()
-        if key in _OWN_OVERRIDES:
-            continue
         if override.is_sweep_override():
             _refuse_no_knob(key, override)
             knobs[key] = knob(key, list(override.sweep_string_iterator()))
@@ -130,6 +126,8 @@ class AblationSweeper(Sweeper):
         configs = self._compose_all(expand(self.design, request.knobs), request)
         baseline = next(iter(configs.values()))
         folder = Path(self.master.hydra.sweep.dir).absolute()
+        if not (baseline.dry_run or self._folder_was_chosen()):
+            folder = studies.new_folder(folder)
         study = studies.Study(folder, self.design, request.knobs, configs)
         if baseline.dry_run:
             study.show_plan()
@@ -142,6 +140,10 @@ class AblationSweeper(Sweeper):
             lambda: _failures(self.launcher.launch(jobs, initial_job_idx=0)),
             here=isinstance(self.launcher, BasicLauncher),
         )
+
+    def _folder_was_chosen(self) -> bool:
+        """Whether the user named the folder; a default one is made of the time and must be new."""
+        return any(line.startswith("hydra.sweep.dir=") for line in self.master.hydra.overrides.hydra)
 
     def _compose_all(self, arms: Sequence[Arm], request: StudyRequest) -> dict[Arm, Config]:
         """The arms with their configurations, each configuration once, the baseline first."""

@@ -365,6 +365,34 @@ def test_an_interrupted_study_leaves_its_table_and_goes_on(tmp_path: Path, numbe
     assert runs["reused"].sum() >= finished
 
 
+def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:
+    """Started together: without a folder each gets its own; with the same folder, one is refused and names it."""
+    study = ["-m", *TINY, "model.activation=relu,leaky", "replicates=2"]
+    running = [subprocess.Popen(command(*study), cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(2)]
+    errors = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
+    tables = [pd.read_csv(path) for path in tmp_path.glob("multirun/*/*/ablation.csv")]
+    assert len(tables) == 2
+    pd.testing.assert_series_equal(tables[0]["test_accuracy_mean"], tables[1]["test_accuracy_mean"])
+
+
+def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
+    from cnn_ablation.studies import claimed
+
+    with claimed(tmp_path / "study"):
+        answer = cli("-m", *TINY, "hydra.sweep.dir=study")
+    assert answer.code == 2
+    assert f"another study is being written to {tmp_path / 'study'}" in answer.err
+    assert "hydra.sweep.dir=DIR" in answer.err
+    assert cli("-m", *TINY, "replicates=1", "hydra.sweep.dir=study").code == 0
+
+
+def test_studies_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    from cnn_ablation.studies import new_folder
+
+    assert [new_folder(tmp_path / "12-00-00").name for _ in range(3)] == ["12-00-00", "12-00-00-2", "12-00-00-3"]
+
+
 def test_module_and_console_script_work_from_another_folder(tmp_path: Path) -> None:
     script = shutil.which("cnn-ablation", path=os.path.dirname(sys.executable))
     assert script, "the console script is installed beside Python"
