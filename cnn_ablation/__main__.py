@@ -45,6 +45,8 @@ def _explained(error: Exception) -> UserError:
         return error
     if isinstance(error, HYDRA_ERRORS):
         return explain(error)
+    if isinstance(error, OSError) and error.strerror:
+        return UserError(f"{error.strerror}" + (f": {error.filename}" if error.filename else ""))
     raise error
 
 

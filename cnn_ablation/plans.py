@@ -38,14 +38,15 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan for a reader: one line per arm."""
         seeds = ", ".join(map(str, self.seeds))
-        counts = f"{_counted(len(self.arms), 'arm')} x {_counted(len(self.seeds), 'seed')} ({seeds})"
+        counts = f"{counted(len(self.arms), 'arm')} x {counted(len(self.seeds), 'seed')} ({seeds})"
         values = ", ".join(f"{key}={setting_of(self.baseline, key)}" for key in self.knobs)
         baseline = f"{BASELINE} ({values})" if values else BASELINE
-        heading = f"{self.design}: {counts} = {_counted(self.num_runs, 'run')}"
+        heading = f"{self.design}: {counts} = {counted(self.num_runs, 'run')}"
         return [heading, *(f"  {baseline if arm.name == BASELINE else arm.name}" for arm in self.arms)]
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

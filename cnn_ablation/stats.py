@@ -52,14 +52,22 @@ NO_COMPARISON = Comparison(Interval(math.nan, math.nan, math.nan), math.nan, mat
 
 
 def mean_interval(values: Floats, alpha: float) -> Interval:
-    """The mean of (n,) values with its t interval at confidence 1 - alpha; NaN limits below two values."""
+    """The mean of (n,) values with its t interval at confidence 1 - alpha.
+
+    The limits are NaN below two values, and where all values are equal: an interval of no width would claim certainty.
+    """
     if len(values) == 0:
         return Interval(math.nan, math.nan, math.nan)
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 2 or _all_equal(values):
         return Interval(mean, math.nan, math.nan)
     half = float(scipy_stats.sem(values) * scipy_stats.t.ppf(1 - alpha / 2, len(values) - 1))
     return Interval(mean, mean - half, mean + half)
+
+
+def _all_equal(values: Floats) -> bool:
+    """Equal but for rounding."""
+    return bool(np.ptp(values) < 1e-9)
 
 
 def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float) -> Interval:
@@ -84,7 +92,7 @@ def compare(arm: Floats, baseline: Floats, *, alpha: float, margin_pp: float, nu
         return NO_COMPARISON
     differences = 100 * (arm - baseline)
     interval = mean_interval(differences, alpha)
-    if len(arm) < 2 or not np.std(differences) > 1e-9:  # no spread: a t statistic would be 0/0 or infinite
+    if len(arm) < 2 or _all_equal(differences):  # a t statistic would be 0/0 or infinite
         return Comparison(interval, math.nan, math.nan, math.nan, math.nan)
     p_value = float(scipy_stats.ttest_1samp(differences, 0.0).pvalue)
     p_above_lower = scipy_stats.ttest_1samp(differences, -margin_pp, alternative="greater").pvalue

@@ -99,7 +99,7 @@ class Study:
         try:
             with progress.watch("runs", self.plan.num_runs, self._new_records, _line):
                 raised = launch()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError):  # Hydra writes files of its own for every job: the disk may be full
             self._report_after_interrupt()
             raise
         self._account_for_missing_runs(raised)

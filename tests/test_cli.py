@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -363,6 +364,22 @@ def test_an_interrupted_study_leaves_its_table_and_goes_on(tmp_path: Path, numbe
     runs = runs_in(tmp_path / "study")
     assert len(runs) == 6
     assert runs["reused"].sum() >= finished
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system knows no limit on file sizes")
+def test_a_full_disk_is_named_and_nothing_finished_is_lost(tmp_path: Path) -> None:
+    """A limit on file sizes stands in for the full disk: writing fails in the same places, as an OSError."""
+    study = ["-m", *TINY, "model.activation=relu,leaky", "replicates=2", "hydra.sweep.dir=study"]
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
+    start = "from cnn_ablation.__main__ import main; sys.argv[0] = 'cnn_ablation'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + start, *study], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert subprocess.run(command(*study), cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    assert (runs_in(tmp_path / "study")["status"] == "ok").all()
 
 
 def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from cnn_ablation.errors import DataError
 @pytest.fixture(autouse=True)
 def nothing_loaded_yet() -> None:
     data._loaded.clear()
+    data._described.clear()
 
 
 def test_digits_are_the_1797_images_of_scikit_learn_upscaled() -> None:

@@ -20,8 +20,10 @@ def test_mean_interval_is_the_t_interval() -> None:
     assert (interval.mean, interval.low, interval.high) == pytest.approx((0.91, 0.91 - half, 0.91 + half))
 
 
-@pytest.mark.parametrize(("values", "mean"), [([], math.nan), ([0.5], 0.5)], ids=["none", "one"])
-def test_no_interval_below_two_values(values: list[float], mean: float) -> None:
+@pytest.mark.parametrize(
+    ("values", "mean"), [([], math.nan), ([0.5], 0.5), ([0.7, 0.7, 0.7], 0.7)], ids=["none", "one", "all equal"]
+)
+def test_no_interval_without_spread(values: list[float], mean: float) -> None:
     interval = stats.mean_interval(np.array(values), 0.05)
     assert interval.mean == pytest.approx(mean, nan_ok=True)
     assert math.isnan(interval.low)
@@ -50,6 +52,7 @@ def test_two_one_sided_tests() -> None:
 def test_no_spread_means_no_test() -> None:
     compared = stats.compare(BASELINE + 0.02, BASELINE, alpha=0.05, margin_pp=0.5, num_comparisons=1)
     assert compared.difference.mean == pytest.approx(2.0)
+    assert math.isnan(compared.difference.low)
     assert math.isnan(compared.p_value)
     assert math.isnan(compared.p_equivalence)
 

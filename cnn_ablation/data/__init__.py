@@ -21,6 +21,11 @@ _SOURCES: dict[str, Any] = {
 
 _loaded: dict[str, ImageData] = {}  # the data sets last used in this process: runs of a study share them
 _MAX_LOADED = 3
+_described: dict[str, DataSpec] = {}  # an image folder is listed once, not once per arm
+
+
+def _key(data: DataConfig) -> str:
+    return json.dumps(dataclasses.asdict(data), sort_keys=True)
 
 
 def describe(data: DataConfig) -> DataSpec:
@@ -29,8 +34,10 @@ def describe(data: DataConfig) -> DataSpec:
     Raises:
         DataError: `data.root` of an image folder has not the right form.
     """
-    spec: DataSpec = _SOURCES[data.name].describe(data)
-    return spec
+    key = _key(data)
+    if key not in _described:
+        _described[key] = _SOURCES[data.name].describe(data)
+    return _described[key]
 
 
 def load(data: DataConfig) -> ImageData:
@@ -39,7 +46,7 @@ def load(data: DataConfig) -> ImageData:
     Raises:
         DataError: files cannot be downloaded, read or decoded.
     """
-    key = json.dumps(dataclasses.asdict(data), sort_keys=True)
+    key = _key(data)
     if key not in _loaded:
         if len(_loaded) == _MAX_LOADED:
             _loaded.pop(next(iter(_loaded)))

@@ -11,7 +11,7 @@ import pandas as pd
 from cnn_ablation import tables
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.errors import RecordError
-from cnn_ablation.plans import read_plan
+from cnn_ablation.plans import counted, read_plan
 from cnn_ablation.records import read_run, record_paths
 from cnn_ablation.report.files import write_tables
 from cnn_ablation.report.pictures import write_pictures
@@ -123,9 +123,7 @@ def _made_with(folder: Path) -> str:
         except RecordError:
             continue
         if found:
-            versions = found["versions"]
-            return (
-                f"Trained on {found['hardware']} with {found['torch_threads']} threads, torch {versions['torch']}, "
-                f"cnn_ablation {versions['cnn_ablation']}."
-            )
+            versions, threads = found["versions"], counted(found["torch_threads"], "thread")
+            software = f"torch {versions['torch']}, cnn_ablation {versions['cnn_ablation']}"
+            return f"Trained on {found['hardware']} with {threads}, {software}."
     return ""
