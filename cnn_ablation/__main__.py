@@ -25,6 +25,9 @@ def main() -> NoReturn:
         _run_hydra()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output (`| head`) has left; files are written before tables are printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         explained = _explained(error)
         print(explained, file=sys.stderr)

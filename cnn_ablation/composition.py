@@ -79,7 +79,7 @@ def to_config(composed: DictConfig, *, arm: str | None = None) -> Config:
     plain = copy.deepcopy(composed)
     with open_dict(plain):
         plain.pop("hydra", None)
-    unknown = [unknown_key(key, value, owner) for key, value, owner in _unknown_keys(plain)]
+    unknown = [unknown_key(key, value, owner, missing=key) for key, value, owner in _unknown_keys(plain)]
     missing = [
         Problem(key, "???", "a value must be given", remedy=f"{key}=VALUE") for key in OmegaConf.missing_keys(plain)
     ]

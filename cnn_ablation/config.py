@@ -29,6 +29,7 @@ class Bounds:
     min_length: int = 0
 
     def allows(self, value: object) -> bool:
+        """Whether a value (or, of a list, every element) lies within; None is the schema's business."""
         if value is None:
             return True
         if isinstance(value, list):
@@ -253,7 +254,7 @@ def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
 
 def nearest(word: str, candidates: list[str]) -> str | None:
     """The candidate spelled most like `word`, or None if none is close."""
-    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return found[0] if found else None
 
 

@@ -29,32 +29,49 @@ def explain(error: BaseException) -> UserError:
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.object_type is not None:
         typed = _SUGGESTED_APPEND.search(str(error))
         key, value = (typed["key"], typed["value"]) if typed else (str(cause.full_key), "...")
-        return ConfigError([unknown_key(key, value, cause.object_type)])
+        return ConfigError([unknown_key(key, value, cause.object_type, missing=str(cause.full_key))])
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return ConfigError([_wrong_value(cause)])
     lines = [line for line in str(error).splitlines() if line.strip()]
     return UserError("configuration error: " + "\n  ".join(lines[:_MAX_LINES]))
 
 
-def unknown_key(key: str, value: Any, owner: type) -> Problem:
-    """A key that the dataclass `owner` lacks, with the known key spelled most like it."""
-    parent = key.rpartition(".")[0]
-    if owner is Config:
-        parent, known = "", list(_schema_keys(Config))
-    elif dataclasses.is_dataclass(owner):
-        known = [f"{parent}.{item.name}" for item in dataclasses.fields(owner)]
+def unknown_key(key: str, value: Any, owner: type, *, missing: str) -> Problem:
+    """A key that the schema lacks, with the known key spelled most like it.
+
+    Args:
+        key: as typed, `model.activatoin`.
+        value: as typed.
+        owner: the dataclass that lacks it.
+        missing: the part of `key` up to the name that `owner` lacks.
+    """
+    if owner is Config or not dataclasses.is_dataclass(owner):
+        allowed, found = "known keys", nearest(key, list(_schema_keys(Config)))
     else:
-        known = []
-    found = nearest(key, known)
+        group, _, name = missing.rpartition(".")
+        names = [item.name for item in dataclasses.fields(owner)]
+        allowed, close = f"keys of {group}: {', '.join(names)}", nearest(name, names)
+        found = f"{group}.{close}{key.removeprefix(missing)}" if close else None
     return Problem(
         key,
         value,
-        f"keys of {parent}: {', '.join(name.rpartition('.')[2] for name in known)}"
-        if parent and known
-        else "known keys",
+        allowed,
         nearest=f"{found}={value}" if found else None,
-        remedy="`python -m cnn_ablation --cfg job` lists every key" if not found else None,
+        remedy=None if found else _where_it_belongs(key, owner),
     )
+
+
+def _where_it_belongs(key: str, owner: type) -> str:
+    """The options of a config group that have the key, where the chosen one has not."""
+    group, _, name = key.rpartition(".")
+    base = owner.__bases__[0]
+    siblings = base.__subclasses__() if dataclasses.is_dataclass(base) else []
+    options = [
+        str(vars(option)["name"]) for option in siblings if name in {item.name for item in dataclasses.fields(option)}
+    ]
+    if options:
+        return f"this key belongs to {' and '.join(f'{group}={option}' for option in options)}"
+    return "`python -m cnn_ablation --cfg job` lists every key"
 
 
 def _schema_keys(owner: type, prefix: str = "") -> dict[str, dataclasses.Field[Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from cnn_ablation.errors import RecordError
 from cnn_ablation.records import write_atomically
 
 FILE_NAME = "study.yaml"
+_WIDTH = 78
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Plan:
         values = ", ".join(f"{key}={setting_of(self.baseline, key)}" for key in self.knobs)
         baseline = f"{BASELINE} ({values})" if values else BASELINE
         heading = f"{self.design}: {counts} = {counted(self.num_runs, 'run')}"
-        return [heading, *(f"  {baseline if arm.name == BASELINE else arm.name}" for arm in self.arms)]
+        names = [baseline if arm.name == BASELINE else arm.name for arm in self.arms]
+        indented = (textwrap.wrap(name, _WIDTH, initial_indent="  ", subsequent_indent="    ") for name in names)
+        return [heading, *itertools.chain.from_iterable(indented)]
 
 
 def counted(number: int, noun: str) -> str:

@@ -120,6 +120,7 @@ class AblationSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
+        """From the overrides of the command line to the table on disk; `dry_run` stops after the plan."""
         parser = OverridesParser.create(config_loader=self.loader)
         from_file = [f"{key}={value}" for key, value in self.params.items()]
         request = read_request(parser.parse_overrides([*from_file, *arguments]))

@@ -251,9 +251,13 @@ def test_report_checks_its_arguments(arguments: list[str], capsys: pytest.Captur
 MESSAGES = {
     "unknown key": (["model.activatoin=relu"], ["model.activatoin=relu", "did you mean: model.activation=relu"]),
     "unknown group key": (["modle.activation=relu"], ["modle.activation=relu", "did you mean: model.activation=relu"]),
-    "key of another option": (["data.difficulty=1"], ["data.difficulty=1", "keys of data: name, val_fraction"]),
+    "key of another option": (
+        ["data.difficulty=1"],
+        ["data.difficulty=1", "keys of data: name", "belongs to data=shapes"],
+    ),
     "added key": (["+model.filter=[1]"], ["model.filter=[1]", "did you mean: model.filters=[1]"]),
     "added top-level key": (["+epochs=3"], ["epochs=3", "did you mean: train.epochs=3"]),
+    "unknown Hydra key": (["hydra.swep.dir=x"], ["hydra.swep.dir=x", "did you mean: hydra.sweep.dir=x"]),
     "unknown option": (["optimizer=adm"], ["optimizer=adm", "adagrad, adam, rmsprop, sgd", "optimizer=adam"]),
     "unknown study": (["study=knob"], ["study=knob", "allowed: knobs", "did you mean: study=knobs"]),
     "not an integer": (["train.epochs=many"], ["train.epochs=many", "allowed: int, at least 1", "the default is 6"]),

@@ -62,7 +62,7 @@ def _tex(readable: pd.DataFrame, caption: str) -> str:
     style = readable.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     columns = "".join("l" if name in TEXT_COLUMNS else "r" for name in readable.columns)
     text: str = style.to_latex(hrules=True, caption=_tex_escape(caption), column_format=columns, position="htbp")
-    return text
+    return text.replace("& <", "& $<$")
 
 
 def _tex_escape(text: str) -> str:
