@@ -363,6 +363,8 @@ def test_an_interrupted_study_leaves_its_table_and_goes_on(tmp_path: Path, numbe
     assert "the same command goes on from there" in err
     finished = len(runs_in(tmp_path / "study"))
     assert 3 <= finished < 6
+    if number == signal.SIGTERM:
+        return  # going on is the same for both
     done = subprocess.run(command(*study), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     runs = runs_in(tmp_path / "study")
