@@ -76,7 +76,7 @@ def caption(runs: pd.DataFrame, arms: pd.DataFrame, *, alpha: float, margin_pp: 
         f"{comparisons} comparison{'' if comparisons == 1 else 's'} at {alpha:g}; "
         f"equivalent means two one-sided tests inside ±{margin_pp:g} percentage points, corrected likewise.",
         "More seeds is how many would probably decide it (80 % power at the observed spread).",
-        "Levels were fixed in advance; nothing was chosen by a test score.",
+        "All arms were fixed before the first run; the study chose nothing by a score.",
         "Train s is the time of training steps alone.",
     ]
     failed = int((runs["status"] == "failed").sum())
