@@ -175,6 +175,7 @@ def test_a_table_that_cannot_be_written_is_an_error(cli: Cli, tmp_path: Path) ->
     answer = cli("-m", *TINY, "replicates=1", "hydra.sweep.dir=study")
     assert answer.code == 2
     assert re.search(r"cannot write .*ablation\.csv: Is a directory", answer.err)
+    assert "verdict" in answer.out
 
 
 def test_dry_run_prints_the_plan_and_touches_nothing(cli: Cli, tmp_path: Path) -> None:

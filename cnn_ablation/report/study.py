@@ -95,8 +95,10 @@ def _report(
 ) -> Report:
     arms = tables.ablation_table(runs, alpha=alpha, margin_pp=margin_pp)
     text = caption(runs, arms, alpha=alpha, margin_pp=margin_pp, made_with=made_with)
-    written = write_tables(out, runs, arms, text) + write_pictures(out, arms, curves, margin_pp=margin_pp)
-    print_table(arms, text)
+    try:
+        written = write_tables(out, runs, arms, text) + write_pictures(out, arms, curves, margin_pp=margin_pp)
+    finally:  # on a full disk the screen is the only place left
+        print_table(arms, text)
     print(f"written to {_short(out)}: {', '.join(_grouped(written))}")
     return Report(runs, arms)
 
