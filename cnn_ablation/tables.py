@@ -63,7 +63,7 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
 
 
 def _planned_runs(folder: Path) -> list[Run]:
-    """The runs of the study's plan, arm by arm and seed by seed; a damaged record is named and counts as failed."""
+    """The runs of the study's plan, arm by arm and seed by seed; a damaged record is named and counts as unfinished."""
     plan = read_plan(folder)
     found: dict[tuple[str, int], Run] = {}
     for path in record_paths(folder):
@@ -102,7 +102,7 @@ def ablation_table(runs: pd.DataFrame, alpha: float = 0.05, margin_pp: float = 0
     runs = runs.drop_duplicates(["arm", "seed"], keep="last").sort_values("seed", kind="stable")
     arms = {str(name): group for name, group in runs.groupby("arm", sort=False)}
     baseline = arms.pop(BASELINE, pd.DataFrame(columns=runs.columns))
-    if counted(baseline).empty:
+    if with_score(baseline).empty:
         raise RecordError(f"no finished run of the arm '{BASELINE}': there is nothing to compare with")
     order = list(dict.fromkeys(runs.sort_index(kind="stable")["arm"]))
     comparisons = {
@@ -115,7 +115,7 @@ def ablation_table(runs: pd.DataFrame, alpha: float = 0.05, margin_pp: float = 0
     return pd.DataFrame(rows, columns=list(ARM_COLUMNS))
 
 
-def counted(runs: pd.DataFrame) -> pd.DataFrame:
+def with_score(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs with a score."""
     return runs[runs["status"].isin(COUNTED)]
 
@@ -123,7 +123,7 @@ def counted(runs: pd.DataFrame) -> pd.DataFrame:
 def _compare(
     arm: pd.DataFrame, baseline: pd.DataFrame, alpha: float, margin_pp: float, num_comparisons: int
 ) -> stats.Comparison:
-    first, second = _paired(counted(arm), counted(baseline), "test_accuracy")
+    first, second = _paired(with_score(arm), with_score(baseline), "test_accuracy")
     return stats.compare(first, second, alpha=alpha, margin_pp=margin_pp, num_comparisons=num_comparisons)
 
 
@@ -146,7 +146,7 @@ def _verdicts(comparisons: list[stats.Comparison], alpha: float) -> list[dict[st
 
 def _row(arm: pd.DataFrame, baseline: pd.DataFrame, comparison: stats.Comparison, alpha: float) -> dict[str, Any]:
     """Everything of one arm that does not depend on the other arms."""
-    scored = counted(arm)
+    scored = with_score(arm)
     test = scored["test_accuracy"].to_numpy(dtype=float)
     accuracy = stats.mean_interval(test, alpha)
     ratio = stats.log_ratio_interval(*_paired(_fully_trained(arm), _fully_trained(baseline), "train_seconds"), alpha)
@@ -191,11 +191,11 @@ def _mean(runs: pd.DataFrame, column: str) -> float:
 
 def _notes(arm: pd.DataFrame, baseline: pd.DataFrame) -> Iterable[str]:
     """What a reader must know before believing the row."""
-    scored = counted(arm)
+    scored = with_score(arm)
     updates = _mean(_fully_trained(arm), "updates") / _mean(_fully_trained(baseline), "updates")
     if updates > 1.05 or updates < 1 / 1.05:
         yield f"{updates:.2g}x more updates" if updates > 1 else f"{1 / updates:.2g}x fewer updates"
-    params = _mean(scored, "num_params") / _mean(counted(baseline), "num_params") - 1
+    params = _mean(scored, "num_params") / _mean(with_score(baseline), "num_params") - 1
     if abs(params) >= 0.005:
         yield f"{100 * params:+.0f} % parameters"
     diverged = arm[arm["status"] == "diverged"]
@@ -205,10 +205,10 @@ def _notes(arm: pd.DataFrame, baseline: pd.DataFrame) -> Iterable[str]:
     failed = int((arm["status"] == "failed").sum())
     if failed:
         yield f"{failed} of {len(arm)} runs failed"
-    shared = scored["seed"].isin(counted(baseline)["seed"]).sum()
+    shared = scored["seed"].isin(with_score(baseline)["seed"]).sum()
     if shared < 2:
         yield f"{shared} seed{'' if shared == 1 else 's'} to compare: a verdict needs two or more"
-    elif arm is not baseline and _differences_are_all_equal(scored, counted(baseline)):
+    elif arm is not baseline and _differences_are_all_equal(scored, with_score(baseline)):
         yield "the same difference for every seed: no test possible"
 
 

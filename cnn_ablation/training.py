@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from cnn_ablation import devices
 from cnn_ablation.config import Config
 from cnn_ablation.data.images import ImageData
-from cnn_ablation.data.resident import to_device
+from cnn_ablation.data.resident import ResidentSplit, to_device
 from cnn_ablation.metrics import Evaluation, evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -79,25 +79,28 @@ def train(
     orders = image_orders(len(train_part), shuffle=config.train.shuffle, seed=seed)
     clock, curves = StepClock(device), []
 
-    with _random_state_restored(device), autocast(device, precision):
-        warm_up(network, next(train_part.in_order(config.train.batch_size)))
+    def score(part: ResidentSplit) -> Evaluation:
+        with autocast(device, precision):
+            return evaluate(network, part.in_order(EVALUATION_BATCH))
+
+    with _random_state_restored(device):
+        warm_up(network, next(train_part.in_order(config.train.batch_size)), precision=precision)
         torch.manual_seed(stream_seed(seed, "dropout"))
         for number in range(1, config.train.epochs + 1):
             batches = train_part.batches(next(orders).to(device), config.train.batch_size)
             with clock.running():
-                train_loss = train_epoch(network, optimizer, batches)
-            val = evaluate(network, val_part.in_order(EVALUATION_BATCH))
+                train_loss = train_epoch(network, optimizer, batches, precision=precision)
+            val = score(val_part)
             curves.append(Epoch(number, train_loss, val.loss, val.accuracy, clock.seconds))
             on_epoch(curves[-1])
-            if not (math.isfinite(train_loss) and math.isfinite(val.loss)):
+            diverged = not (math.isfinite(train_loss) and math.isfinite(val.loss))
+            if diverged:
                 break
-        train_score, test_score = (
-            evaluate(network, part.in_order(EVALUATION_BATCH)) for part in (train_part, test_part)
-        )
+        train_score, test_score = score(train_part), score(test_part)
 
     return TrainingResult(
         network=network,
-        status="ok" if math.isfinite(curves[-1].train_loss) and math.isfinite(val.loss) else "diverged",
+        status="diverged" if diverged else "ok",
         train=train_score,
         val=val,
         test=test_score,
@@ -110,7 +113,13 @@ def train(
     )
 
 
-def train_epoch(network: nn.Module, optimizer: optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+def train_epoch(
+    network: nn.Module,
+    optimizer: optim.Optimizer,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    precision: str = "float32",
+) -> float:
     """One pass over the training images: a step per batch.
 
     Returns:
@@ -120,7 +129,8 @@ def train_epoch(network: nn.Module, optimizer: optim.Optimizer, batches: Iterabl
     loss_sum, num_images = torch.zeros((), device=next(network.parameters()).device), 0
     for inputs, labels in batches:
         optimizer.zero_grad()
-        loss = F.cross_entropy(network(inputs), labels)
+        with autocast(inputs.device, precision):
+            loss = F.cross_entropy(network(inputs), labels)
         loss.backward()
         optimizer.step()
         loss_sum += loss.detach() * len(labels)
@@ -135,11 +145,13 @@ def image_orders(num_images: int, *, shuffle: bool, seed: int) -> Iterator[Tenso
         yield torch.randperm(num_images, generator=generator) if shuffle else torch.arange(num_images)
 
 
-def warm_up(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+def warm_up(network: nn.Module, batch: tuple[Tensor, Tensor], *, precision: str = "float32") -> None:
     """Runs one step on a copy that is thrown away, so that no first-call set-up falls into the timed steps."""
     rehearsal = copy.deepcopy(network).train()
     inputs, labels = batch
-    F.cross_entropy(rehearsal(inputs), labels).backward()
+    with autocast(inputs.device, precision):
+        loss = F.cross_entropy(rehearsal(inputs), labels)
+    loss.backward()
 
 
 class StepClock:
@@ -164,7 +176,11 @@ def resolve_precision(name: str) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Casts the layers that gain from it to bfloat16 where `precision` says so; float32 changes nothing."""
+    """Casts the layers that gain from it to bfloat16 where `precision` says so; float32 changes nothing.
+
+    For one forward pass at a time: PyTorch keeps the cast weights until the block ends, and an optimiser step inside it
+    would not reach them.
+    """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
