@@ -24,6 +24,7 @@ _MODULES: dict[str, Callable[[Any, Shape], nn.Module]] = {
     "Dropout": lambda layer, shape: nn.Dropout(layer.probability),
     "Flatten": lambda layer, shape: nn.Flatten(),
     "Linear": lambda layer, shape: nn.Linear(shape[0], layer.width),
+    "Softmax": lambda layer, shape: nn.Softmax(dim=1),
 }
 
 

@@ -162,6 +162,13 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Softmax(_NoParameters):
+    """Logits -> probabilities."""
+
+    kind = "Softmax"
+
+
+@dataclass(frozen=True)
 class TracedLayer:
     """A layer at its place in a network: what comes in, what goes out, what it costs per image."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from cnn_ablation.config import ModelConfig
-from cnn_ablation.models.layers import Activation, BatchNorm, Conv, Dropout, Flatten, Layer, Linear, MaxPool
+from cnn_ablation.models.layers import Activation, BatchNorm, Conv, Dropout, Flatten, Layer, Linear, MaxPool, Softmax
 
 
 def layers(model: ModelConfig, num_classes: int) -> list[Layer]:
-    """The network as a list of layers, ending in one logit per class.
+    """The network as a list of layers, ending in one logit per class (or, with `output=softmax`, one probability).
 
     As in the paper, convolutions are 'valid' with stride 1, every one is followed by 2x2 max pooling, and the last
     one has no activation. Batch norm, where switched on, stands between a convolution and its activation; dropout
-    after the activation of every hidden fully connected layer.
+    after the activation of every hidden fully connected layer. `output=softmax` is a mistake to study: cross-entropy
+    applies a softmax itself.
     """
     stack: list[Layer] = []
     last = len(model.filters) - 1
@@ -27,4 +28,4 @@ def layers(model: ModelConfig, num_classes: int) -> list[Layer]:
         stack += [Linear(width), Activation(model.activation)]
         if model.dropout:
             stack.append(Dropout(model.dropout))
-    return [*stack, Linear(num_classes)]
+    return [*stack, Linear(num_classes), *([Softmax()] if model.output == "softmax" else [])]

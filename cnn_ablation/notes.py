@@ -1,0 +1,87 @@
+"""Confounds and diagnoses in words: numbers in, short phrases for the notes of a table out.
+
+A confound is what an arm changes besides its knob; a diagnosis is why its score may be what it is. Phrases come only
+beyond thresholds, so that ordinary arms stay without notes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MIN_DEAD_SHARE = 0.10
+MIN_SATURATED_SHARE = 0.25
+MIN_GRADIENT_RATIO = 4.0
+MIN_GAP_PP = 10.0
+CHANCE_LOSS_SHARE = 0.98  # a loss that never fell below this share of ln K has learnt nothing
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training an arm costs, from its configuration alone; NaN where unknown."""
+
+    updates: float
+    num_params: float
+    multiply_adds: float
+    """Per image, forward."""
+
+
+def confounds(arm: Cost, baseline: Cost) -> Iterator[str]:
+    """What changed against the baseline besides the knob itself: "4x fewer updates", "+18 % parameters"."""
+    updates = _ratio(arm.updates, baseline.updates)
+    if not 1 / 1.05 <= updates <= 1.05:
+        yield f"{updates:.2g}x more updates" if updates > 1 else f"{1 / updates:.2g}x fewer updates"
+    params = _ratio(arm.num_params, baseline.num_params) - 1
+    if abs(params) >= 0.005:
+        yield f"{100 * params:+.0f} % parameters"
+    work = _ratio(arm.multiply_adds, baseline.multiply_adds)
+    if not 1 / 1.05 <= work <= 1.05:
+        yield f"{work:.2g}x work per image"
+
+
+def _ratio(value: float, reference: float) -> float:
+    """1 where it cannot be told."""
+    ratio = value / reference if reference else math.nan
+    return ratio if math.isfinite(ratio) and ratio > 0 else 1.0
+
+
+def dead_units(share: float, layer: str) -> Iterator[str]:
+    """Units that gave exactly 0 for every validation image: no gradient reaches them."""
+    if share >= MIN_DEAD_SHARE:
+        yield f"{100 * share:.0f} % dead {layer}"
+
+
+def saturated_outputs(share: float, layer: str) -> Iterator[str]:
+    """Outputs of a sigmoid or tanh where its slope is below 5 % of its largest."""
+    if share >= MIN_SATURATED_SHARE:
+        yield f"{100 * share:.0f} % saturated {layer}"
+
+
+def gradient(initial_norm: float, baseline_norm: float) -> Iterator[str]:
+    """How much steeper or flatter the loss is at the initial weights than the baseline's."""
+    ratio = _ratio(initial_norm, baseline_norm)
+    if ratio <= 1 / MIN_GRADIENT_RATIO:
+        yield f"gradient {1 / ratio:.2g}x smaller at the start"
+    elif ratio >= MIN_GRADIENT_RATIO:
+        yield f"gradient {ratio:.2g}x larger at the start"
+
+
+def stuck(lowest_train_loss: float, num_classes: float) -> Iterator[str]:
+    """A loss that stayed where guessing is."""
+    if num_classes > 1 and lowest_train_loss >= CHANCE_LOSS_SHARE * math.log(num_classes):
+        yield f"loss never left ln {num_classes:.0f}"
+
+
+def generalisation_gap(train_accuracy: float, val_accuracy: float) -> Iterator[str]:
+    """Training accuracy far above validation accuracy."""
+    gap = 100 * (train_accuracy - val_accuracy)
+    if gap >= MIN_GAP_PP:
+        yield f"training accuracy {gap:.0f} pp above validation"
+
+
+def double_softmax(probabilities_in: bool, num_classes: float) -> Iterator[str]:
+    """A softmax before cross-entropy, which applies one itself: its loss cannot fall below ln(1 + (K - 1) / e)."""
+    if probabilities_in:
+        floor = math.log(1 + (num_classes - 1) / math.e)
+        yield f"double softmax: cross-entropy gets probabilities, its loss cannot fall below {floor:.2f}"
