@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from cnn_ablation import devices
+from cnn_ablation.checkpoints import DAMAGED, Checkpoints
 from cnn_ablation.config import Config
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.data.resident import ResidentSplit, to_device
@@ -59,83 +63,178 @@ class TrainingResult:
     precision: str
 
 
+@dataclass
+class EpochSums:
+    """Sums over the batches of the epoch in training."""
+
+    loss: Tensor
+    """Of all images so far, nats; on the device."""
+    num_images: int = 0
+    num_batches: int = 0
+
+
+class TrainingState:
+    """Where a run is: all that decides how it goes on, and what it has measured so far."""
+
+    def __init__(self, config: Config, data: ImageData, *, seed: int, device: torch.device):
+        layers = network_layers(config.model, data.num_classes)
+        self.device = device
+        self.network = build(layers, data.input_shape, seed=seed).to(device)
+        self.optimizer = make_optimizer(config.optimizer, self.network.parameters())
+        self.clock = StepClock(device)
+        self.curves: list[Epoch] = []
+        self.begin_epoch()
+        with torch.random.fork_rng(devices=_cuda(device)):
+            torch.manual_seed(stream_seed(seed, "dropout"))
+            self.random = _random_state(device)
+
+    def begin_epoch(self) -> None:
+        self.sums = EpochSums(torch.zeros((), device=self.device))
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss of the last epoch was not finite."""
+        return bool(self.curves) and not (
+            math.isfinite(self.curves[-1].train_loss) and math.isfinite(self.curves[-1].val_loss)
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, lists and dictionaries only, so that it can be read without unpickling code."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": self.random,
+            "train_seconds": self.clock.seconds,
+            "curves": [asdict(epoch) for epoch in self.curves],
+            "sums": {**asdict(self.sums), "loss": self.sums.loss.cpu()},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.random = saved["random"]
+        self.clock.seconds = saved["train_seconds"]
+        self.curves = [Epoch(**epoch) for epoch in saved["curves"]]
+        self.sums = EpochSums(**{**saved["sums"], "loss": saved["sums"]["loss"].to(self.device)})
+
+
 def train(
     config: Config,
     data: ImageData,
     *,
     seed: int,
     device: torch.device,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
     """Trains one configuration with one seed and evaluates it on the three parts of the data.
 
     The seed feeds separate streams for initial weights, order of images and dropout; the caller's random state is
-    left as it was. The clock counts training steps only.
+    left as it was. The clock counts training steps only. A run that was interrupted goes on from its checkpoint and
+    ends in the same result.
     """
     precision = resolve_precision(config.precision)
     train_part, val_part, test_part = (to_device(part, data, device) for part in (data.train, data.val, data.test))
-    network = build(network_layers(config.model, data.num_classes), data.input_shape, seed=seed).to(device)
-    optimizer = make_optimizer(config.optimizer, network.parameters())
+    checkpoints = checkpoints or Checkpoints()
+    state = _started_or_resumed(config, data, checkpoints, seed=seed, device=device)
     orders = image_orders(len(train_part), shuffle=config.train.shuffle, seed=seed)
-    clock, curves = StepClock(device), []
+    orders = itertools.islice(orders, len(state.curves), None)
+    for epoch in state.curves:
+        on_epoch(epoch)
 
     def score(part: ResidentSplit) -> Evaluation:
         with autocast(device, precision):
-            return evaluate(network, part.in_order(EVALUATION_BATCH))
+            return evaluate(state.network, part.in_order(EVALUATION_BATCH))
 
-    with _random_state_restored(device):
-        warm_up(network, next(train_part.in_order(config.train.batch_size)), precision=precision)
-        torch.manual_seed(stream_seed(seed, "dropout"))
-        for number in range(1, config.train.epochs + 1):
-            batches = train_part.batches(next(orders).to(device), config.train.batch_size)
-            with clock.running():
-                train_loss = train_epoch(network, optimizer, batches, precision=precision)
+    val: Evaluation | None = None
+    with torch.random.fork_rng(devices=_cuda(device)):  # dropout can only draw from torch's global generators
+        warm_up(state.network, next(train_part.in_order(config.train.batch_size)), precision=precision)
+        _set_random_state(state.random)
+        while len(state.curves) < config.train.epochs and not state.diverged:
+            rest = next(orders)[state.sums.num_batches * config.train.batch_size :]
+            batches = train_part.batches(rest.to(device), config.train.batch_size)
+            train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
             val = score(val_part)
-            curves.append(Epoch(number, train_loss, val.loss, val.accuracy, clock.seconds))
-            on_epoch(curves[-1])
-            diverged = not (math.isfinite(train_loss) and math.isfinite(val.loss))
-            if diverged:
-                break
+            state.curves.append(Epoch(len(state.curves) + 1, train_loss, val.loss, val.accuracy, state.clock.seconds))
+            state.begin_epoch()
+            on_epoch(state.curves[-1])
         train_score, test_score = score(train_part), score(test_part)
+        val = val or score(val_part)
 
     return TrainingResult(
-        network=network,
-        status="diverged" if diverged else "ok",
+        network=state.network,
+        status="diverged" if state.diverged else "ok",
         train=train_score,
         val=val,
         test=test_score,
-        curves=tuple(curves),
-        train_seconds=clock.seconds,
-        updates=len(curves) * math.ceil(len(train_part) / config.train.batch_size),
-        images_seen=len(curves) * len(train_part),
-        num_params=sum(parameter.numel() for parameter in network.parameters()),
+        curves=tuple(state.curves),
+        train_seconds=state.clock.seconds,
+        updates=len(state.curves) * math.ceil(len(train_part) / config.train.batch_size),
+        images_seen=len(state.curves) * len(train_part),
+        num_params=sum(parameter.numel() for parameter in state.network.parameters()),
         precision=precision,
     )
 
 
-def train_epoch(
+def _started_or_resumed(
+    config: Config, data: ImageData, checkpoints: Checkpoints, *, seed: int, device: torch.device
+) -> TrainingState:
+    """The state of a new run, or that of its checkpoint."""
+    saved = checkpoints.load()
+    state = TrainingState(config, data, seed=seed, device=device)
+    if saved is None:
+        return state
+    try:
+        state.load_state_dict(saved)
+    except DAMAGED as error:
+        checkpoints.refuse(error)
+        return TrainingState(config, data, seed=seed, device=device)
+    return state
+
+
+def _train_epoch(
+    state: TrainingState, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, *, precision: str
+) -> float:
+    """The rest of an epoch under the clock, which stands still while a checkpoint is written."""
+    steps = partial(train_batches, state.network, state.optimizer, batches, state.sums, precision=precision)
+    while True:
+        with state.clock.running():
+            ended = steps(pause=checkpoints.due)
+        if ended:
+            return float(state.sums.loss) / state.sums.num_images
+        state.random = _random_state(state.device)
+        checkpoints.save(state.state_dict())
+
+
+def train_batches(
     network: nn.Module,
     optimizer: optim.Optimizer,
     batches: Iterable[tuple[Tensor, Tensor]],
+    sums: EpochSums,
     *,
     precision: str = "float32",
-) -> float:
-    """One pass over the training images: a step per batch.
+    pause: Callable[[], bool] = lambda: False,
+) -> bool:
+    """One optimiser step per batch on the mean cross-entropy, until the batches end or `pause` says so.
+
+    Adds to `sums` in place; nothing is read back from the device.
 
     Returns:
-        The mean cross-entropy over all images, in nats; the only value that is read back from the device.
+        Whether the batches have ended.
     """
     network.train()
-    loss_sum, num_images = torch.zeros((), device=next(network.parameters()).device), 0
     for inputs, labels in batches:
         optimizer.zero_grad()
         with autocast(inputs.device, precision):
             loss = F.cross_entropy(network(inputs), labels)
         loss.backward()
         optimizer.step()
-        loss_sum += loss.detach() * len(labels)
-        num_images += len(labels)
-    return float(loss_sum) / num_images
+        sums.loss += loss.detach() * len(labels)
+        sums.num_images += len(labels)
+        sums.num_batches += 1
+        if pause():
+            return False
+    return True
 
 
 def image_orders(num_images: int, *, shuffle: bool, seed: int) -> Iterator[Tensor]:
@@ -184,8 +283,18 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-@contextmanager
-def _random_state_restored(device: torch.device) -> Iterator[None]:
-    """Dropout can only draw from torch's global generators; they are the caller's again afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+def _cuda(device: torch.device) -> list[torch.device]:
+    """The devices, besides the CPU, whose random state `fork_rng` must keep."""
+    return [device] if device.type == "cuda" else []
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of the generators that dropout draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

@@ -15,7 +15,7 @@ from cnn_ablation.data.resident import to_device
 from cnn_ablation.metrics import count_correct, evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
-from cnn_ablation.training import StepClock, TrainingResult, image_orders, train, train_epoch, warm_up
+from cnn_ablation.training import EpochSums, StepClock, TrainingResult, image_orders, train, train_batches, warm_up
 
 CPU = torch.device("cpu")
 
@@ -152,7 +152,8 @@ def test_one_step_is_the_gradient_step_of_the_mean_cross_entropy(tiny_config: Co
     with torch.no_grad():
         for parameter in expected.parameters():
             parameter.sub_(0.1 * parameter.grad)
-    train_epoch(network, torch.optim.SGD(network.parameters(), lr=0.1), [(inputs, labels)])
+    sums = EpochSums(torch.zeros(()))
+    train_batches(network, torch.optim.SGD(network.parameters(), lr=0.1), [(inputs, labels)], sums)
     for actual, wanted in zip(network.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(actual, wanted)
 

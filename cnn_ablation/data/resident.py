@@ -29,7 +29,7 @@ class ResidentSplit:
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in the given order; the last one may be smaller."""
-        return (self.batch(indices) for indices in order.split(batch_size))
+        return (self.batch(order[start : start + batch_size]) for start in range(0, len(order), batch_size))
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in stored order."""
