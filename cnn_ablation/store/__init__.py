@@ -1,0 +1,78 @@
+"""The store of finished runs: one folder per fingerprint, with a checkpoint and a lock while a run is in training.
+
+`python -m cnn_ablation.store` lists and prunes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cnn_ablation import progress
+from cnn_ablation.errors import RecordError
+from cnn_ablation.records import Run, read_run, write_run
+
+RUN_FILE, CHECKPOINT_FILE = "run.json", "checkpoint.pt"
+LOCKS = "locks"
+
+
+class RunStore:
+    """Finished runs by fingerprint, shared by any number of processes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def run_path(self, fingerprint: str) -> Path:
+        return self.folder / fingerprint / RUN_FILE
+
+    def checkpoint_path(self, fingerprint: str) -> Path:
+        return self.folder / fingerprint / CHECKPOINT_FILE
+
+    def find(self, fingerprint: str) -> Run | None:
+        """The finished run, or None; a damaged or unreadable one is named and counts as none."""
+        path = self.run_path(fingerprint)
+        try:
+            return read_run(path) if path.exists() else None
+        except (RecordError, OSError) as error:
+            progress.warn(f"{error}; training this run again")
+            return None
+
+    def keep(self, fingerprint: str, run: Run) -> None:
+        """Stores a finished run; its checkpoint is no longer needed.
+
+        Raises:
+            RecordError: it cannot be written.
+        """
+        write_run(self.run_path(fingerprint), run)
+        self.checkpoint_path(fingerprint).unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self, fingerprint: str) -> Iterator[None]:
+        """Keeps a run for this process; waits, and says so, while another process trains it.
+
+        The system lets go of the lock when its process ends, however it ends. Lock files stay, in a folder of their
+        own: deleting one while another process waits for it would let both in.
+
+        Raises:
+            RecordError: the store cannot be written to.
+        """
+        lock = FileLock(self.lock_path(fingerprint))
+        try:
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                progress.say("another process is training this run; waiting for its result")
+                lock.acquire()
+        except OSError as error:
+            raise RecordError(f"cannot write to the store {self.folder}: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def lock_path(self, fingerprint: str) -> Path:
+        return self.folder / LOCKS / f"{fingerprint}.lock"
