@@ -131,6 +131,7 @@ class ModelConfig:
     activation: str = setting("relu", choices=lambda: tuple(ACTIVATIONS))
     dropout: float = setting(0.0, at_least=0, below=1)
     batch_norm: bool = setting(False)
+    output: str = setting("logits", choices=("logits", "softmax"))
 
 
 @dataclass
@@ -178,10 +179,16 @@ class TrainConfig:
 
 @dataclass
 class StatsConfig:
-    """`alpha`: family-wise error of the study's verdicts. `margin_pp`: differences below it do not matter."""
+    """`alpha`: family-wise error of the study's verdicts. `margin_pp`: differences below it do not matter.
+
+    `simultaneous` intervals hold for all arms of a study at once, not each for itself.
+    """
 
     alpha: float = setting(0.05, above=0, below=0.5, affects_result=False)
     margin_pp: float = setting(0.5, above=0, affects_result=False)
+    test: str = setting("t", choices=("t", "sign_flip"), affects_result=False)
+    interval: str = setting("t", choices=("t", "bca"), affects_result=False)
+    simultaneous: bool = setting(False, affects_result=False)
 
 
 @dataclass
@@ -209,6 +216,8 @@ class Config:
     precision: str = setting("auto", choices=("auto", "float32", "bfloat16"))
     reuse: bool = setting(True, affects_result=False)
     store: str = setting(".ablation_runs", affects_result=False)
+    checkpoint_seconds: float = setting(60.0, above=0, affects_result=False)
+    on_error: str = setting("continue", choices=("continue", "stop"), affects_result=False)
     dry_run: bool = setting(False, affects_result=False)
 
     @property

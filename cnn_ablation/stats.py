@@ -1,6 +1,7 @@
 """Statistics of an ablation: arrays of one value per seed in, intervals, p-values and verdicts out.
 
 Accuracies come in as fractions and differences go out in percentage points (pp). NaN stands for "cannot be computed".
+`benchmarks/calibration.py` measures how often these verdicts and intervals are wrong.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,10 +19,14 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from cnn_ablation.config import StatsConfig
+
 Floats = npt.NDArray[np.float64]
 
 POWER = 0.8
 MAX_SEEDS_NEEDED = 1000
+MAX_EXACT_FLIPS = 2**16  # beyond 16 seeds as many random sign flips stand for all of them
+NUM_BOOTSTRAPS = 9999
 
 
 @dataclass(frozen=True)
@@ -29,40 +34,57 @@ class Interval:
     """An estimate with its two-sided confidence interval."""
 
     mean: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)
 class Comparison:
     """An arm against the baseline, paired by seed, in percentage points.
 
-    `p_value` is that of the paired t test of no difference; `p_equivalence` that of two one-sided t tests of a
-    difference of at least the margin (Schuirmann 1987).
+    `p_value` is that of no difference; `p_equivalence` that of two one-sided tests of a difference of at least the
+    margin (Schuirmann 1987). `p_welch` ignores the pairing and is there where that would be the sharper test.
     """
 
     difference: Interval
-    p_value: float
-    p_equivalence: float
-    seeds_needed: float
-    seed_correlation: float
+    p_value: float = math.nan
+    p_equivalence: float = math.nan
+    p_welch: float = math.nan
+    seed_correlation: float = math.nan
+    seeds_needed: float = math.nan
 
 
-NO_COMPARISON = Comparison(Interval(math.nan, math.nan, math.nan), math.nan, math.nan, math.nan, math.nan)
+NO_COMPARISON = Comparison(Interval(math.nan))
 
 
-def mean_interval(values: Floats, alpha: float) -> Interval:
-    """The mean of (n,) values with its t interval at confidence 1 - alpha.
+def mean_interval(values: Floats, alpha: float, kind: str = "t") -> Interval:
+    """The mean of (n,) values with its interval at confidence 1 - alpha; `kind` is a name in `INTERVALS`.
 
     The limits are NaN below two values, and where all values are equal: an interval of no width would claim certainty.
     """
     if len(values) == 0:
-        return Interval(math.nan, math.nan, math.nan)
+        return Interval(math.nan)
     mean = float(np.mean(values))
     if len(values) < 2 or _all_equal(values):
-        return Interval(mean, math.nan, math.nan)
+        return Interval(mean)
+    return Interval(mean, *INTERVALS[kind](values, alpha))
+
+
+def _t_limits(values: Floats, alpha: float) -> tuple[float, float]:
     half = float(scipy_stats.sem(values) * scipy_stats.t.ppf(1 - alpha / 2, len(values) - 1))
-    return Interval(mean, mean - half, mean + half)
+    mean = float(np.mean(values))
+    return mean - half, mean + half
+
+
+def _bca_limits(values: Floats, alpha: float) -> tuple[float, float]:
+    """Bias-corrected and accelerated bootstrap (Efron 1987); too narrow for few values, see the calibration."""
+    result = scipy_stats.bootstrap(
+        (values,), np.mean, confidence_level=1 - alpha, n_resamples=NUM_BOOTSTRAPS, method="BCa", random_state=0
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+INTERVALS: dict[str, Callable[[Floats, float], tuple[float, float]]] = {"t": _t_limits, "bca": _bca_limits}
 
 
 def _all_equal(values: Floats) -> bool:
@@ -70,58 +92,123 @@ def _all_equal(values: Floats) -> bool:
     return bool(np.ptp(values) < 1e-9)
 
 
-def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float) -> Interval:
-    """The geometric mean of paired ratios (n,) with its t interval on the log scale."""
+def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float, kind: str = "t") -> Interval:
+    """The geometric mean of paired ratios (n,) with its interval computed on the log scale."""
     if len(numerator) == 0 or np.any(numerator <= 0) or np.any(denominator <= 0):
-        return Interval(math.nan, math.nan, math.nan)
-    logs = mean_interval(np.log(numerator / denominator), alpha)
+        return Interval(math.nan)
+    logs = mean_interval(np.log(numerator / denominator), alpha, kind)
     return Interval(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high))
 
 
-def compare(arm: Floats, baseline: Floats, *, alpha: float, margin_pp: float, num_comparisons: int) -> Comparison:
+def compare(arm: Floats, baseline: Floats, settings: StatsConfig, *, num_comparisons: int) -> Comparison:
     """Compares the accuracies (n,) of an arm and of the baseline, seed by seed.
 
     Args:
         arm: accuracies in 0..1, one per seed.
         baseline: the same seeds in the same order.
-        alpha: family-wise error of the study.
-        margin_pp: differences smaller than this do not matter.
-        num_comparisons: comparisons in the study, for the power analysis under correction.
+        settings: test, interval, error level and margin.
+        num_comparisons: comparisons in the study, for simultaneous intervals.
     """
     if len(arm) == 0:
         return NO_COMPARISON
     differences = 100 * (arm - baseline)
-    interval = mean_interval(differences, alpha)
-    if len(arm) < 2 or _all_equal(differences):  # a t statistic would be 0/0 or infinite
-        return Comparison(interval, math.nan, math.nan, math.nan, math.nan)
-    p_value = float(scipy_stats.ttest_1samp(differences, 0.0).pvalue)
-    p_above_lower = scipy_stats.ttest_1samp(differences, -margin_pp, alternative="greater").pvalue
-    p_below_upper = scipy_stats.ttest_1samp(differences, margin_pp, alternative="less").pvalue
+    alpha = settings.alpha / max(num_comparisons, 1) if settings.simultaneous else settings.alpha
+    interval = mean_interval(differences, alpha, settings.interval)
+    if len(arm) < 2:
+        return Comparison(interval)
+    test = TESTS[settings.test]
     return Comparison(
-        interval,
-        p_value,
-        float(max(p_above_lower, p_below_upper)),
-        seeds_needed(differences, margin_pp, alpha / max(num_comparisons, 1)),
-        _correlation(arm, baseline),
+        difference=interval,
+        p_value=test(differences, "two-sided"),
+        p_equivalence=float(
+            np.maximum(
+                test(differences + settings.margin_pp, "greater"), test(differences - settings.margin_pp, "less")
+            )
+        ),
+        p_welch=math.nan if pairing_pays(arm, baseline) else welch_test(arm, baseline),
+        seed_correlation=_correlation(arm, baseline),
     )
 
 
-def seeds_needed(differences_pp: Floats, margin_pp: float, alpha: float) -> float:
-    """Seeds with which a paired t test finds the difference with 80 % power, from the observed spread.
+def _t_test(differences: Floats, alternative: str) -> float:
+    """Student's paired t test; NaN without spread, where its statistic would be infinite or 0/0."""
+    if _all_equal(differences):
+        return math.nan
+    return float(scipy_stats.ttest_1samp(differences, 0.0, alternative=alternative).pvalue)
 
-    The difference to be found is the observed one, or the margin where the observed one is smaller. `alpha` is the
-    level of this one test, after correction. Answers are capped at `MAX_SEEDS_NEEDED`.
+
+def _sign_flip_test(differences: Floats, alternative: str) -> float:
+    """How often the mean of randomly signed differences is as extreme: exact where noise is symmetric (Fisher 1935)."""
+    result = scipy_stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=MAX_EXACT_FLIPS,
+        batch=4096,
+        alternative=alternative,
+        random_state=0,
+    )
+    return float(result.pvalue)
+
+
+TESTS: dict[str, Callable[[Floats, str], float]] = {"t": _t_test, "sign_flip": _sign_flip_test}
+
+
+def smallest_p_value(test: str, num_seeds: int) -> float:
+    """The smallest two-sided p-value that a test can give with so many seeds: 2 of all 2^n sign flips."""
+    return min(1.0, 2.0 ** (1 - num_seeds)) if test == "sign_flip" else 0.0
+
+
+def fewest_seeds(test: str, alpha: float) -> int:
+    """Seeds below which a test can never reach `alpha`, whatever the data."""
+    return next(n for n in range(2, MAX_SEEDS_NEEDED) if smallest_p_value(test, n) <= alpha)
+
+
+def welch_test(first: Floats, second: Floats) -> float:
+    """Two-sided p-value of equal means of two independent samples (n,) and (m,) of unequal variance (Welch 1947)."""
+    if _all_equal(first) and _all_equal(second):
+        return math.nan
+    return float(scipy_stats.ttest_ind(first, second, equal_var=False).pvalue)
+
+
+def pairing_pays(arm: Floats, baseline: Floats) -> bool:
+    """Whether the paired t interval of the difference is narrower than Welch's.
+
+    Pairing halves the degrees of freedom, which only a positive correlation over seeds makes good.
     """
-    effect = max(abs(float(np.mean(differences_pp))), margin_pp) / float(np.std(differences_pp, ddof=1))
+    if _all_equal(arm) and _all_equal(baseline):
+        return True
+    low, high = scipy_stats.ttest_ind(arm, baseline, equal_var=False).confidence_interval(0.95)
+    paired_low, paired_high = _t_limits(arm - baseline, 0.05)
+    return bool(paired_high - paired_low <= high - low)
+
+
+def seeds_needed(differences_pp: Floats, settings: StatsConfig, *, num_comparisons: int) -> float:
+    """Seeds with which a paired test finds the difference with 80 % power, from the observed spread.
+
+    The difference to be found is the observed one, or the margin where the observed one is smaller; the level is that
+    of one test under Bonferroni's correction. Computed for the t test; never fewer than the chosen test can do with.
+    Answers are capped at `MAX_SEEDS_NEEDED`; NaN without spread.
+
+    Args:
+        differences_pp: one per seed, (n,).
+        settings: test, error level and margin.
+        num_comparisons: comparisons in the study.
+    """
+    if len(differences_pp) < 2 or _all_equal(differences_pp):
+        return math.nan
+    alpha = settings.alpha / max(num_comparisons, 1)
+    effect = max(abs(float(np.mean(differences_pp))), settings.margin_pp) / float(np.std(differences_pp, ddof=1))
     # Only rejections on the right side count, hence one side at alpha / 2 (the far tail is also NaN in scipy 1.17).
     power = partial(TTestPower().power, effect, alpha=alpha / 2, alternative="larger")
-    candidates = range(2, MAX_SEEDS_NEEDED)
+    candidates = range(fewest_seeds(settings.test, alpha), MAX_SEEDS_NEEDED)
     return float(candidates.start + bisect.bisect_left(candidates, POWER, key=power))
 
 
 def _correlation(first: Floats, second: Floats) -> float:
     """Pearson's correlation over seeds: near 1 where pairing by seed pays, near 0 where it does not."""
-    if len(first) < 3 or np.std(first) == 0 or np.std(second) == 0:
+    if len(first) < 3 or _all_equal(first) or _all_equal(second):
         return math.nan
     return float(np.corrcoef(first, second)[0, 1])
 
@@ -150,3 +237,13 @@ def verdict(delta_pp: float, p_holm: float, p_equivalence_holm: float, alpha: fl
     if p_holm <= alpha:
         return "better" if delta_pp > 0 else "worse"
     return "undecided"
+
+
+def verdicts(comparisons: Sequence[Comparison], alpha: float) -> list[tuple[float, str]]:
+    """Holm-corrected p-value and verdict of every comparison of a study; both families are corrected alike."""
+    p_holm = holm([comparison.p_value for comparison in comparisons])
+    p_equivalence = holm([comparison.p_equivalence for comparison in comparisons])
+    return [
+        (float(corrected), verdict(comparison.difference.mean, corrected, equivalence, alpha))
+        for comparison, corrected, equivalence in zip(comparisons, p_holm, p_equivalence, strict=True)
+    ]

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from cnn_ablation import stats
+from cnn_ablation.config import StatsConfig
 
 BASELINE = np.array([0.90, 0.92, 0.91, 0.93, 0.89])
 ARM = np.array([0.92, 0.95, 0.92, 0.96, 0.91])
+DARWIN = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48], dtype=float)
+"""Differences in height of 15 pairs of plants, crossed minus self-fertilised, in eighths of an inch (Fisher 1935)."""
+
+
+def compare(arm: np.ndarray, baseline: np.ndarray, num_comparisons: int = 1, **settings: Any) -> stats.Comparison:
+    return stats.compare(arm, baseline, StatsConfig(**settings), num_comparisons=num_comparisons)
 
 
 def test_mean_interval_is_the_t_interval() -> None:
@@ -20,21 +29,35 @@ def test_mean_interval_is_the_t_interval() -> None:
     assert (interval.mean, interval.low, interval.high) == pytest.approx((0.91, 0.91 - half, 0.91 + half))
 
 
+@pytest.mark.parametrize("kind", ["t", "bca"])
 @pytest.mark.parametrize(
     ("values", "mean"), [([], math.nan), ([0.5], 0.5), ([0.7, 0.7, 0.7], 0.7)], ids=["none", "one", "all equal"]
 )
-def test_no_interval_without_spread(values: list[float], mean: float) -> None:
-    interval = stats.mean_interval(np.array(values), 0.05)
+def test_no_interval_without_spread(values: list[float], mean: float, kind: str) -> None:
+    interval = stats.mean_interval(np.array(values), 0.05, kind)
     assert interval.mean == pytest.approx(mean, nan_ok=True)
     assert math.isnan(interval.low)
     assert math.isnan(interval.high)
+
+
+def test_bca_interval_follows_efrons_formula() -> None:
+    generator = np.random.default_rng(1)
+    values = generator.exponential(size=12)
+    resampled = generator.choice(values, (200_000, 12)).mean(axis=1)
+    bias = ndtri((resampled < values.mean()).mean())
+    jackknifed = (values.sum() - values) / 11
+    deviations = jackknifed.mean() - jackknifed
+    acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
+    quantiles = [ndtr(bias + (bias + z) / (1 - acceleration * (bias + z))) for z in ndtri([0.025, 0.975])]
+    interval = stats.mean_interval(values, 0.05, "bca")
+    assert (interval.low, interval.high) == pytest.approx(np.quantile(resampled, quantiles), abs=0.05)
 
 
 def test_comparison_is_the_paired_t_test_in_percentage_points() -> None:
     differences = [2.0, 3.0, 1.0, 3.0, 2.0]
     mean = 2.2
     error = math.sqrt(sum((d - mean) ** 2 for d in differences) / 4 / 5)
-    compared = stats.compare(ARM, BASELINE, alpha=0.05, margin_pp=0.5, num_comparisons=1)
+    compared = compare(ARM, BASELINE)
     assert compared.difference.mean == pytest.approx(mean)
     assert compared.difference.low == pytest.approx(mean - stdtrit(4, 0.975) * error)
     assert compared.p_value == pytest.approx(2 * stdtr(4, -mean / error))
@@ -45,16 +68,66 @@ def test_two_one_sided_tests() -> None:
     differences = np.array([0.1, -0.1, 0.05, -0.05, 0.02])
     mean, error = differences.mean(), differences.std(ddof=1) / math.sqrt(5)
     expected = max(stdtr(4, -(mean + 0.5) / error), stdtr(4, (mean - 0.5) / error))
-    compared = stats.compare(BASELINE + differences / 100, BASELINE, alpha=0.05, margin_pp=0.5, num_comparisons=1)
-    assert compared.p_equivalence == pytest.approx(expected, rel=1e-6)
+    assert compare(BASELINE + differences / 100, BASELINE).p_equivalence == pytest.approx(expected, rel=1e-6)
 
 
-def test_no_spread_means_no_test() -> None:
-    compared = stats.compare(BASELINE + 0.02, BASELINE, alpha=0.05, margin_pp=0.5, num_comparisons=1)
+def test_sign_flip_test_on_fishers_example() -> None:
+    """Fisher counts 1,726 of 2^15 sign patterns with a sum at least as extreme: p = 0.0527."""
+    compared = compare(DARWIN / 100, np.zeros(15), test="sign_flip")
+    assert compared.p_value == pytest.approx(1726 / 2**15)
+
+
+def test_sign_flip_test_counts_all_sign_patterns_on_both_margins() -> None:
+    differences = np.array([0.9, 1.4, 0.2, 1.1])
+    patterns = np.array(list(itertools.product([-1, 1], repeat=4)))
+
+    def share(shifted: np.ndarray, sign: int) -> float:
+        return float((sign * (patterns * shifted).mean(axis=1) >= sign * shifted.mean() - 1e-12).mean())
+
+    expected = max(share(differences + 0.5, 1), share(differences - 0.5, -1))
+    compared = compare(BASELINE[:4] + differences / 100, BASELINE[:4], test="sign_flip")
+    assert compared.p_equivalence == pytest.approx(expected)
+    assert compared.p_value == pytest.approx(2 / 16)
+
+
+def test_simultaneous_intervals_are_bonferronis() -> None:
+    half = stdtrit(4, 1 - 0.05 / 10 / 2) * np.std([2, 3, 1, 3, 2], ddof=1) / math.sqrt(5)
+    compared = compare(ARM, BASELINE, num_comparisons=10, simultaneous=True)
+    assert compared.difference.low == pytest.approx(2.2 - half)
+    assert compare(ARM, BASELINE, num_comparisons=10).difference.low > compared.difference.low
+
+
+def test_welch_stands_beside_the_paired_test_only_where_pairing_does_not_pay() -> None:
+    assert math.isnan(compare(ARM, BASELINE).p_welch)  # correlation 0.98
+    arm = BASELINE[[4, 2, 1, 0, 3]] + 0.02
+    first, second = np.var(arm, ddof=1) / 5, np.var(BASELINE, ddof=1) / 5
+    freedom = (first + second) ** 2 / (first**2 / 4 + second**2 / 4)
+    expected = 2 * stdtr(freedom, -0.02 / math.sqrt(first + second))
+    assert compare(arm, BASELINE).p_welch == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("test", ["t", "sign_flip"])
+def test_equal_differences_of_zero_prove_nothing_and_others_only_by_sign(test: str) -> None:
+    compared = compare(BASELINE + 0.02, BASELINE, test=test)
     assert compared.difference.mean == pytest.approx(2.0)
     assert math.isnan(compared.difference.low)
-    assert math.isnan(compared.p_value)
-    assert math.isnan(compared.p_equivalence)
+    assert compared.p_value == pytest.approx(math.nan if test == "t" else 2 / 2**5, nan_ok=True)
+    same = compare(BASELINE, BASELINE, test=test)
+    assert same.p_value == pytest.approx(math.nan if test == "t" else 1.0, nan_ok=True)
+
+
+@pytest.mark.parametrize(("num_seeds", "smallest"), [(1, 1.0), (2, 0.5), (5, 0.0625), (6, 0.03125)])
+def test_smallest_p_value_of_the_sign_flip_test_is_reached_by_equal_signs(num_seeds: int, smallest: float) -> None:
+    assert stats.smallest_p_value("sign_flip", num_seeds) == smallest
+    if num_seeds > 1:
+        values = np.arange(1.0, num_seeds + 1) / 100
+        assert compare(values, np.zeros(num_seeds), test="sign_flip").p_value == pytest.approx(smallest)
+
+
+def test_fewest_seeds_that_can_reach_a_level() -> None:
+    assert stats.fewest_seeds("sign_flip", 0.05) == 6
+    assert stats.fewest_seeds("sign_flip", 0.05 / 9) == 9
+    assert stats.fewest_seeds("t", 0.05 / 9) == 2
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_counts_what_could_not_be_computed() -> None:
@@ -84,10 +157,14 @@ def test_verdicts(delta: float, p_holm: float, p_equivalence: float, expected: s
     assert stats.verdict(delta, p_holm, p_equivalence, 0.05) == expected
 
 
+def needed(differences: list[float] | np.ndarray, num_comparisons: int = 1, **settings: Any) -> float:
+    return stats.seeds_needed(np.array(differences), StatsConfig(**settings), num_comparisons=num_comparisons)
+
+
 def test_seeds_needed_reach_the_power_in_simulation() -> None:
     generator = np.random.default_rng(0)
     spread = np.array([1.0, -1.0, 0.0, 0.8, 0.7])
-    count = int(stats.seeds_needed(spread, 0.5, 0.05))
+    count = int(needed(spread))
     effect = max(abs(spread.mean()), 0.5) / spread.std(ddof=1)
 
     def power(n: int) -> float:
@@ -100,9 +177,15 @@ def test_seeds_needed_reach_the_power_in_simulation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("differences", "expected"),
-    [([100.0, 100.001], 2), ([-1e4, 1e4 + 0.1], 1000)],
-    ids=["clear", "hopeless"],
+    ("differences", "settings", "expected"),
+    [
+        ([100.0, 100.001], {}, 2),
+        ([100.0, 100.001], {"test": "sign_flip"}, 6),
+        ([-1e4, 1e4 + 0.1], {}, 1000),
+        ([1.0, 1.0], {}, math.nan),
+        ([1.0], {}, math.nan),
+    ],
+    ids=["clear", "clear, sign flips", "hopeless", "no spread", "one seed"],
 )
-def test_seeds_needed_stay_in_range(differences: list[float], expected: int) -> None:
-    assert stats.seeds_needed(np.array(differences), 0.5, 0.05) == expected
+def test_seeds_needed_stay_in_range(differences: list[float], settings: dict[str, Any], expected: float) -> None:
+    assert needed(differences, **settings) == pytest.approx(expected, nan_ok=True)
