@@ -1,15 +1,22 @@
-"""How knobs become arms. Pure: names and values in, arms out; nothing is composed, launched or read here."""
+"""How knobs become arms. Pure: names, values and scores in, arms out; nothing is composed, launched or read here.
+
+A design is a function from the knobs and the scores known so far to all arms known so far. It is asked again whenever
+new scores are in, and the study is complete when it names no new arm. Only `greedy` looks at the scores.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 BASELINE = "baseline"
+FULL = "full"
 
-Setting = tuple[str, str]
-"""A config key and its value as written on the command line."""
+Setting = tuple[str, Any]
+"""A config key and its value: as written on the command line, or as a Python value."""
 
 
 @dataclass(frozen=True)
@@ -17,15 +24,20 @@ class Level:
     """One value of a knob; a zipped level moves several keys together."""
 
     label: str
-    settings: tuple[Setting, ...]
+    settings: tuple[Setting, ...] = field(hash=False)
 
 
 @dataclass(frozen=True)
 class Knob:
-    """What a study varies: a config key and its levels."""
+    """What a study varies: a config key (or a name for several) and its levels."""
 
     name: str
     levels: tuple[Level, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        """The config keys it moves."""
+        return list(dict.fromkeys(key for level in self.levels for key, _ in level.settings))
 
 
 @dataclass(frozen=True)
@@ -35,17 +47,37 @@ class Arm:
     name: str
     knob: str = ""
     level: str = ""
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[Setting, ...] = field(default=(), hash=False)
 
 
-def knob(key: str, values: Sequence[str]) -> Knob:
+Score = Callable[[Arm], float | None]
+"""Mean validation accuracy of an arm over its seeds; None while it is not trained."""
+
+
+def knob(key: str, values: Sequence[Any]) -> Knob:
     """A knob whose levels are the values of a single key."""
-    return Knob(key, tuple(Level(_as_typed(value), ((key, value),)) for value in values))
+    return Knob(key, tuple(Level(label_of(value), ((key, value),)) for value in values))
 
 
-def _as_typed(value: str) -> str:
-    """Hydra hands out Python's spelling of booleans; a reader knows `model.batch_norm=true`."""
-    return value.lower() if value in ("True", "False") else value.strip("'\"")
+def zipped_knob(name: str, levels: Sequence[dict[str, Any]]) -> Knob:
+    """A knob whose levels set several keys together: `{"train.batch_size": 256, "optimizer.lr": 4e-3}`."""
+    return Knob(name, tuple(Level(_zipped_label(level), tuple(level.items())) for level in levels))
+
+
+def _zipped_label(level: dict[str, Any]) -> str:
+    return "{" + ",".join(f"{key}:{label_of(value)}" for key, value in level.items()) + "}"
+
+
+def label_of(value: Any) -> str:
+    """A value as typed on the command line: `true` for True, `[24,48]` for a list, no quotes."""
+    text = str(value).replace(" ", "") if isinstance(value, list | dict) else str(value)
+    return text.lower() if text in ("True", "False") else text.strip("'\"")
+
+
+def keys_moved_twice(knobs: Sequence[Knob]) -> list[str]:
+    """Keys that several knobs move: only `one_at_a_time` can tell what such a study means."""
+    counts = Counter(key for knob in knobs for key in knob.keys)
+    return [key for key, count in counts.items() if count > 1]
 
 
 def one_at_a_time(knobs: Sequence[Knob]) -> list[Arm]:
@@ -71,20 +103,68 @@ def _arm(chosen: Sequence[tuple[Knob, Level]]) -> Arm:
     )
 
 
-DESIGNS: dict[str, Callable[[Sequence[Knob]], list[Arm]]] = {"one_at_a_time": one_at_a_time, "grid": grid}
+def leave_one_out(knobs: Sequence[Knob]) -> list[Arm]:
+    """The full configuration (every knob at its last level), then the full one with one knob back at the baseline."""
+    if not knobs:
+        return [Arm(BASELINE)]
+    lasts = {knob.name: knob.levels[-1].settings for knob in knobs}
+
+    def full_without(*left_out: str) -> tuple[Setting, ...]:
+        return tuple(setting for name, last in lasts.items() if name not in left_out for setting in last)
+
+    without = [Arm(f"{FULL} without {name}", name, BASELINE, full_without(name)) for name in lasts]
+    return [Arm(FULL, settings=full_without()), *without]
 
 
-def without_duplicates(arms: Sequence[Arm], identity: Callable[[Arm], Hashable]) -> list[Arm]:
-    """The arms in order, each configuration once: a level equal to the baseline's value is the baseline.
+@dataclass(frozen=True)
+class Step:
+    """One step of a greedy study: the levels of one knob, tried on top of what earlier steps kept."""
 
-    Args:
-        arms: the baseline first.
-        identity: equal exactly for arms whose composed configurations are equal.
+    knob: str
+    before: Arm
+    candidates: tuple[Arm, ...]
+    kept: Arm | None
+    """None while not all scores are known."""
+
+
+def greedy_steps(knobs: Sequence[Knob], score: Score) -> list[Step]:
+    """The steps whose arms are known: each keeps the arm with the best validation accuracy and builds on it.
+
+    What earlier steps kept stays where no level beats it.
     """
-    unique: dict[Hashable, Arm] = {}
-    for arm in arms:
-        unique.setdefault(identity(arm), arm)
-    return list(unique.values())
+    steps: list[Step] = []
+    current = Arm(BASELINE)
+    for knob in knobs:
+        candidates = tuple(_on_top(current, knob, level) for level in knob.levels)
+        scores = {arm: score(arm) for arm in (current, *candidates)}
+        known = all(value is not None for value in scores.values())
+        kept = max(scores, key=lambda arm: scores[arm] or 0.0) if known else None
+        steps.append(Step(knob.name, current, candidates, kept))
+        if kept is None:
+            break
+        current = kept
+    return steps
+
+
+def _on_top(arm: Arm, knob: Knob, level: Level) -> Arm:
+    """An arm with one more level: `model.filters=[64,128,256],model.activation=leaky`."""
+    name = f"{knob.name}={level.label}"
+    whole = f"{arm.name},{name}" if arm.settings else name
+    return Arm(whole, knob.name, level.label, (*arm.settings, *level.settings))
+
+
+def greedy(knobs: Sequence[Knob], score: Score) -> list[Arm]:
+    """The baseline, then knob after knob on top of what validation kept so far."""
+    tried = itertools.chain.from_iterable(step.candidates for step in greedy_steps(knobs, score))
+    return list(dict.fromkeys([Arm(BASELINE), *tried]))
+
+
+DESIGNS: dict[str, Callable[[Sequence[Knob], Score], list[Arm]]] = {
+    "one_at_a_time": lambda knobs, score: one_at_a_time(knobs),
+    "greedy": greedy,
+    "leave_one_out": lambda knobs, score: leave_one_out(knobs),
+    "grid": lambda knobs, score: grid(knobs),
+}
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cnn_ablation.designs import BASELINE, Arm
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.designs import BASELINE, FULL, Arm, label_of
 from cnn_ablation.errors import RecordError
 from cnn_ablation.records import write_atomically
 
@@ -21,34 +23,73 @@ _MAY_DIFFER = ("seed", "replicates", "reuse", "store", "stats.", "data.cache")  
 
 
 @dataclass(frozen=True)
+class PathStep:
+    """A step of a greedy study by the names of its arms; `kept` is None while it is undecided."""
+
+    knob: str
+    before: str
+    candidates: list[str]
+    kept: str | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a study is going to do: design, arms, seeds, and the settings of its baseline and statistics."""
 
     design: str
     knobs: dict[str, list[str]]
     """Knob -> labels of its levels, as given."""
+    keys: list[str]
+    """The config keys that the knobs move."""
     arms: list[Arm]
     seeds: list[int]
     baseline: dict[str, Any]
     """The baseline's resolved settings, by dotted key."""
-    alpha: float
-    margin_pp: float
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    path: list[PathStep] = field(default_factory=list)
+    """The steps of a greedy study so far."""
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_runs(self) -> int:
         return len(self.arms) * len(self.seeds)
 
+    @property
+    def dropped(self) -> list[str]:
+        """Arms of a greedy study that validation did not keep."""
+        chosen = {BASELINE, *(step.kept for step in self.path)}
+        return [name for step in self.path for name in step.candidates if name not in chosen]
+
     def lines(self) -> list[str]:
         """The plan for a reader: one line per arm."""
-        seeds = ", ".join(map(str, self.seeds))
-        counts = f"{counted(len(self.arms), 'arm')} x {counted(len(self.seeds), 'seed')} ({seeds})"
-        values = ", ".join(f"{key}={setting_of(self.baseline, key)}" for key in self.knobs)
-        baseline = f"{BASELINE} ({values})" if values else BASELINE
-        heading = f"{self.design}: {counts} = {counted(self.num_runs, 'run')}"
-        names = [baseline if arm.name == BASELINE else arm.name for arm in self.arms]
+        runs = f"{counted(len(self.arms), 'arm')} x {self._seeds()} = {counted(self.num_runs, 'run')}"
+        return [f"{self.design if self.knobs else 'single configuration'}: {runs}", *self.arm_lines(self.arms)]
+
+    def step_lines(self, new: Sequence[Arm], knobs_to_come: Sequence[str]) -> list[str]:
+        """The next step of a sequential design: the arms it adds, and the knobs still to come."""
+        step = self.path[-1]
+        runs = f"{counted(len(new), 'arm')} x {self._seeds()} = {counted(len(new) * len(self.seeds), 'run')}"
+        heading = (
+            f"{self.design}, step {len(self.path)} of {len(self.knobs)}: {step.knob} on top of {step.before}: {runs}"
+        )
+        later = f"  then, on top of what validation keeps: {', '.join(knobs_to_come)}"
+        return [heading, *self.arm_lines(new), *([later] if knobs_to_come else [])]
+
+    def _seeds(self) -> str:
+        return f"{counted(len(self.seeds), 'seed')} ({', '.join(map(str, self.seeds))})"
+
+    def arm_lines(self, arms: Sequence[Arm]) -> list[str]:
+        """One line per arm, long ones folded."""
+        names = [f"{arm.name}{self._knob_values(arm)}" for arm in arms]
         indented = (textwrap.wrap(name, _WIDTH, initial_indent="  ", subsequent_indent="    ") for name in names)
-        return [heading, *itertools.chain.from_iterable(indented)]
+        return list(itertools.chain.from_iterable(indented))
+
+    def _knob_values(self, arm: Arm) -> str:
+        """What the knobs are in the arm that others are compared with."""
+        if arm.name not in (BASELINE, FULL) or not self.keys:
+            return ""
+        settings = {**self.baseline, **{key: label_of(value) for key, value in arm.settings}}
+        return f" ({', '.join(f'{key}={label_of(setting_of(settings, key))}' for key in self.keys)})"
 
 
 def counted(number: int, noun: str) -> str:
@@ -103,7 +144,9 @@ def read_plan(folder: Path) -> Plan:
     try:
         content = yaml.safe_load(path.read_bytes())
         arms = [Arm(**{**arm, "settings": tuple(arm["settings"].items())}) for arm in content["arms"]]
-        return Plan(**{**content, "arms": arms})
+        path_so_far = [PathStep(**step) for step in content["path"]]
+        settings = StatsConfig(**content["stats"])
+        return Plan(**{**content, "arms": arms, "stats": settings, "path": path_so_far})
     except FileNotFoundError as error:
         raise RecordError(f"{folder} is no study: there is no {FILE_NAME} in it") from error
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:

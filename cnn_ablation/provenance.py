@@ -8,20 +8,32 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 PACKAGE = Path(__file__).parent
 
 # Code that can change what a run computes. Everything else (plans, tables, reports) may change without retraining.
-_TRAINING_CODE = ("activations.py", "data", "metrics.py", "models", "optimizers.py", "streams.py", "training.py")
+_TRAINING_CODE = (
+    "activations.py", "data", "diagnoses.py", "metrics.py", "models", "optimizers.py", "streams.py", "training.py",
+)  # fmt: skip
 _NUMERICAL_LIBRARIES = ("numpy", "pillow", "scikit-learn", "torch", "torchvision")
 
 
-def fingerprint(settings: dict[str, Any], *, seed: int, data_digest: str, device: str, precision: str) -> str:
-    """The identity of a run: equal exactly for runs that must give the same result.
+def identity(
+    settings: dict[str, Any],
+    *,
+    seed: int,
+    data_digest: str,
+    device: str,
+    precision: str,
+    extensions: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """All that decides what a run computes: equal exactly for runs that must give the same result.
 
     Args:
         settings: `config.result_settings`, by dotted key.
@@ -29,18 +41,61 @@ def fingerprint(settings: dict[str, Any], *, seed: int, data_digest: str, device
         data_digest: `ImageData.digest`.
         device: "cpu", "cuda" or "mps", resolved from `auto`.
         precision: resolved from `auto`.
-
-    Returns:
-        32 hexadecimal digits.
+        extensions: functions the run uses that may come from outside the package, as an activation or a network.
     """
-    identity = {
+    return {
         "settings": {**settings, "device": device, "precision": precision},
         "seed": seed,
         "data": data_digest,
-        "code": training_code_version(),
-        "libraries": versions(_NUMERICAL_LIBRARIES),
+        **code_identity(),
+        "extensions": [version for extension in extensions if (version := extension_version(extension))],
     }
+
+
+def code_identity() -> dict[str, Any]:
+    """The part of every run's identity that the installation decides."""
+    return {"code": training_code_version(), "libraries": versions(_NUMERICAL_LIBRARIES)}
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """An identity as 32 hexadecimal digits."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def extension_version(extension: Any) -> str:
+    """A hash of a function's or class's code and of what it uses from its own module; "" for our own code.
+
+    Code from this package is covered by `training_code_version`. What the extension takes from other modules is not
+    looked at.
+    """
+    if extension.__module__.partition(".")[0] == __package__:
+        return ""
+    digest = hashlib.sha256()
+    for line in _code_lines(extension, extension.__module__, set()):
+        digest.update(line.encode())
+    return digest.hexdigest()[:16]
+
+
+def _code_lines(item: Any, module: str, seen: set[int]) -> Iterator[str]:
+    """Instructions, names and constants, of nested functions and of what is used from the same module too."""
+    if getattr(item, "__module__", None) != module or id(item) in seen:
+        return
+    seen.add(id(item))
+    if isinstance(item, type):
+        for name, member in sorted(vars(item).items()):
+            yield name
+            yield from _code_lines(member, module, seen) if callable(member) else ()
+        return
+    code = getattr(item, "__code__", None)
+    yield from _instructions(code) if code else ()
+    for name in code.co_names if code else ():
+        yield from _code_lines(getattr(item, "__globals__", {}).get(name), module, seen)
+
+
+def _instructions(code: CodeType) -> Iterator[str]:
+    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames}"
+    for constant in code.co_consts:
+        yield from _instructions(constant) if isinstance(constant, CodeType) else [repr(constant)]
 
 
 @cache

@@ -20,7 +20,10 @@ NAN = math.nan
 
 @dataclass(frozen=True)
 class Run:
-    """One arm trained with one seed. Up to `error` the fields are the columns of runs.csv, in their order."""
+    """One arm trained with one seed. Up to `error` the fields are the columns of runs.csv, in their order.
+
+    Behind those follow one column per swept key, then the diagnoses.
+    """
 
     arm: str
     knob: str
@@ -54,6 +57,25 @@ class Run:
     """Taken from the store instead of trained for this study."""
     fingerprint: str = ""
     error: str = ""
+    num_classes: int = 0
+    """From here to `double_softmax`: diagnoses, the last columns of runs.csv."""
+    multiply_adds: int = 0
+    """Of one image's forward pass."""
+    lowest_train_loss: float = NAN
+    """Over epochs, nats per image."""
+    initial_gradient_norm: float = NAN
+    final_gradient_norm: float = NAN
+    """Of the mean loss over up to 256 training images, L2 over all parameters."""
+    dead_units: float = NAN
+    """Share of units that are 0 for every validation image, in the activation layer where it is largest."""
+    dead_layer: str = ""
+    saturated_outputs: float = NAN
+    """Share of outputs of a sigmoid or tanh with hardly any slope, in the layer where it is largest."""
+    saturated_layer: str = ""
+    double_softmax: bool = False
+    """What reaches the cross-entropy are probabilities already."""
+    activation_layers: list[dict[str, Any]] = field(default_factory=list)
+    """One entry per activation layer: layer, kind, units, dead, saturated."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The resolved configuration, by dotted key."""
     curves: list[dict[str, float]] = field(default_factory=list)
@@ -61,8 +83,9 @@ class Run:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-_BESIDE_THE_TABLE = {"settings", "curves", "provenance"}
-RUN_COLUMNS = tuple(item.name for item in dataclasses.fields(Run) if item.name not in _BESIDE_THE_TABLE)
+_NAMES = [item.name for item in dataclasses.fields(Run)]
+RUN_COLUMNS = tuple(_NAMES[: _NAMES.index("error") + 1])
+DIAGNOSIS_COLUMNS = tuple(_NAMES[_NAMES.index("num_classes") : _NAMES.index("double_softmax") + 1])
 _FLOATS = {item.name for item in dataclasses.fields(Run) if item.type == "float"}
 
 
@@ -87,7 +110,7 @@ def read_run(path: Path) -> Run:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
         values = content["run"]
-        floats = {name: NAN if values[name] is None else float(values[name]) for name in _FLOATS}
+        floats = {name: NAN if values[name] is None else float(values[name]) for name in _FLOATS & values.keys()}
         curves = [{key: NAN if value is None else value for key, value in point.items()} for point in values["curves"]]
         return Run(**{**values, **floats, "curves": curves})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -127,6 +150,15 @@ def record_paths(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (int(path.parent.name), path.name))
 
 
+def stop_file(study: Path) -> Path:
+    """Present while no further run of the study may start: one failed under `on_error=stop`, or the disk is full."""
+    return study / ".stop"
+
+
+def is_stopped(study: Path) -> bool:
+    return stop_file(study).exists()
+
+
 def labels(config: Config) -> dict[str, Any]:
     """The arm a configuration belongs to, as fields of `Run`."""
     return {"arm": config.arm.name, "knob": config.arm.knob, "level": config.arm.level}
@@ -135,11 +167,6 @@ def labels(config: Config) -> dict[str, Any]:
 def failed_run(config: Config, seed: int, error: str) -> Run:
     """The record of a run without a result."""
     return Run(**labels(config), seed=seed, status="failed", error=error, settings=all_settings(config))
-
-
-def stored_path(store: Path, fingerprint: str) -> Path:
-    """Where the store keeps the run with this identity."""
-    return store / fingerprint / "run.json"
 
 
 def _nan_to_none(value: Any) -> Any:

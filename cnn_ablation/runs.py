@@ -5,28 +5,36 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import time
 import traceback
+from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cnn_ablation import data, devices, progress, provenance
+from cnn_ablation import data, devices, diagnoses, progress, provenance
+from cnn_ablation.activations import ACTIVATIONS
+from cnn_ablation.checkpoints import Checkpoints
 from cnn_ablation.config import Config, all_settings, result_settings
 from cnn_ablation.data.images import ImageData
+from cnn_ablation.data.resident import to_device
 from cnn_ablation.errors import RecordError, UserError
+from cnn_ablation.models import NETWORKS, network_layers
+from cnn_ablation.models.build import build
+from cnn_ablation.models.layers import trace
 from cnn_ablation.records import (
     Run,
     failed_run,
+    is_stopped,
     labels,
-    read_run,
     record_path,
-    stored_path,
+    stop_file,
     write_atomically,
     write_run,
 )
-from cnn_ablation.training import TrainingResult, resolve_precision, train
+from cnn_ablation.store import RunStore
+from cnn_ablation.training import EVALUATION_BATCH, TrainingResult, autocast, resolve_precision, train
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +42,26 @@ log = logging.getLogger(__name__)
 def run(config: Config, folder: Path) -> list[Run]:
     """Trains (or reuses) one configuration with each of its seeds; every run is on disk the moment it ends.
 
-    A run that raises becomes a record with `status=failed` and a traceback file beside it; the other seeds go on.
+    A run that raises becomes a record with `status=failed` and a traceback file beside it. The other seeds, and the
+    other arms of the study, go on unless `on_error=stop`.
 
     Args:
         config: checked by `checks.check`.
-        folder: where `run-seed<seed>.json` is written.
+        folder: where `run-seed<seed>.json` is written, one level below the study's folder.
+
+    Raises:
+        RecordError: a record cannot be written; no further run of the study starts.
     """
-    return [_run_or_failure(config, seed, folder) for seed in config.seeds]
+    runs = []
+    for seed in config.seeds:
+        if is_stopped(folder.parent):
+            break
+        try:
+            runs.append(_run_or_failure(config, seed, folder))
+        except RecordError:
+            _stop(folder.parent)
+            raise
+    return runs
 
 
 def _run_or_failure(config: Config, seed: int, folder: Path) -> Run:
@@ -50,9 +71,17 @@ def _run_or_failure(config: Config, seed: int, folder: Path) -> Run:
         record = failed_run(config, seed, _one_line(error))
         if not isinstance(error, UserError):
             write_atomically(folder / f"run-seed{seed}.traceback.txt", traceback.format_exc().encode())
+        if config.on_error == "stop":
+            _stop(folder.parent)
     write_run(record_path(folder, seed), record)
     log.info("%s seed %d: %s %s", record.arm, seed, record.status, record.error)
     return record
+
+
+def _stop(study: Path) -> None:
+    """Lets no further run of the study start, in whatever process."""
+    with suppress(OSError):  # on a full disk; the next run will find that out on its own
+        stop_file(study).touch()
 
 
 def _one_line(error: Exception) -> str:
@@ -63,47 +92,49 @@ def _one_line(error: Exception) -> str:
 def _train_or_reuse(config: Config, seed: int) -> Run:
     device = devices.choose(config.device)
     images = data.load(config.data)
-    identity = provenance.fingerprint(
+    identity = provenance.identity(
         result_settings(config),
         seed=seed,
         data_digest=images.digest,
         device=device.type,
         precision=resolve_precision(config.precision),
+        extensions=(ACTIVATIONS[config.model.activation], NETWORKS[config.model.name]),
     )
-    stored = stored_path(Path(config.store), identity)
-    found = _find(stored) if config.reuse else None
-    if found is not None:
-        return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)
-    record = _trained(config, images, seed, device, identity)
-    write_run(stored, record)
+    fingerprint = provenance.fingerprint(identity)
+    store = RunStore(Path(config.store))
+    with store.locked(fingerprint):
+        found = store.find(fingerprint) if config.reuse else None
+        if found is not None:
+            return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)
+        if not config.reuse:
+            store.checkpoint_path(fingerprint).unlink(missing_ok=True)
+        checkpoints = Checkpoints(store.checkpoint_path(fingerprint), config.checkpoint_seconds, fingerprint)
+        record = _trained(config, images, seed, device, checkpoints)
+        record = dataclasses.replace(
+            record, fingerprint=fingerprint, provenance={**record.provenance, "identity": identity}
+        )
+        try:
+            store.keep(fingerprint, record)
+        except RecordError as error:
+            progress.warn(f"{error}; this run is kept in its study alone")
     return record
 
 
-def _find(stored: Path) -> Run | None:
-    """The stored run, or None; a damaged one is named and trained again."""
-    if not stored.exists():
-        return None
-    try:
-        return read_run(stored)
-    except RecordError as error:
-        progress.warn(f"{error}; training this run again")
-        return None
-
-
-def _trained(config: Config, images: ImageData, seed: int, device: torch.device, identity: str) -> Run:
+def _trained(config: Config, images: ImageData, seed: int, device: torch.device, checkpoints: Checkpoints) -> Run:
     devices.reset_peak_memory(device)
-    started = time.perf_counter()
     with progress.bar(f"epochs of {config.arm.name}, seed {seed}", config.train.epochs) as advance:
-        result = train(config, images, seed=seed, device=device, on_epoch=lambda epoch: advance(1))
-    total_seconds = time.perf_counter() - started
+        result = train(
+            config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=lambda epoch: advance(1)
+        )
+    peak_memory_mib = devices.peak_memory_mib(device)
     return Run(
         **labels(config),
         seed=seed,
         **_measurements(result),
-        total_seconds=total_seconds,
-        peak_memory_mib=devices.peak_memory_mib(device),
+        **_diagnosis_or_warning(config, images, result, seed, device),
+        total_seconds=checkpoints.elapsed_seconds,
+        peak_memory_mib=peak_memory_mib,
         device=device.type,
-        fingerprint=identity,
         settings=all_settings(config),
         provenance={
             **provenance.environment(),
@@ -112,6 +143,46 @@ def _trained(config: Config, images: ImageData, seed: int, device: torch.device,
             "process": os.getpid(),
         },
     )
+
+
+def _diagnosis_or_warning(
+    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """A trained network is never lost to a diagnosis that cannot be made (out of memory, an unusual network)."""
+    try:
+        return _diagnosis(config, images, result, seed, device)
+    except Exception as error:
+        progress.warn(f"no diagnosis of {config.arm.name}, seed {seed}: {_one_line(error)}")
+        return {}
+
+
+def _diagnosis(
+    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """The part of a record that explains its scores; the initial network is built once more from its seed."""
+    layers = network_layers(config.model, images.num_classes)
+    initial = build(layers, images.input_shape, seed=seed).to(device)
+    train_part, val_part = (to_device(part, images, device) for part in (images.train, images.val))
+    some = next(train_part.in_order(diagnoses.GRADIENT_IMAGES))
+    with autocast(device, result.precision):
+        found = diagnoses.activation_layers(result.network, val_part.in_order(EVALUATION_BATCH))
+        double_softmax = diagnoses.gives_probabilities(result.network, some[0])
+    norms = [
+        diagnoses.gradient_norm(network, some, seed=seed, precision=result.precision)
+        for network in (initial, result.network)
+    ]
+    deadest, flattest = (max(found, key=attrgetter(share), default=None) for share in ("dead", "saturated"))
+    return {
+        "num_classes": images.num_classes,
+        "multiply_adds": sum(step.multiply_adds for step in trace(layers, images.input_shape)),
+        "lowest_train_loss": min(epoch.train_loss for epoch in result.curves),
+        "initial_gradient_norm": norms[0],
+        "final_gradient_norm": norms[1],
+        **({"dead_units": deadest.dead, "dead_layer": deadest.label} if deadest else {}),
+        **({"saturated_outputs": flattest.saturated, "saturated_layer": flattest.label} if flattest else {}),
+        "double_softmax": double_softmax,
+        "activation_layers": [dataclasses.asdict(layer) for layer in found],
+    }
 
 
 def _measurements(result: TrainingResult) -> dict[str, Any]:

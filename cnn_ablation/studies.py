@@ -1,22 +1,37 @@
-"""A study from its plan to its table. No Hydra: jobs are started by whatever the caller hands in."""
+"""A study from its plan to its table. No Hydra: arms are composed and jobs started by what the caller hands in."""
 
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cnn_ablation import checks, data, progress, provenance
-from cnn_ablation.config import Config, all_settings
-from cnn_ablation.designs import BASELINE, Arm, Job, Knob, arm_by_arm, seed_by_seed
+from cnn_ablation import checks, data, forecast, progress, provenance
+from cnn_ablation.config import ArmConfig, Config, all_settings
+from cnn_ablation.designs import (
+    BASELINE,
+    DESIGNS,
+    Arm,
+    Job,
+    Knob,
+    arm_by_arm,
+    greedy_steps,
+    one_at_a_time,
+    seed_by_seed,
+)
 from cnn_ablation.errors import RecordError, UserError
-from cnn_ablation.plans import Plan, write_plan
-from cnn_ablation.records import failed_run, read_run, record_path, record_paths, write_run
+from cnn_ablation.plans import PathStep, Plan, counted, write_plan
+from cnn_ablation.records import Run, failed_run, is_stopped, read_run, record_path, record_paths, stop_file, write_run
 
 _MAX_FAILURES_SHOWN = 3
+GREEDY = "greedy"
 
 
 class StudyFailedError(UserError):
@@ -25,14 +40,28 @@ class StudyFailedError(UserError):
     exit_code = 1
 
 
+@dataclass(frozen=True)
+class NumberedJob:
+    """A job with its place in the study, which names its folder."""
+
+    number: int
+    job: Job
+
+
+Launch = Callable[[Sequence[NumberedJob]], Sequence[str]]
+"""Starts jobs, waits for them, and returns what they raised instead of leaving a record."""
+
+
 class Study:
     """Arms with their configurations, to be trained into one folder.
 
+    The arms come from the design, which is asked again after each batch of jobs: this is the one place that waits.
+
     Args:
         folder: absolute; `<number>/` below it belongs to job `number`.
-        design: name of the design, for the plan.
-        knobs: as asked for, for the plan.
-        configs: every arm with its configuration, the baseline first.
+        design: a name in `designs.DESIGNS`.
+        knobs: what varies.
+        compose: an arm -> its configuration.
         order: `designs.seed_by_seed` or `designs.arm_by_arm`.
 
     Raises:
@@ -44,40 +73,60 @@ class Study:
         folder: Path,
         design: str,
         knobs: Sequence[Knob],
-        configs: dict[Arm, Config],
+        compose: Callable[[Arm], Config],
         order: Callable[[Sequence[Arm], Sequence[int]], list[Job]] = seed_by_seed,
     ):
-        for arm, config in configs.items():
-            checks.check(config, arm=arm.name if arm.settings else None)
         self.folder = folder
-        self.configs = configs
-        self.baseline = next(iter(configs.values()))
-        self.plan = Plan(
-            design=design,
-            knobs={knob.name: [level.label for level in knob.levels] for knob in knobs},
-            arms=list(configs),
+        self.design = design
+        self.knobs = list(knobs)
+        self.configs: dict[Arm, Config] = {}
+        self._compose, self._order = cache(compose), order
+        self._arm_of: dict[str, Arm] = {}  # the first arm with a configuration; later ones are the same arm
+        self._jobs: list[NumberedJob] = []
+        self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
+        self.baseline = compose(Arm(BASELINE))
+        if design == GREEDY:  # later arms depend on results; each level alone tells of mistakes before any training
+            for arm in one_at_a_time(self.knobs):
+                checks.check(compose(arm), arm=_named(arm))
+        self._next = self._new_arms()
+        for arm in self._next:
+            checks.check(self.configs[arm], arm=_named(arm))
+
+    @property
+    def plan(self) -> Plan:
+        """What is known so far."""
+        return Plan(
+            design=self.design,
+            knobs={knob.name: [level.label for level in knob.levels] for knob in self.knobs},
+            keys=list(dict.fromkeys(key for knob in self.knobs for key in knob.keys)),
+            arms=list(self.configs),
             seeds=list(self.baseline.seeds),
             baseline=all_settings(self.baseline),
-            alpha=self.baseline.stats.alpha,
-            margin_pp=self.baseline.stats.margin_pp,
+            stats=self.baseline.stats,
+            path=self._path(),
             provenance=provenance.environment(),
         )
-        self.jobs = order(self.plan.arms, self.plan.seeds)
-        self._stamps_before = self._stamps()
 
     def job_folder(self, number: int) -> Path:
         """Where a job leaves its records."""
         return self.folder / str(number)
 
     def show_plan(self) -> None:
-        """Prints arms, seeds and runs."""
-        print("\n".join(self.plan.lines()), flush=True)
+        """Prints arms, seeds and runs of what comes next."""
+        plan = self.plan
+        to_come = [knob.name for knob in self.knobs[len(plan.path) :]]
+        print("\n".join(plan.step_lines(self._next, to_come) if plan.path else plan.lines()), flush=True)
 
-    def carry_out(self, launch: Callable[[], Sequence[str]], *, here: bool) -> None:
+    def show_forecast(self) -> None:
+        """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing."""
+        self.show_plan()
+        print("\n".join(forecast.lines(forecast.forecast(self.configs), self.baseline.store)), flush=True)
+
+    def carry_out(self, launch: Launch, *, here: bool) -> None:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
 
         Args:
-            launch: starts all jobs, waits for them, and returns what they raised instead of leaving a record.
+            launch: starts jobs and waits for them.
             here: jobs run on this machine, so that a device that is missing here is missing for them.
 
         Raises:
@@ -89,21 +138,44 @@ class Study:
         if here:
             self._check_devices()
         with claimed(self.folder):
-            self._carry_out(launch)
+            stop_file(self.folder).unlink(missing_ok=True)
+            while self._next:
+                self.show_plan()
+                self._train(self._next, launch)
+                if is_stopped(self.folder):
+                    break
+                self._go_on()
+            write_plan(self.folder, self.plan)
+            self._report()
 
-    def _carry_out(self, launch: Callable[[], Sequence[str]]) -> None:
-        self.show_plan()
-        write_plan(self.folder, self.plan)
-        for settings in {repr(config.data): config.data for config in self.configs.values()}.values():
-            data.load(settings)
+    def _go_on(self) -> None:
+        """Asks the design for more; what was trained so far is reported even if that cannot be composed."""
         try:
-            with progress.watch("runs", self.plan.num_runs, self._new_records, _line):
-                raised = launch()
-        except (KeyboardInterrupt, OSError):  # Hydra writes files of its own for every job: the disk may be full
+            self._next = self._new_arms()
+        except UserError as error:
+            progress.say(str(error))
+            self._report()
+            raise
+
+    def _train(self, arms: Sequence[Arm], launch: Launch) -> None:
+        """All jobs of these arms, each with its record in the end."""
+        write_plan(self.folder, self.plan)
+        for settings in {repr(self.configs[arm].data): self.configs[arm].data for arm in arms}.values():
+            data.load(settings)
+        ordered = self._order(arms, self.plan.seeds)
+        jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
+        self._jobs += jobs
+        expected = [path for job in jobs for path in self._paths(job)]
+        try:
+            with progress.watch("runs", len(expected), lambda: self._written(expected), _line):
+                raised = launch(jobs)
+            if is_stopped(self.folder):
+                self._say_stopped()
+            else:
+                self._account_for_missing_runs(jobs, raised)
+        except (KeyboardInterrupt, OSError, RecordError):  # Hydra writes files of its own: the disk may be full
             self._report_after_interrupt()
             raise
-        self._account_for_missing_runs(raised)
-        self._report()
 
     def _check_devices(self) -> None:
         from cnn_ablation import devices  # imports torch, which nothing before the training needs
@@ -111,23 +183,69 @@ class Study:
         for name in {config.device for config in self.configs.values()}:
             devices.choose(name)
 
-    def _stamps(self) -> dict[Path, int]:
-        """Every record in the folder with its time of writing."""
-        return {path: path.stat().st_mtime_ns for path in record_paths(self.folder)}
+    def _new_arms(self) -> list[Arm]:
+        """Arms that the design adds, now that it knows the scores; a configuration that is there already is no arm."""
+        new = []
+        for arm in DESIGNS[self.design](self.knobs, self._score):
+            if self._same(arm) == arm and arm not in self.configs:
+                new.append(arm)
+                self.configs[arm] = self._compose(arm)
+        return new
 
-    def _new_records(self) -> list[Path]:
+    def _same(self, arm: Arm) -> Arm:
+        """The first arm with the same configuration."""
+        settings = json.dumps(all_settings(self._compose(arm)), sort_keys=True)
+        return self._arm_of.setdefault(settings, arm)
+
+    def _score(self, arm: Arm) -> float | None:
+        """Mean validation accuracy over the seeds; an arm with a failed run is never chosen."""
+        same = self._same(arm)
+        paths = [path for job in self._jobs if job.job.arm == same for path in self._paths(job)]
+        if not paths:
+            return None
+        runs = [_read(path) for path in paths]
+        if any(run is None or run.status == "failed" for run in runs):
+            return -math.inf
+        return math.fsum(run.val_accuracy for run in runs if run) / len(runs)
+
+    def _path(self) -> list[PathStep]:
+        """The steps so far by the names of the arms that were really trained."""
+        if self.design != GREEDY:
+            return []
+        return [
+            PathStep(
+                knob=step.knob,
+                before=self._same(step.before).name,
+                candidates=[
+                    same.name for arm in step.candidates if (same := self._same(arm)) != self._same(step.before)
+                ],
+                kept=self._same(step.kept).name if step.kept else None,
+            )
+            for step in greedy_steps(self.knobs, self._score)
+        ]
+
+    def _paths(self, job: NumberedJob) -> list[Path]:
+        return [record_path(self.job_folder(job.number), seed) for seed in job.job.seeds]
+
+    def _written(self, expected: Sequence[Path]) -> list[Path]:
         """Records written since this study was planned; its folder may hold those of an earlier attempt."""
-        return [path for path, stamp in self._stamps().items() if self._stamps_before.get(path) != stamp]
+        found = []
+        for path in expected:
+            try:
+                stamp = path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if self._stamps_before.get(path) != stamp:
+                found.append(path)
+        return found
 
-    def _account_for_missing_runs(self, raised: Sequence[str]) -> None:
-        """A run that left no record (its process died, the disk was full) becomes a row that says so."""
-        written = set(self._new_records())
+    def _account_for_missing_runs(self, jobs: Sequence[NumberedJob], raised: Sequence[str]) -> None:
+        """A run that left no record (its process died) becomes a row that says so."""
         reason = "; ".join(dict.fromkeys(raised)) or "its process ended"
-        for number, job in enumerate(self.jobs):
-            for seed in job.seeds:
-                path = record_path(self.job_folder(number), seed)
-                if path not in written:
-                    write_run(path, failed_run(self.configs[job.arm], seed, f"left no record: {reason}"))
+        for job in jobs:
+            for seed, path in zip(job.job.seeds, self._paths(job), strict=True):
+                if not self._written([path]):
+                    write_run(path, failed_run(self.configs[job.job.arm], seed, f"left no record: {reason}"))
 
     def _report(self) -> None:
         from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import
@@ -147,11 +265,27 @@ class Study:
             self._report()
         except UserError as error:
             progress.say(str(error))
-        finished = len(self._new_records())
+        self._say_stopped()
+
+    def _say_stopped(self) -> None:
+        finished = len(self._written([path for job in self._jobs for path in self._paths(job)]))
         progress.say(
-            f"interrupted after {finished} of {self.plan.num_runs} runs; "
+            f"stopped after {finished} of {counted(self.plan.num_runs, 'run')}; "
             "the same command goes on from there (finished runs are reused)"
         )
+
+
+def _named(arm: Arm) -> str | None:
+    """The name for messages; mistakes in the baseline need none."""
+    return arm.name if arm.settings else None
+
+
+def _read(path: Path) -> Run | None:
+    try:
+        return read_run(path)
+    except RecordError as error:
+        progress.warn(str(error))
+        return None
 
 
 @contextmanager
@@ -201,18 +335,30 @@ def run_single(config: Config, folder: Path) -> None:
     Raises:
         UserError: as `Study` and `Study.carry_out`.
     """
-    study = Study(folder, "single configuration", [], {Arm(BASELINE): config}, order=arm_by_arm)
+    study = Study(folder, "one_at_a_time", [], lambda arm: config, order=arm_by_arm)
     if config.dry_run:
-        study.show_plan()
+        study.show_forecast()
         return
+    study.carry_out(in_this_process(study), here=True)
 
-    def launch() -> list[str]:
+
+def in_this_process(study: Study) -> Launch:
+    """Trains the jobs of a study one after the other, here."""
+
+    def launch(jobs: Sequence[NumberedJob]) -> list[str]:
         from cnn_ablation.runs import run  # torch is imported only once the configuration is known to be good
 
-        run(config, study.job_folder(0))
+        for item in jobs:
+            run(labelled(study.configs[item.job.arm], item.job), study.job_folder(item.number))
         return []
 
-    study.carry_out(launch, here=True)
+    return launch
+
+
+def labelled(config: Config, job: Job) -> Config:
+    """An arm's configuration with the labels and seeds of one of its jobs."""
+    label = ArmConfig(job.arm.name, job.arm.knob, job.arm.level)
+    return replace(config, arm=label, seed=job.seeds[0], replicates=len(job.seeds))
 
 
 def _line(path: Path) -> str:
@@ -224,5 +370,5 @@ def _line(path: Path) -> str:
     name = f"{run.arm} seed {run.seed}"
     if run.status == "failed":
         return f"{name}: failed ({run.error})"
-    words = f"{name}: {100 * run.test_accuracy:.2f} % test accuracy, {run.train_seconds:.1f} s of training"
+    words = f"{name}: {100 * run.val_accuracy:.2f} % validation accuracy, {run.train_seconds:.1f} s of training"
     return words + (", diverged" if run.status == "diverged" else "") + (", reused" if run.reused else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Transformer
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -20,8 +19,8 @@ from omegaconf import DictConfig
 
 from cnn_ablation import studies
 from cnn_ablation.composition import to_config
-from cnn_ablation.config import Config, all_settings, nearest
-from cnn_ablation.designs import DESIGNS, Arm, Job, Knob, knob, without_duplicates
+from cnn_ablation.config import Config, nearest
+from cnn_ablation.designs import DESIGNS, Arm, Knob, keys_moved_twice, knob, zipped_knob
 from cnn_ablation.errors import ConfigError, Problem
 from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
 
@@ -34,7 +33,11 @@ NOT_KNOBS = {
     "reuse": "give it once, for all arms",
     "store": "give it once, for all arms",
     "dry_run": "give it once, for all arms",
+    "on_error": "give it once, for all arms",
+    "checkpoint_seconds": "give it once, for all arms",
 }
+ZIP = "zip."
+"""`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together."""
 
 
 @dataclass
@@ -74,7 +77,9 @@ def read_request(overrides: Sequence[Override]) -> StudyRequest:
     knobs: dict[str, Knob] = {}
     for override in overrides:
         key = override.get_key_element()
-        if override.is_sweep_override():
+        if key.startswith(ZIP):
+            knobs[key] = _read_zip(key, override)
+        elif override.is_sweep_override():
             _refuse_no_knob(key, override)
             knobs[key] = knob(key, list(override.sweep_string_iterator()))
         else:
@@ -85,24 +90,46 @@ def read_request(overrides: Sequence[Override]) -> StudyRequest:
 
 def _refuse_no_knob(key: str, override: Override) -> None:
     value = str(override.input_line).partition("=")[2]
-    remedy = NOT_KNOBS.get(key.lstrip("+~").partition(".")[0])
+    remedy = _remedy_for_no_knob(key)
     if remedy:
         raise ConfigError([Problem(key, value, "one value: it is no knob", remedy=remedy)])
     if not override.is_discrete_sweep():
         raise ConfigError([Problem(key, value, "a list of levels", remedy=f"{key}=A,B,C or {key}=range(1,4)")])
 
 
-def expand(design: str, knobs: Sequence[Knob]) -> list[Arm]:
-    """The arms of a design.
+def _remedy_for_no_knob(key: str) -> str | None:
+    return NOT_KNOBS.get(key.lstrip("+~").partition(".")[0])
+
+
+def _read_zip(key: str, override: Override) -> Knob:
+    """A knob from dictionaries of keys; a single one is a level too, to compare with the baseline."""
+    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    text = str(override.input_line).partition("=")[2]
+    dictionaries = [value for value in values if isinstance(value, dict) and value]
+    if len(dictionaries) < len(values):
+        example = f"{key}='{{train.batch_size:256,optimizer.lr:4e-3}}'"
+        raise ConfigError([Problem(key, text, "dictionaries of config keys", remedy=example)])
+    levels = [{str(name): Transformer.encode(value) for name, value in level.items()} for level in dictionaries]
+    refused = [name for level in levels for name in level if _remedy_for_no_knob(name)]
+    if refused:
+        raise ConfigError([Problem(key, text, f"knobs; {refused[0]} is none", remedy=_remedy_for_no_knob(refused[0]))])
+    return zipped_knob(key.removeprefix(ZIP), levels)
+
+
+def check_design(design: str, knobs: Sequence[Knob]) -> None:
+    """Refuses what no design of that name can do with these knobs.
 
     Raises:
-        ConfigError: the design has no such name.
+        ConfigError: the design has no such name, or two knobs move the same key where only one may.
     """
+    key = "hydra.sweeper.design"
     if design not in DESIGNS:
         found = nearest(design, list(DESIGNS))
-        key = "hydra.sweeper.design"
         raise ConfigError([Problem(key, design, ", ".join(DESIGNS), f"{key}={found}" if found else None)])
-    return DESIGNS[design](knobs)
+    twice = keys_moved_twice(knobs)
+    if twice and design != "one_at_a_time":
+        allowed = f"one_at_a_time, because two knobs move {twice[0]}"
+        raise ConfigError([Problem(key, design, allowed, remedy=f"{key}=one_at_a_time, or one knob for {twice[0]}")])
 
 
 class AblationSweeper(Sweeper):
@@ -124,33 +151,31 @@ class AblationSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.loader)
         from_file = [f"{key}={value}" for key, value in self.params.items()]
         request = read_request(parser.parse_overrides([*from_file, *arguments]))
-        configs = self._compose_all(expand(self.design, request.knobs), request)
-        baseline = next(iter(configs.values()))
-        folder = Path(self.master.hydra.sweep.dir).absolute()
-        if not (baseline.dry_run or self._folder_was_chosen()):
-            folder = studies.new_folder(folder)
-        study = studies.Study(folder, self.design, request.knobs, configs)
-        if baseline.dry_run:
-            study.show_plan()
-            return
-        jobs = [
-            [*request.overrides(job.arm), *_job_overrides(job, number, folder, baseline.store)]
-            for number, job in enumerate(study.jobs)
-        ]
-        study.carry_out(
-            lambda: _failures(self.launcher.launch(jobs, initial_job_idx=0)),
-            here=isinstance(self.launcher, BasicLauncher),
+        check_design(self.design, request.knobs)
+        study = studies.Study(
+            Path(self.master.hydra.sweep.dir).absolute(),
+            self.design,
+            request.knobs,
+            lambda arm: self._compose(arm, request.overrides(arm)),
         )
+        if study.baseline.dry_run:
+            study.show_forecast()
+            return
+        if not self._folder_was_chosen():
+            study.folder = studies.new_folder(study.folder)
+
+        def launch(jobs: Sequence[studies.NumberedJob]) -> list[str]:
+            overrides = [
+                [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
+                for item in jobs
+            ]
+            return _failures(self.launcher.launch(overrides, initial_job_idx=jobs[0].number))
+
+        study.carry_out(launch, here=isinstance(self.launcher, BasicLauncher))
 
     def _folder_was_chosen(self) -> bool:
         """Whether the user named the folder; a default one is made of the time and must be new."""
         return any(line.startswith("hydra.sweep.dir=") for line in self.master.hydra.overrides.hydra)
-
-    def _compose_all(self, arms: Sequence[Arm], request: StudyRequest) -> dict[Arm, Config]:
-        """The arms with their configurations, each configuration once, the baseline first."""
-        configs = {arm: self._compose(arm, request.overrides(arm)) for arm in arms}
-        unique = without_duplicates(arms, lambda arm: json.dumps(all_settings(configs[arm]), sort_keys=True))
-        return {arm: configs[arm] for arm in unique}
 
     def _compose(self, arm: Arm, overrides: list[str]) -> Config:
         name = arm.name if arm.settings else None
@@ -163,9 +188,9 @@ class AblationSweeper(Sweeper):
             raise explained from error
 
 
-def _job_overrides(job: Job, number: int, folder: Path, store: str) -> list[str]:
+def _job_overrides(item: studies.NumberedJob, folder: Path, store: str) -> list[str]:
     """What makes an arm a job with its seeds; paths are absolute, because a launcher may work elsewhere."""
-    arm = job.arm
+    job, arm = item.job, item.job.arm
     return [
         f"arm.name={_quote(arm.name)}",
         f"arm.knob={_quote(arm.knob)}",
@@ -174,7 +199,7 @@ def _job_overrides(job: Job, number: int, folder: Path, store: str) -> list[str]
         f"replicates={len(job.seeds)}",
         f"store={_quote(str(Path(store).absolute()))}",
         f"hydra.sweep.dir={_quote(str(folder))}",
-        f"hydra.sweep.subdir={number}",
+        f"hydra.sweep.subdir={item.number}",
     ]
 
 

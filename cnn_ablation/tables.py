@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cnn_ablation import stats
-from cnn_ablation.designs import BASELINE
+from cnn_ablation import notes, stats
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.designs import BASELINE, FULL
 from cnn_ablation.errors import RecordError
-from cnn_ablation.plans import FILE_NAME, read_plan, setting_of
+from cnn_ablation.plans import FILE_NAME, PathStep, Plan, counted, read_plan, setting_of
 from cnn_ablation.progress import warn
-from cnn_ablation.records import RUN_COLUMNS, Run, read_run, record_paths
+from cnn_ablation.records import DIAGNOSIS_COLUMNS, RUN_COLUMNS, Run, read_run, record_paths
 
 REQUIRED_COLUMNS = ("arm", "knob", "level", "seed", "status", "val_accuracy", "test_accuracy", "train_seconds")
 COUNTED = ("ok", "diverged")  # a diverged run counts as what it scored; a failed one has no score
@@ -31,39 +34,38 @@ ARM_COLUMNS = (
 )  # fmt: skip
 
 
-def load_runs(folder: str | Path) -> pd.DataFrame:
-    """The table of runs of a study, one row per arm and seed, rebuilt from the records on disk.
+@dataclass(frozen=True)
+class FinishedStudy:
+    """A study's plan and those of its runs that are on disk, arm by arm and seed by seed."""
 
-    Args:
-        folder: a study's folder, as printed at its end.
+    plan: Plan
+    runs: list[Run]
 
-    Returns:
-        A frame with `records.RUN_COLUMNS` and one column per swept key.
+    def run_table(self) -> pd.DataFrame:
+        """One row per run: `records.RUN_COLUMNS`, one column per swept key, then `records.DIAGNOSIS_COLUMNS`."""
+        keys = self.plan.keys
+        frame = pd.DataFrame(
+            [
+                {name: getattr(run, name) for name in (*RUN_COLUMNS, *DIAGNOSIS_COLUMNS)}
+                | {key: setting_of(run.settings, key) for key in keys}
+                for run in self.runs
+            ],
+            columns=[*RUN_COLUMNS, *keys, *DIAGNOSIS_COLUMNS],
+        )
+        frame.loc[frame["arm"].isin(self.plan.dropped), ["test_accuracy", "test_loss"]] = math.nan
+        return frame
+
+    def curves(self) -> pd.DataFrame:
+        """Learning curves: `arm, seed, epoch, train_loss, val_loss, val_accuracy, train_seconds` per epoch."""
+        return pd.DataFrame([{"arm": run.arm, "seed": run.seed, **point} for run in self.runs for point in run.curves])
+
+
+def read_study(folder: Path) -> FinishedStudy:
+    """Reads what is on disk; a damaged record is named and counts as unfinished.
 
     Raises:
         RecordError: there is no study in the folder, or none of its runs has finished.
     """
-    runs = _planned_runs(Path(folder))
-    keys = sorted({key for run in runs for key in run.knob.split(",") if key})
-    rows = [
-        {**{name: getattr(run, name) for name in RUN_COLUMNS}, **{key: setting_of(run.settings, key) for key in keys}}
-        for run in runs
-    ]
-    return pd.DataFrame(rows, columns=[*RUN_COLUMNS, *keys])
-
-
-def load_curves(folder: str | Path) -> pd.DataFrame:
-    """Learning curves of a study: `arm, seed, epoch, train_loss, val_loss, val_accuracy, train_seconds` per epoch.
-
-    Raises:
-        RecordError: as `load_runs`.
-    """
-    rows = [{"arm": run.arm, "seed": run.seed, **point} for run in _planned_runs(Path(folder)) for point in run.curves]
-    return pd.DataFrame(rows)
-
-
-def _planned_runs(folder: Path) -> list[Run]:
-    """The runs of the study's plan, arm by arm and seed by seed; a damaged record is named and counts as unfinished."""
     plan = read_plan(folder)
     found: dict[tuple[str, int], Run] = {}
     for path in record_paths(folder):
@@ -77,41 +79,89 @@ def _planned_runs(folder: Path) -> list[Run]:
     runs = [found[arm.name, seed] for arm, seed in wanted if (arm.name, seed) in found]
     if not runs:
         raise RecordError(f"{folder} holds no finished run of the study in its {FILE_NAME}")
-    return runs
+    return FinishedStudy(plan, runs)
 
 
-def ablation_table(runs: pd.DataFrame, alpha: float = 0.05, margin_pp: float = 0.5) -> pd.DataFrame:
+def load_runs(folder: str | Path) -> pd.DataFrame:
+    """The table of runs of a study, one row per arm and seed, rebuilt from the records on disk.
+
+    Of a greedy study, the test scores of arms that validation dropped are left out (NaN).
+
+    Args:
+        folder: a study's folder, as printed at its end.
+
+    Returns:
+        A frame with `records.RUN_COLUMNS`, one column per swept key, and `records.DIAGNOSIS_COLUMNS`.
+
+    Raises:
+        RecordError: there is no study in the folder, or none of its runs has finished.
+    """
+    return read_study(Path(folder)).run_table()
+
+
+def load_curves(folder: str | Path) -> pd.DataFrame:
+    """Learning curves of a study: `arm, seed, epoch, train_loss, val_loss, val_accuracy, train_seconds` per epoch.
+
+    Raises:
+        RecordError: as `load_runs`.
+    """
+    return read_study(Path(folder)).curves()
+
+
+def ablation_table(
+    runs: pd.DataFrame,
+    alpha: float = 0.05,
+    margin_pp: float = 0.5,
+    *,
+    test: str = "t",
+    interval: str = "t",
+    simultaneous: bool = False,
+    path: Sequence[PathStep] = (),
+) -> pd.DataFrame:
     """The table of arms: accuracy, difference from the baseline, verdict, time, one row per arm.
 
     Differences are paired by seed. p-values are corrected by Holm's method over all arms of the table.
 
     Args:
         runs: any frame with `REQUIRED_COLUMNS`; accuracies in 0..1. Further columns of runs.csv are used if present.
+            Arms are compared with the arm `baseline`, or in its absence with `full`.
         alpha: family-wise error of the verdicts, and 1 - confidence of the intervals.
         margin_pp: half-width, in percentage points, of the range inside which arms are equivalent.
+        test: "t", or "sign_flip" for the exact test that assumes symmetric noise only.
+        interval: "t", or "bca" for the bias-corrected and accelerated bootstrap.
+        simultaneous: intervals of differences that hold for all arms at once (Bonferroni).
+        path: the steps of a greedy study, for its notes.
 
     Returns:
         A frame with `ARM_COLUMNS`, the baseline first.
 
     Raises:
-        RecordError: a column is missing, or no run of the arm `baseline` has finished.
+        RecordError: a column is missing, or no run of the arm to compare with has finished.
     """
+    settings = StatsConfig(alpha, margin_pp, test, interval, simultaneous)
     missing = [column for column in REQUIRED_COLUMNS if column not in runs.columns]
     if missing:
         raise RecordError(f"the table of runs lacks the columns {', '.join(missing)}")
+    order = [str(name) for name in dict.fromkeys(runs["arm"])]
     runs = runs.drop_duplicates(["arm", "seed"], keep="last").sort_values("seed", kind="stable")
     arms = {str(name): group for name, group in runs.groupby("arm", sort=False)}
-    baseline = arms.pop(BASELINE, pd.DataFrame(columns=runs.columns))
+    reference = BASELINE if BASELINE in arms else FULL
+    baseline = arms.get(reference, runs.iloc[:0])
     if with_score(baseline).empty:
         raise RecordError(f"no finished run of the arm '{BASELINE}': there is nothing to compare with")
-    order = list(dict.fromkeys(runs.sort_index(kind="stable")["arm"]))
-    comparisons = {
-        name: _compare(arms[name], baseline, alpha, margin_pp, len(arms)) for name in order if name != BASELINE
-    }
-    verdicts = _verdicts(list(comparisons.values()), alpha)
-    rows = [_row(baseline, baseline, stats.NO_COMPARISON, alpha) | {"verdict": "baseline"}]
-    for (name, comparison), verdict in zip(comparisons.items(), verdicts, strict=True):
-        rows.append(_row(arms[name], baseline, comparison, alpha) | verdict)
+    order = [reference, *(name for name in order if name != reference)]
+    tested = [name for name in order if name != reference and _is_tested(arms[name])]
+    compared = [_compare(arms[name], baseline, settings, len(tested)) for name in tested]
+    decided = dict(zip(tested, zip(compared, stats.verdicts(compared, alpha), strict=True), strict=True))
+    undecided = (stats.NO_COMPARISON, (math.nan, "undecided"))
+    path_notes = dict(_path_notes(arms, path))
+    rows = []
+    for name in order:
+        comparison, (p_holm, verdict) = decided.get(name, undecided)
+        row = _row(arms[name], baseline, comparison, settings)
+        words = [path_notes.get(name, ""), *_notes(arms[name], baseline, comparison, settings, len(tested))]
+        verdict = "baseline" if name == reference else verdict
+        rows.append(row | {"p_holm": p_holm, "verdict": verdict, "notes": "; ".join(filter(None, words))})
     return pd.DataFrame(rows, columns=list(ARM_COLUMNS))
 
 
@@ -120,36 +170,37 @@ def with_score(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["status"].isin(COUNTED)]
 
 
+def _is_tested(arm: pd.DataFrame) -> bool:
+    """Whether the arm is compared on the test set; a greedy study shows no test score of what validation dropped."""
+    scored = with_score(arm)
+    return bool(scored.empty or scored["test_accuracy"].notna().any())
+
+
 def _compare(
-    arm: pd.DataFrame, baseline: pd.DataFrame, alpha: float, margin_pp: float, num_comparisons: int
+    arm: pd.DataFrame, baseline: pd.DataFrame, settings: StatsConfig, num_comparisons: int
 ) -> stats.Comparison:
     first, second = _paired(with_score(arm), with_score(baseline), "test_accuracy")
-    return stats.compare(first, second, alpha=alpha, margin_pp=margin_pp, num_comparisons=num_comparisons)
+    comparison = stats.compare(first, second, settings, num_comparisons=num_comparisons)
+    needed = stats.seeds_needed(100 * (first - second), settings, num_comparisons=num_comparisons)
+    return dataclasses.replace(comparison, seeds_needed=needed)
 
 
 def _paired(arm: pd.DataFrame, baseline: pd.DataFrame, column: str) -> tuple[stats.Floats, stats.Floats]:
     """Values of the seeds that both have, in the order of the seeds."""
-    first, second = arm.set_index("seed")[column], baseline.set_index("seed")[column]
+    first, second = arm.set_index("seed")[column].dropna(), baseline.set_index("seed")[column].dropna()
     both = first.index.intersection(second.index).sort_values()
     return first.loc[both].to_numpy(dtype=float), second.loc[both].to_numpy(dtype=float)
 
 
-def _verdicts(comparisons: list[stats.Comparison], alpha: float) -> list[dict[str, Any]]:
-    """p-values and verdicts, corrected over all comparisons."""
-    p_holm = stats.holm([comparison.p_value for comparison in comparisons])
-    p_equivalence = stats.holm([comparison.p_equivalence for comparison in comparisons])
-    return [
-        {"p_holm": corrected, "verdict": stats.verdict(comparison.difference.mean, corrected, equivalence, alpha)}
-        for comparison, corrected, equivalence in zip(comparisons, p_holm, p_equivalence, strict=True)
-    ]
-
-
-def _row(arm: pd.DataFrame, baseline: pd.DataFrame, comparison: stats.Comparison, alpha: float) -> dict[str, Any]:
+def _row(
+    arm: pd.DataFrame, baseline: pd.DataFrame, comparison: stats.Comparison, settings: StatsConfig
+) -> dict[str, Any]:
     """Everything of one arm that does not depend on the other arms."""
-    scored = with_score(arm)
-    test = scored["test_accuracy"].to_numpy(dtype=float)
-    accuracy = stats.mean_interval(test, alpha)
-    ratio = stats.log_ratio_interval(*_paired(_fully_trained(arm), _fully_trained(baseline), "train_seconds"), alpha)
+    scored, trained = with_score(arm), _fully_trained(arm)
+    test = scored["test_accuracy"].dropna().to_numpy(dtype=float)
+    accuracy = stats.mean_interval(test, settings.alpha, settings.interval)
+    times = _paired(trained, _fully_trained(baseline), "train_seconds")
+    ratio = stats.log_ratio_interval(*times, settings.alpha, settings.interval)
     first = arm.iloc[0]
     return {
         "arm": first["arm"],
@@ -159,24 +210,22 @@ def _row(arm: pd.DataFrame, baseline: pd.DataFrame, comparison: stats.Comparison
         "val_accuracy_mean": _mean(scored, "val_accuracy"),
         "test_accuracy_mean": accuracy.mean,
         "test_accuracy_std": float(np.std(test, ddof=1)) if len(test) > 1 else math.nan,
-        "test_accuracy_ci_low": accuracy.low,
-        "test_accuracy_ci_high": accuracy.high,
+        "test_accuracy_ci_low": float(np.maximum(accuracy.low, 0.0)),  # an accuracy lies in 0..1
+        "test_accuracy_ci_high": float(np.minimum(accuracy.high, 1.0)),
         "delta_pp": comparison.difference.mean,
         "delta_ci_low_pp": comparison.difference.low,
         "delta_ci_high_pp": comparison.difference.high,
         "p_value": comparison.p_value,
-        "p_holm": math.nan,
         "seeds_needed": comparison.seeds_needed,
         "seed_correlation": comparison.seed_correlation,
-        "train_seconds_mean": _mean(_fully_trained(arm), "train_seconds"),
+        "train_seconds_mean": _mean(trained, "train_seconds"),
         "time_ratio": ratio.mean,
         "time_ratio_ci_low": ratio.low,
         "time_ratio_ci_high": ratio.high,
-        "images_per_second_mean": _mean(_fully_trained(arm), "images_per_second"),
+        "images_per_second_mean": _mean(trained, "images_per_second"),
         "num_params": _mean(scored, "num_params"),
-        "updates": _mean(_fully_trained(arm), "updates"),
+        "updates": _mean(trained, "updates"),
         "num_failed": int((arm["status"] == "failed").sum()),
-        "notes": "; ".join(_notes(arm, baseline)),
     }
 
 
@@ -189,29 +238,82 @@ def _mean(runs: pd.DataFrame, column: str) -> float:
     return float(runs[column].astype(float).mean()) if column in runs.columns and len(runs) else math.nan
 
 
-def _notes(arm: pd.DataFrame, baseline: pd.DataFrame) -> Iterable[str]:
+def _notes(
+    arm: pd.DataFrame,
+    baseline: pd.DataFrame,
+    comparison: stats.Comparison,
+    settings: StatsConfig,
+    num_comparisons: int,
+) -> Iterator[str]:
     """What a reader must know before believing the row."""
+    yield from notes.confounds(_cost(arm), _cost(baseline))
+    yield from _diagnoses(arm, baseline)
+    for status, word in (("diverged", "diverged"), ("failed", "failed")):
+        count = int((arm["status"] == status).sum())
+        if count:
+            yield f"{count} of {len(arm)} runs {word}" + (_when(arm) if status == "diverged" else "")
+    if arm is not baseline and _is_tested(arm):
+        yield from _limits_of_the_test(arm, baseline, comparison, settings, num_comparisons)
+    elif len(with_score(arm)) < 2:
+        yield "1 seed: no interval"
+
+
+def _cost(arm: pd.DataFrame) -> notes.Cost:
     scored = with_score(arm)
-    updates = _mean(_fully_trained(arm), "updates") / _mean(_fully_trained(baseline), "updates")
-    if updates > 1.05 or updates < 1 / 1.05:
-        yield f"{updates:.2g}x more updates" if updates > 1 else f"{1 / updates:.2g}x fewer updates"
-    params = _mean(scored, "num_params") / _mean(with_score(baseline), "num_params") - 1
-    if abs(params) >= 0.005:
-        yield f"{100 * params:+.0f} % parameters"
+    return notes.Cost(
+        _mean(_fully_trained(arm), "updates"), _mean(scored, "num_params"), _mean(scored, "multiply_adds")
+    )
+
+
+def _diagnoses(arm: pd.DataFrame, baseline: pd.DataFrame) -> Iterator[str]:
+    """From the columns behind the swept keys; a table of runs without them has nothing to say."""
+    scored = with_score(arm)
+    if scored.empty:
+        return
+    yield from notes.double_softmax(_mean(scored, "double_softmax") > 0, _mean(scored, "num_classes"))
+    yield from notes.stuck(_mean(scored, "lowest_train_loss"), _mean(scored, "num_classes"))
+    yield from notes.dead_units(_mean(scored, "dead_units"), _most_common(scored, "dead_layer"))
+    yield from notes.saturated_outputs(_mean(scored, "saturated_outputs"), _most_common(scored, "saturated_layer"))
+    norms = [_mean(with_score(runs), "initial_gradient_norm") for runs in (arm, baseline)]
+    yield from notes.gradient(*norms)
+    yield from notes.generalisation_gap(_mean(scored, "train_accuracy"), _mean(scored, "val_accuracy"))
+
+
+def _most_common(runs: pd.DataFrame, column: str) -> str:
+    return str(runs[column].mode().iloc[0]) if column in runs.columns and runs[column].notna().any() else ""
+
+
+def _when(arm: pd.DataFrame) -> str:
     diverged = arm[arm["status"] == "diverged"]
-    if len(diverged):
-        when = f" at epoch {int(diverged['epochs'].min())}" if "epochs" in arm.columns else ""
-        yield f"{len(diverged)} of {len(arm)} runs diverged{when}"
-    failed = int((arm["status"] == "failed").sum())
-    if failed:
-        yield f"{failed} of {len(arm)} runs failed"
-    shared = scored["seed"].isin(with_score(baseline)["seed"]).sum()
+    return f" at epoch {int(diverged['epochs'].min())}" if "epochs" in arm.columns else ""
+
+
+def _limits_of_the_test(
+    arm: pd.DataFrame,
+    baseline: pd.DataFrame,
+    comparison: stats.Comparison,
+    settings: StatsConfig,
+    num_comparisons: int,
+) -> Iterator[str]:
+    """Why no verdict may come out, and where pairing by seed costs more than it gives."""
+    first, _ = _paired(with_score(arm), with_score(baseline), "test_accuracy")
+    shared, level = len(first), settings.alpha / max(num_comparisons, 1)
     if shared < 2:
-        yield f"{shared} seed{'' if shared == 1 else 's'} to compare: a verdict needs two or more"
-    elif arm is not baseline and _differences_are_all_equal(scored, with_score(baseline)):
+        yield f"{counted(shared, 'seed')} to compare: a verdict needs two or more"
+    elif stats.smallest_p_value(settings.test, shared) > level:
+        fewest = stats.fewest_seeds(settings.test, level)
+        yield f"no verdict possible with {shared} seeds: {settings.test} needs {fewest} here"
+    elif math.isnan(comparison.p_value):
         yield "the same difference for every seed: no test possible"
+    if not math.isnan(comparison.p_welch):
+        yield f"pairing does not pay: Welch p {comparison.p_welch:.2g}"
 
 
-def _differences_are_all_equal(arm: pd.DataFrame, baseline: pd.DataFrame) -> bool:
-    first, second = _paired(arm, baseline, "test_accuracy")
-    return bool(np.ptp(first - second) < 1e-11)
+def _path_notes(arms: dict[str, pd.DataFrame], path: Sequence[PathStep]) -> Iterator[tuple[str, str]]:
+    """What a greedy study did with each arm, and by how much it differed in validation accuracy."""
+    for number, step in enumerate(path, start=1):
+        for name in step.candidates:
+            if name in arms and step.before in arms and step.kept is not None:
+                first, second = _paired(with_score(arms[name]), with_score(arms[step.before]), "val_accuracy")
+                by = f"{100 * np.mean(first - second):+.2f} pp on validation" if len(first) else "no score"
+                yield name, f"step {number}: {'kept' if name == step.kept else 'dropped'}, {by}"

@@ -2,11 +2,26 @@ from __future__ import annotations
 
 import pytest
 
-from cnn_ablation.designs import DESIGNS, Arm, Knob, Level, arm_by_arm, knob, seed_by_seed, without_duplicates
+from cnn_ablation.designs import (
+    DESIGNS,
+    Arm,
+    Knob,
+    arm_by_arm,
+    greedy_steps,
+    keys_moved_twice,
+    knob,
+    seed_by_seed,
+    zipped_knob,
+)
 
 ACTIVATION = knob("model.activation", ["relu", "leaky"])
 BATCH_SIZE = knob("train.batch_size", ["64", "256"])
-ZIPPED = Knob("width", (Level("wide", (("model.filters", "[64,128,256]"), ("model.hidden", "[512,128]"))),))
+ZIPPED = zipped_knob("width", [{"model.filters": "[64,128,256]", "model.hidden": "[512,128]"}])
+WIDE = "width={model.filters:[64,128,256],model.hidden:[512,128]}"
+
+
+def unscored(arm: Arm) -> None:
+    return None
 
 
 @pytest.mark.parametrize(
@@ -34,36 +49,83 @@ ZIPPED = Knob("width", (Level("wide", (("model.filters", "[64,128,256]"), ("mode
                 "model.activation=leaky,train.batch_size=256",
             ],
         ),
-        ("one_at_a_time", [ZIPPED], ["baseline", "width=wide"]),
+        ("one_at_a_time", [ZIPPED], ["baseline", WIDE]),
+        ("leave_one_out", [], ["baseline"]),
+        (
+            "leave_one_out",
+            [ACTIVATION, BATCH_SIZE],
+            ["full", "full without model.activation", "full without train.batch_size"],
+        ),
+        ("greedy", [], ["baseline"]),
+        ("greedy", [ACTIVATION, BATCH_SIZE], ["baseline", "model.activation=relu", "model.activation=leaky"]),
     ],
 )  # fmt: skip
 def test_expansion(design: str, knobs: list[Knob], expected: list[str]) -> None:
-    assert [arm.name for arm in DESIGNS[design](knobs)] == expected
+    assert [arm.name for arm in DESIGNS[design](knobs, unscored)] == expected
 
 
 def test_an_arm_carries_the_settings_of_its_levels() -> None:
-    arm = DESIGNS["grid"]([ACTIVATION, ZIPPED])[2]
-    assert arm == Arm(
-        name="model.activation=leaky,width=wide",
-        knob="model.activation,width",
-        level="leaky,wide",
-        settings=(("model.activation", "leaky"), ("model.filters", "[64,128,256]"), ("model.hidden", "[512,128]")),
-    )
+    arm = DESIGNS["grid"]([ACTIVATION, ZIPPED], unscored)[2]
+    assert (arm.name, arm.knob) == (f"model.activation=leaky,{WIDE}", "model.activation,width")
+    assert arm.settings == (
+        ("model.activation", "leaky"), ("model.filters", "[64,128,256]"), ("model.hidden", "[512,128]"),
+    )  # fmt: skip
 
 
-def test_levels_are_written_as_typed() -> None:
-    assert [level.label for level in knob("model.batch_norm", ["False", "True", "'a b'"]).levels] == [
-        "false",
-        "true",
-        "a b",
+def test_leave_one_out_puts_one_knob_back_at_a_time() -> None:
+    full, without_activation, without_width = DESIGNS["leave_one_out"]([ACTIVATION, ZIPPED], unscored)
+    activation = (("model.activation", "leaky"),)
+    width = (("model.filters", "[64,128,256]"), ("model.hidden", "[512,128]"))
+    assert full.settings == activation + width
+    assert (without_activation.settings, without_activation.knob) == (width, "model.activation")
+    assert (without_width.settings, without_width.knob, without_width.level) == (activation, "width", "baseline")
+
+
+SCORES = {
+    "baseline": 0.90,
+    "a=1": 0.92,
+    "a=2": 0.91,
+    "a=1,b=1": 0.92,  # no better than what is there: dropped
+    "a=1,c=1": 0.80,
+    "a=1,c=2": 0.95,
+}
+A, B, C = knob("a", [1, 2]), knob("b", [1]), knob("c", [1, 2])
+
+
+def test_greedy_keeps_the_best_level_and_tries_the_next_knob_on_top() -> None:
+    def score(arm: Arm) -> float:
+        return SCORES[arm.name]
+
+    steps = greedy_steps([A, B, C], score)
+    assert [(step.before.name, step.kept.name if step.kept else None) for step in steps] == [
+        ("baseline", "a=1"),
+        ("a=1", "a=1"),
+        ("a=1", "a=1,c=2"),
+    ]
+    assert [arm.name for arm in DESIGNS["greedy"]([A, B, C], score)] == list(SCORES)
+    assert steps[-1].candidates[1].settings == (("a", 1), ("c", 2))
+
+
+def test_greedy_waits_for_the_scores_of_a_step() -> None:
+    known = {"baseline": 0.90, "a=1": 0.92}
+    (step,) = greedy_steps([A, B, C], lambda arm: known.get(arm.name))
+    assert step.kept is None
+    known["a=2"] = float("-inf")  # a failed arm is never kept
+    assert [step.kept for step in greedy_steps([A, B], lambda arm: known.get(arm.name))] == [
+        Arm("a=1", "a", "1", (("a", 1),)),
+        None,
     ]
 
 
-def test_equal_configurations_are_one_arm_and_the_first_name_stays() -> None:
-    arms = DESIGNS["one_at_a_time"]([ACTIVATION])
-    composed = {"baseline": "relu", "model.activation=relu": "relu", "model.activation=leaky": "leaky"}
-    unique = without_duplicates(arms, lambda arm: composed[arm.name])
-    assert [arm.name for arm in unique] == ["baseline", "model.activation=leaky"]
+def test_keys_that_two_knobs_move() -> None:
+    scaled = zipped_knob("scaled", [{"train.batch_size": 256, "optimizer.lr": 4e-3}])
+    assert keys_moved_twice([ACTIVATION, BATCH_SIZE]) == []
+    assert keys_moved_twice([BATCH_SIZE, scaled]) == ["train.batch_size"]
+
+
+def test_levels_are_written_as_typed() -> None:
+    labels = [level.label for level in knob("k", ["False", True, "'a b'", [24, 48], 0.001]).levels]
+    assert labels == ["false", "true", "a b", "[24,48]", "0.001"]
 
 
 def test_order_of_jobs() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cnn_ablation.errors import RecordError
 from cnn_ablation.provenance import environment, fingerprint
+from cnn_ablation.provenance import identity as identity_of
 from cnn_ablation.records import RUN_COLUMNS, Run, read_run, record_paths, write_atomically, write_run
 
 RUN = Run(
@@ -104,7 +105,7 @@ def test_records_are_listed_in_the_order_of_their_jobs(tmp_path: Path) -> None:
 def test_identity_changes_with_everything_that_changes_a_result() -> None:
     def identity(**changes: object) -> str:
         known = {"settings": {"optimizer.lr": 1e-3}, "seed": 0, "data_digest": "d", "device": "cpu", "precision": "x"}
-        return fingerprint(**{**known, **changes})  # type: ignore[arg-type]
+        return fingerprint(identity_of(**{**known, **changes}))  # type: ignore[arg-type]
 
     changes = [{"settings": {"optimizer.lr": 1e-2}}, {"seed": 1}, {"data_digest": "e"}, {"device": "cuda"}]
     identities = [identity(), *(identity(**change) for change in [*changes, {"precision": "bfloat16"}])]

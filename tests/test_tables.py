@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,9 +140,12 @@ def test_extra_columns_are_optional_and_missing_ones_are_named() -> None:
         cnn_ablation.ablation_table(runs_of("k=v", 0.9 + NOISE))
 
 
+def plan_of(arms: list[str], seeds: list[int], epochs: int = 1, **fields: Any) -> Plan:
+    return Plan("one_at_a_time", {}, ["k"], [Arm(name) for name in arms], seeds, {"train.epochs": epochs}, **fields)
+
+
 def write_study(folder: Path, arms: list[str], seeds: list[int]) -> None:
-    plan = Plan("one_at_a_time", {}, [Arm(name) for name in arms], seeds, {"train.epochs": 1}, 0.05, 0.5)
-    write_plan(folder, plan)
+    write_plan(folder, plan_of(arms, seeds))
     for number, (seed, arm) in enumerate((seed, arm) for seed in seeds for arm in arms):
         knob, _, level = arm.partition("=")
         run = Run(arm, knob if level else "", level, seed, "ok", test_accuracy=0.9, settings={"k": level or "base"})
@@ -170,7 +174,7 @@ def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path: Path, capsy
 def test_records_outside_the_plan_do_not_enter_its_table(tmp_path: Path) -> None:
     write_study(tmp_path, ["baseline", "k=v", "k=w"], [0, 1])
     (tmp_path / "study.yaml").unlink()
-    write_plan(tmp_path, Plan("grid", {}, [Arm("baseline"), Arm("k=w")], [1], {"train.epochs": 1}, 0.05, 0.5))
+    write_plan(tmp_path, plan_of(["baseline", "k=w"], [1]))
     runs = cnn_ablation.load_runs(tmp_path)
     assert list(zip(runs["arm"], runs["seed"], strict=True)) == [("baseline", 1), ("k=w", 1)]
 
@@ -193,5 +197,5 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, breakage: object, m
 def test_another_baseline_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     write_study(tmp_path, ["baseline"], [0])
     with pytest.raises(RecordError, match=r"train\.epochs: 1 there, 2 here"):
-        write_plan(tmp_path, Plan("grid", {}, [Arm("baseline")], [0], {"train.epochs": 2}, 0.05, 0.5))
-    write_plan(tmp_path, Plan("grid", {}, [Arm("baseline"), Arm("more")], [0, 1], {"train.epochs": 1}, 0.05, 0.5))
+        write_plan(tmp_path, plan_of(["baseline"], [0], epochs=2))
+    write_plan(tmp_path, plan_of(["baseline", "more"], [0, 1]))

@@ -9,17 +9,20 @@ from pathlib import Path
 
 from cnn_ablation.errors import UserError
 
+_STATS_OPTIONS = ("alpha", "margin_pp", "test", "interval", "simultaneous")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rebuilds the tables and prints the ablation table; returns the exit code."""
     options = _parse(arguments)
     from cnn_ablation.report import study  # pandas is imported only once the arguments are known to be good
 
+    overrides = {name: value for name in _STATS_OPTIONS if (value := getattr(options, name)) is not None}
     try:
         if options.runs:
-            study.report_runs(options.runs, options.out, alpha=options.alpha, margin_pp=options.margin_pp)
+            study.report_runs(options.runs, options.out, overrides)
         else:
-            study.report_study(options.folder, options.out, alpha=options.alpha, margin_pp=options.margin_pp)
+            study.report_study(options.folder, options.out, overrides)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -33,6 +36,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the study's folder)")
     parser.add_argument("--alpha", type=float, help="family-wise error (default: the study's, or 0.05)")
     parser.add_argument("--margin-pp", type=float, help="equivalence margin in points (default: the study's, or 0.5)")
+    parser.add_argument("--test", choices=("t", "sign_flip"), help="test of differences (default: the study's, or t)")
+    parser.add_argument("--interval", choices=("t", "bca"), help="kind of intervals (default: the study's, or t)")
+    parser.add_argument(
+        "--simultaneous", action="store_true", default=None, help="intervals of differences that hold for all arms"
+    )
     options = parser.parse_args(arguments)
     if (options.folder is None) == (options.runs is None):
         parser.error("give either a study's folder or --runs CSV")

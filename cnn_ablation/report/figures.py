@@ -8,10 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
-from cnn_ablation.designs import BASELINE
+from cnn_ablation.designs import BASELINE, FULL
+from cnn_ablation.report.text import reference_words
 
 Floats = npt.NDArray[np.float64]
+
+MIN_LOG_SPAN = 4  # largest over smallest value from which an axis is logarithmic
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the marker says the same in black and white.
 VERDICT_STYLE = {
@@ -31,7 +35,7 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) ->
         ax: drawn on.
         margin_pp: half-width of the grey band inside which differences do not matter.
     """
-    compared = arms[arms["arm"] != BASELINE].reset_index(drop=True)
+    compared = arms[arms["verdict"] != BASELINE].reset_index(drop=True)
     ax.axvspan(-margin_pp, margin_pp, color="0.93", zorder=0, label=f"margin ±{margin_pp:g} pp")
     ax.axvline(0, color="black", linewidth=0.8, zorder=1)
     for verdict, (colour, marker) in VERDICT_STYLE.items():
@@ -43,7 +47,7 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) ->
             ax.errorbar(rows["delta_pp"], rows.index, xerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
     ax.set_yticks(range(len(compared)), compared["arm"])
     ax.set_ylim(len(compared) - 0.5, -0.5)
-    ax.set_xlabel("difference in test accuracy from the baseline (percentage points)")
+    ax.set_xlabel(f"difference in test accuracy from {reference_words(arms)} (percentage points)")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -74,6 +78,53 @@ def plot_accuracy_against_time(arms: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
+def numeric_levels(runs: pd.DataFrame, arms: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    """Of each knob whose levels are numbers: the values by arm, with the baseline's, in ascending order.
+
+    Only arms that change nothing but this knob count.
+
+    Args:
+        runs: from `load_runs`, with a column per swept key.
+        arms: from `ablation_table`.
+    """
+    found = {}
+    for key, rows in arms[arms["arm"] == arms["knob"] + "=" + arms["level"]].groupby("knob", sort=False):
+        names = [BASELINE, *rows["arm"]]
+        if key not in runs.columns or not runs["arm"].eq(BASELINE).any():
+            continue
+        values = runs[runs["arm"].isin(names)].groupby("arm", sort=False)[key].first()
+        if all(isinstance(value, int | float) and not isinstance(value, bool | np.bool_) for value in values):
+            found[str(key)] = values.astype(float).sort_values()
+    return found
+
+
+def plot_levels(arms: pd.DataFrame, values: pd.Series[float], ax: Axes, *, key: str) -> Axes:
+    """Test accuracy in percent with its interval over the values of a numeric knob, log where they span decades.
+
+    Args:
+        arms: from `ablation_table`.
+        values: by arm, from `numeric_levels`.
+        ax: drawn on.
+        key: the knob, for the axis.
+    """
+    rows = arms.set_index("arm").loc[list(values.index)]
+    rows["percent"] = 100 * rows["test_accuracy_mean"]
+    ax.plot(values, rows["percent"], color="0.8", zorder=1)
+    for value, (_, row) in zip(values, rows.iterrows(), strict=True):
+        colour, marker = VERDICT_STYLE[row["verdict"]]
+        mean, spread = _accuracy_percent(row)
+        ax.errorbar(value, mean, yerr=spread, fmt=marker, color=colour, capsize=3, label=row["verdict"])
+    if values.min() > 0 and values.max() / values.min() >= MIN_LOG_SPAN:
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xticks(values, [f"{value:g}" for value in values])
+    ax.set_xlabel(key)
+    ax.set_ylabel("test accuracy (%)")
+    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    ax.legend(handles.values(), handles.keys(), frameon=False, fontsize="small")
+    return ax
+
+
 def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy") -> Axes:
     """Learning curves: the mean over seeds of `column` by epoch, one line per arm, with the range over seeds.
 
@@ -85,7 +136,7 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
     factor = 100 if column.endswith("accuracy") else 1
     for arm, points in curves.groupby("arm", sort=False):
         by_epoch = factor * points.groupby("epoch")[column].agg(["mean", "min", "max"])
-        style: dict[str, Any] = {"color": "black", "linewidth": 2.5} if arm == BASELINE else {}
+        style: dict[str, Any] = {"color": "black", "linewidth": 2.5} if arm in (BASELINE, FULL) else {}
         (line,) = ax.plot(by_epoch.index, by_epoch["mean"], marker="o", markersize=3, label=str(arm), **style)
         ax.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=line.get_color(), alpha=0.15)
     ax.set_xlabel("epoch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,20 +12,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cnn_ablation.config import StatsConfig
 from cnn_ablation.records import write_atomically
 from cnn_ablation.report import figures
 
 _DPI = 150
 
 
-def write_pictures(folder: Path, arms: pd.DataFrame, curves: pd.DataFrame, *, margin_pp: float) -> list[Path]:
-    """Writes differences (a forest plot), accuracy_against_time and learning_curves.
+def write_pictures(
+    folder: Path, runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig
+) -> list[Path]:
+    """Writes differences (a forest plot), accuracy_against_time, learning_curves, and levels_KEY per numeric knob.
 
     Args:
         folder: where to write.
+        runs: from `load_runs`.
         arms: from `ablation_table`.
         curves: from `load_curves`; empty for a table of runs alone, which has none.
-        margin_pp: the margin of equivalence, drawn as a band.
+        settings: the margin of equivalence, drawn as a band.
 
     Returns:
         The files written.
@@ -32,22 +37,32 @@ def write_pictures(folder: Path, arms: pd.DataFrame, curves: pd.DataFrame, *, ma
     Raises:
         RecordError: one of them cannot be written.
     """
-    height = 1.5 + 0.35 * len(arms)
-    drawings: dict[str, tuple[Callable[[Axes], Axes], float]] = {
-        "accuracy_against_time": (lambda ax: figures.plot_accuracy_against_time(arms, ax), 4.5),
-    }
-    if len(arms) > 1:
-        drawings["differences"] = (lambda ax: figures.plot_differences(arms, ax, margin_pp=margin_pp), height)
-    if len(curves):
-        drawings["learning_curves"] = (lambda ax: figures.plot_curves(curves, ax), 4.5)
     written = []
-    for name, (draw, inches) in drawings.items():
+    for name, (draw, inches) in _drawings(runs, arms, curves, settings).items():
         figure = Figure(figsize=(8, inches), layout="constrained")
         draw(figure.add_subplot())
         for suffix in ("png", "svg"):
             written.append(folder / f"{name}.{suffix}")
             write_atomically(written[-1], _rendered(figure, suffix))
     return written
+
+
+def _drawings(
+    runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig
+) -> dict[str, tuple[Callable[[Axes], Axes], float]]:
+    """File name -> what draws it, and its height in inches."""
+    tested = arms[arms["test_accuracy_mean"].notna()]
+    height = 1.5 + 0.35 * len(tested)
+    drawings: dict[str, tuple[Callable[[Axes], Axes], float]] = {
+        "accuracy_against_time": (partial(figures.plot_accuracy_against_time, tested), max(height, 4.5)),
+    }
+    if len(tested) > 1:
+        drawings["differences"] = partial(figures.plot_differences, tested, margin_pp=settings.margin_pp), height
+    if len(curves):
+        drawings["learning_curves"] = partial(figures.plot_curves, curves), max(height, 4.5)
+    for key, values in figures.numeric_levels(runs, arms).items():
+        drawings[f"levels_{key}"] = partial(figures.plot_levels, arms, values, key=key), 4.0
+    return drawings
 
 
 def _rendered(figure: Figure, suffix: str) -> bytes:

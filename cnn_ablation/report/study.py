@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,8 @@ import pandas as pd
 from cnn_ablation import tables
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.errors import RecordError
-from cnn_ablation.plans import counted, read_plan
-from cnn_ablation.records import read_run, record_paths
+from cnn_ablation.plans import PathStep, counted
+from cnn_ablation.records import Run
 from cnn_ablation.report.files import write_tables
 from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.report.terminal import print_table
@@ -29,50 +32,34 @@ class Report:
     arms: pd.DataFrame
 
 
-def report_study(
-    folder: Path, out: Path | None = None, *, alpha: float | None = None, margin_pp: float | None = None
-) -> Report:
+def report_study(folder: Path, out: Path | None = None, overrides: dict[str, Any] | None = None) -> Report:
     """Rebuilds every table and picture of a study from the records in its folder.
 
     Args:
         folder: the study's folder.
         out: where to write; None for the study's folder.
-        alpha: None for the study's own.
-        margin_pp: None for the study's own.
+        overrides: fields of `StatsConfig` that take the place of the study's own.
 
     Raises:
         RecordError: there is nothing to report, or a table cannot be written.
     """
-    plan = read_plan(folder)
-    runs, curves = tables.load_runs(folder), tables.load_curves(folder)
-    unfinished = plan.num_runs - len(runs)
-    made_with = _made_with(folder)
+    study = tables.read_study(folder)
+    plan = study.plan
+    unfinished = plan.num_runs - len(study.runs)
+    made_with = _made_with(study.runs)
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
-    return _report(
-        runs,
-        curves,
-        out or folder,
-        alpha=plan.alpha if alpha is None else alpha,
-        margin_pp=plan.margin_pp if margin_pp is None else margin_pp,
-        made_with=made_with,
-    )
+    settings = dataclasses.replace(plan.stats, **(overrides or {}))
+    return _report(study.run_table(), study.curves(), out or folder, settings, made_with=made_with, path=plan.path)
 
 
-def report_runs(runs_file: Path, out: Path, *, alpha: float | None = None, margin_pp: float | None = None) -> Report:
+def report_runs(runs_file: Path, out: Path, overrides: dict[str, Any] | None = None) -> Report:
     """The same from a table of runs alone, which holds no learning curves.
 
     Raises:
         RecordError: the file cannot be read, lacks columns, or a table cannot be written.
     """
-    defaults = StatsConfig()
-    return _report(
-        read_runs_file(runs_file),
-        pd.DataFrame(),
-        out,
-        alpha=defaults.alpha if alpha is None else alpha,
-        margin_pp=defaults.margin_pp if margin_pp is None else margin_pp,
-    )
+    return _report(read_runs_file(runs_file), pd.DataFrame(), out, StatsConfig(**(overrides or {})))
 
 
 def read_runs_file(path: Path) -> pd.DataFrame:
@@ -91,12 +78,18 @@ def read_runs_file(path: Path) -> pd.DataFrame:
 
 
 def _report(
-    runs: pd.DataFrame, curves: pd.DataFrame, out: Path, *, alpha: float, margin_pp: float, made_with: str = ""
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    out: Path,
+    settings: StatsConfig,
+    *,
+    made_with: str = "",
+    path: Sequence[PathStep] = (),
 ) -> Report:
-    arms = tables.ablation_table(runs, alpha=alpha, margin_pp=margin_pp)
-    text = caption(runs, arms, alpha=alpha, margin_pp=margin_pp, made_with=made_with)
+    arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path)
+    text = caption(runs, arms, settings, chosen_by_validation=bool(path), made_with=made_with)
     try:
-        written = write_tables(out, runs, arms, text) + write_pictures(out, arms, curves, margin_pp=margin_pp)
+        written = write_tables(out, runs, arms, text) + write_pictures(out, runs, arms, curves, settings)
     finally:  # on a full disk the screen is the only place left
         print_table(arms, text)
     print(f"written to {_short(out)}: {', '.join(_grouped(written))}")
@@ -117,15 +110,15 @@ def _short(folder: Path) -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def _made_with(folder: Path) -> str:
-    """Hardware and versions, from the first run that has them."""
-    for path in record_paths(folder):
-        try:
-            found: dict[str, Any] = read_run(path).provenance
-        except RecordError:
-            continue
-        if found:
-            versions, threads = found["versions"], counted(found["torch_threads"], "thread")
-            software = f"torch {versions['torch']}, cnn_ablation {versions['cnn_ablation']}"
-            return f"Trained on {found['hardware']} with {threads}, {software}."
-    return ""
+def _made_with(runs: Sequence[Run]) -> str:
+    """Hardware and versions; all of them, where runs of several machines or versions meet in a table."""
+    made = Counter(_hardware_and_versions(run.provenance) for run in runs if run.provenance)
+    several = len(made) > 1
+    parts = [f"{words} ({counted(count, 'run')})" if several else words for words, count in made.most_common()]
+    return f"Trained on {'; on '.join(parts)}." if parts else ""
+
+
+def _hardware_and_versions(provenance: dict[str, Any]) -> str:
+    versions, threads = provenance["versions"], counted(provenance["torch_threads"], "thread")
+    software = f"torch {versions['torch']}, cnn_ablation {versions['cnn_ablation']}"
+    return f"{provenance['hardware']} with {threads}, {software}"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
+
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.designs import FULL
+from cnn_ablation.plans import counted
 
 TEXT_COLUMNS = {"arm", "verdict", "notes"}
 
@@ -57,34 +62,72 @@ def _more_seeds(row: pd.Series[Any]) -> str:
     return f"{more:.0f}" if row["verdict"] == "undecided" and more > 0 else ""
 
 
-def caption(runs: pd.DataFrame, arms: pd.DataFrame, *, alpha: float, margin_pp: float, made_with: str = "") -> str:
+_TEST_NAMES = {"t": "a paired t test", "sign_flip": "an exact paired sign-flip test"}
+_INTERVAL_NAMES = {"t": "t interval", "bca": "BCa bootstrap interval"}
+
+
+def caption(
+    runs: pd.DataFrame,
+    arms: pd.DataFrame,
+    settings: StatsConfig,
+    *,
+    chosen_by_validation: bool = False,
+    made_with: str = "",
+) -> str:
     """What was measured and how, in the words of a paper's table caption.
 
     Args:
         runs: the table of runs.
         arms: the table of arms made from it.
-        alpha: as used for `arms`.
-        margin_pp: as used for `arms`.
+        settings: as used for `arms`.
+        chosen_by_validation: whether arms came from a greedy study.
         made_with: hardware and versions.
     """
-    confidence = f"{100 * (1 - alpha):g} %"
-    comparisons = len(arms) - 1
-    sentences = [
-        f"Top-1 test accuracy at the end of training, mean and {confidence} t interval over n seeds; "
-        "seeds differ in initial weights, order of images and dropout, not in the split of the data.",
-        f"Differences from the baseline are paired by seed, with a paired t test and Holm's correction over "
-        f"{comparisons} comparison{'' if comparisons == 1 else 's'} at {alpha:g}; "
-        f"equivalent means two one-sided tests inside ±{margin_pp:g} percentage points, corrected likewise.",
-        "More seeds is how many would probably decide it (80 % power at the observed spread).",
-        "All arms were fixed before the first run; the study chose nothing by a score.",
-        "Train s is the time of training steps alone.",
-    ]
+    sentences = [*_measured(arms, settings), *_compared(arms, settings), _CHOICE[chosen_by_validation]]
+    if arms["seeds_needed"].notna().any():
+        sentences.append("More seeds is how many would probably decide it (80 % power at the observed spread).")
+    sentences.append("Train s is the time of training steps alone.")
     failed = int((runs["status"] == "failed").sum())
     if failed:
         sentences.append(f"{failed} of {len(runs)} runs failed and have no score.")
+    diverged = int((runs["status"] == "diverged").sum())
+    if diverged:
+        sentences.append(f"{diverged} of {len(runs)} runs diverged and count as what they scored.")
     reused = int(runs["reused"].astype(bool).sum()) if "reused" in runs.columns else 0
     if reused:
         sentences.append(f"{reused} of {len(runs)} runs were reused from earlier studies, with their times of then.")
-    if made_with:
-        sentences.append(made_with)
-    return " ".join(sentences)
+    return " ".join([*sentences, made_with]).strip()
+
+
+_CHOICE = {
+    False: "All arms were fixed before the first run; the study chose nothing by a score.",
+    True: "At each step the level with the best mean validation accuracy was kept and the next knob tried on top; test "
+    "scores are shown only for what validation kept. The seeds that chose also report, which flatters what was kept.",
+}
+
+
+def reference_words(arms: pd.DataFrame) -> str:
+    """What the arms of a table are compared with."""
+    return "the full configuration" if FULL in set(arms["arm"]) else "the baseline"
+
+
+def _measured(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
+    confidence, counts = f"{100 * (1 - settings.alpha):g} %", sorted(set(arms["n"]))
+    how_many = f"n = {counts[0]}" if len(counts) == 1 else f"n from {counts[0]} to {counts[-1]}"
+    yield (
+        f"Top-1 test accuracy at the end of training, mean and {confidence} {_INTERVAL_NAMES[settings.interval]} over "
+        f"seeds ({how_many}), which differ in initial weights, order of images and dropout, not in the split of data."
+    )
+
+
+def _compared(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
+    """Test, correction and bars of the differences; nothing where there is nothing to compare."""
+    comparisons = int((arms["p_value"].notna() | arms["delta_pp"].notna() | (arms["n"] == 0)).sum())
+    if not comparisons:
+        return
+    bars, test = "simultaneous" if settings.simultaneous else "individual", _TEST_NAMES[settings.test]
+    yield (
+        f"Differences from {reference_words(arms)} are paired by seed, with {bars} intervals, {test} and "
+        f"Holm's correction over {counted(comparisons, 'comparison')} at {settings.alpha:g}; equivalent means two "
+        f"one-sided tests inside ±{settings.margin_pp:g} percentage points, corrected likewise."
+    )
