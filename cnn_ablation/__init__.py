@@ -1,6 +1,7 @@
 """What does a knob do to a network's accuracy and training time? A controlled answer.
 
     cnn_ablation.compose(["model.activation=leaky"])    a configuration, as on the command line
+    cnn_ablation.ablate(baseline, {"model.activation": ["leaky"]})      a whole study, in this process
     cnn_ablation.run(config, folder)                    train it with all its seeds
     cnn_ablation.load_runs(DIR)                         table of runs of a study
     cnn_ablation.load_curves(DIR)                       its learning curves
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnn_ablation.composition import compose
     from cnn_ablation.runs import run
+    from cnn_ablation.studies import ablate
     from cnn_ablation.tables import ablation_table, load_curves, load_runs
 
-__all__ = ["ablation_table", "compose", "load_curves", "load_runs", "run"]
+__all__ = ["ablate", "ablation_table", "compose", "load_curves", "load_runs", "run"]
 
 _HOMES = {
+    "ablate": "studies",
     "ablation_table": "tables",
     "compose": "composition",
     "load_curves": "tables",

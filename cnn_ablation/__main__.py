@@ -61,7 +61,7 @@ def _run_hydra() -> None:
 
     from cnn_ablation.composition import CONF_DIR, CONFIG_NAME, register_schemas, to_config
     from cnn_ablation.studies import run_single
-    from cnn_ablation.sweeper import register_sweeper
+    from cnn_ablation.sweeper import as_sweep, register_sweeper
 
     errors: list[Exception] = []
 
@@ -81,6 +81,7 @@ def _run_hydra() -> None:
 
     register_schemas()
     register_sweeper()
+    sys.argv[1:] = map(as_sweep, sys.argv[1:])
     hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=CONFIG_NAME)(job)()
     if errors:
         raise errors[0]

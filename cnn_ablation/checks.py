@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cnn_ablation import data
-from cnn_ablation.config import Config, ModelConfig, bounds_problems
+from cnn_ablation.config import Config, ModelConfig, bounds_problems, nearest
 from cnn_ablation.data.images import DataSpec
+from cnn_ablation.designs import DESIGNS, Knob, keys_moved_twice
 from cnn_ablation.errors import ConfigError, Problem
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.layers import LayerError, trace
+
+# What a study sets for all its runs; varying it would compare nothing.
+NOT_KNOBS = {
+    "seed": "replicates=N trains every arm with N seeds",
+    "replicates": "replicates=N once, for all arms",
+    "arm": "the study names its arms itself",
+    **dict.fromkeys(
+        ("stats", "reuse", "store", "dry_run", "on_error", "checkpoint_seconds"), "give it once, for all arms"
+    ),
+}
+
+
+def check_study(design: str, knobs: Sequence[Knob]) -> None:
+    """Refuses a design that is not there or cannot tell what these knobs mean, and what is no knob.
+
+    Raises:
+        ConfigError: with all problems found.
+    """
+    key = "hydra.sweeper.design"
+    problems = [
+        Problem(name, _levels(knob), "one value: it is no knob", remedy=NOT_KNOBS[name])
+        for knob in knobs
+        for moved in knob.keys
+        if (name := moved.lstrip("+~").partition(".")[0]) in NOT_KNOBS
+    ]
+    twice = keys_moved_twice(knobs)
+    if design not in DESIGNS:
+        found = nearest(design, list(DESIGNS))
+        problems.append(Problem(key, design, ", ".join(DESIGNS), f"{key}={found}" if found else None))
+    elif twice and design != "one_at_a_time":
+        allowed = f"one_at_a_time, because two knobs move {twice[0]}"
+        problems.append(Problem(key, design, allowed, remedy=f"{key}=one_at_a_time, or one knob for {twice[0]}"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _levels(knob: Knob) -> str:
+    return ",".join(level.label for level in knob.levels)
 
 
 def check(config: Config, *, arm: str | None = None) -> None:

@@ -6,15 +6,17 @@ Standard library only (and the table of activation names), so that checks run be
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from cnn_ablation.activations import ACTIVATIONS
-from cnn_ablation.errors import Problem
+from cnn_ablation.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,39 @@ def nearest(word: str, candidates: list[str]) -> str | None:
     """The candidate spelled most like `word`, or None if none is close."""
     found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def with_settings(config: Config, settings: Iterable[tuple[str, Any]]) -> Config:
+    """A copy with some values replaced, for studies written in Python.
+
+    Args:
+        config: left as it is.
+        settings: dotted keys and their Python values; a whole group (`optimizer`) takes one of its dataclasses.
+
+    Raises:
+        ConfigError: there is no such key, or its value has another type.
+    """
+    changed = copy.deepcopy(config)
+    for key, value in settings:
+        parent, _, name = key.rpartition(".")
+        try:
+            owner = functools.reduce(getattr, filter(None, parent.split(".")), changed)
+            present = getattr(owner, name)
+        except AttributeError as error:
+            found = nearest(key, list(all_settings(config)))
+            raise ConfigError([Problem(key, value, "known keys", nearest=found)]) from error
+        if not _same_type(value, present):
+            raise ConfigError([Problem(key, value, f"{type(present).__name__}, as in {key}={present}")])
+        setattr(owner, name, value)
+    return changed
+
+
+def _same_type(value: object, present: object) -> bool:
+    if dataclasses.is_dataclass(present):
+        return dataclasses.is_dataclass(value)
+    if isinstance(present, float) and not isinstance(value, bool):
+        return isinstance(value, int | float)
+    return present is None or type(value) is type(present)
 
 
 def result_settings(config: Config) -> dict[str, Any]:

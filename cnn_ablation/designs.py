@@ -69,7 +69,8 @@ def _zipped_label(level: dict[str, Any]) -> str:
 
 
 def label_of(value: Any) -> str:
-    """A value as typed on the command line: `true` for True, `[24,48]` for a list, no quotes."""
+    """A value as typed on the command line: `true` for True, `[24,48]` for a list, the name of a group's option."""
+    value = getattr(value, "name", value)
     text = str(value).replace(" ", "") if isinstance(value, list | dict) else str(value)
     return text.lower() if text in ("True", "False") else text.strip("'\"")
 

@@ -113,8 +113,16 @@ def write_plan(folder: Path, plan: Plan) -> None:
     if path.exists():
         _refuse_other_study(path, plan)
     content = dataclasses.asdict(plan)
-    content["arms"] = [{**arm, "settings": dict(arm["settings"])} for arm in content["arms"]]
+    content["arms"] = [_plain(arm) for arm in plan.arms]
     write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120).encode())
+
+
+def _plain(arm: Arm) -> dict[str, Any]:
+    """An arm in the words of YAML; a setting from Python may be an object."""
+    settings = {
+        key: value if isinstance(value, str | int | float | list) else label_of(value) for key, value in arm.settings
+    }
+    return {"name": arm.name, "knob": arm.knob, "level": arm.level, "settings": settings}
 
 
 def _refuse_other_study(path: Path, plan: Plan) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from cnn_ablation import checks, data, forecast, progress, provenance
-from cnn_ablation.config import ArmConfig, Config, all_settings
+from cnn_ablation.config import ArmConfig, Config, all_settings, with_settings
 from cnn_ablation.designs import (
     BASELINE,
     DESIGNS,
@@ -23,12 +25,17 @@ from cnn_ablation.designs import (
     Knob,
     arm_by_arm,
     greedy_steps,
+    knob,
     one_at_a_time,
     seed_by_seed,
+    zipped_knob,
 )
 from cnn_ablation.errors import RecordError, UserError
 from cnn_ablation.plans import PathStep, Plan, counted, write_plan
 from cnn_ablation.records import Run, failed_run, is_stopped, read_run, record_path, record_paths, stop_file, write_run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_FAILURES_SHOWN = 3
 GREEDY = "greedy"
@@ -76,6 +83,7 @@ class Study:
         compose: Callable[[Arm], Config],
         order: Callable[[Sequence[Arm], Sequence[int]], list[Job]] = seed_by_seed,
     ):
+        checks.check_study(design, knobs)
         self.folder = folder
         self.design = design
         self.knobs = list(knobs)
@@ -122,12 +130,15 @@ class Study:
         self.show_plan()
         print("\n".join(forecast.lines(forecast.forecast(self.configs), self.baseline.store)), flush=True)
 
-    def carry_out(self, launch: Launch, *, here: bool) -> None:
+    def carry_out(self, launch: Launch, *, here: bool) -> pd.DataFrame:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
 
         Args:
             launch: starts jobs and waits for them.
             here: jobs run on this machine, so that a device that is missing here is missing for them.
+
+        Returns:
+            The table of arms.
 
         Raises:
             ConfigError: a device is asked for that this machine lacks; nothing has been trained.
@@ -146,7 +157,7 @@ class Study:
                     break
                 self._go_on()
             write_plan(self.folder, self.plan)
-            self._report()
+            return self._report()
 
     def _go_on(self) -> None:
         """Asks the design for more; what was trained so far is reported even if that cannot be composed."""
@@ -247,10 +258,11 @@ class Study:
                 if not self._written([path]):
                     write_run(path, failed_run(self.configs[job.job.arm], seed, f"left no record: {reason}"))
 
-    def _report(self) -> None:
+    def _report(self) -> pd.DataFrame:
         from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import
 
-        runs = report_study(self.folder).runs
+        report = report_study(self.folder)
+        runs = report.runs
         failed = runs[runs["status"] == "failed"]
         if len(failed):
             reasons = [f"  {run['arm']}, seed {run['seed']}: {run['error']}" for run in failed.to_dict("records")]
@@ -258,6 +270,7 @@ class Study:
             raise StudyFailedError(
                 f"{len(failed)} of {len(runs)} runs failed; details beside each run below {self.folder}\n{shown}"
             )
+        return report.arms
 
     def _report_after_interrupt(self) -> None:
         """The table of what is finished, and how to go on."""
@@ -340,6 +353,41 @@ def run_single(config: Config, folder: Path) -> None:
         study.show_forecast()
         return
     study.carry_out(in_this_process(study), here=True)
+
+
+def ablate(
+    baseline: Config,
+    knobs: dict[str, Sequence[Any]],
+    folder: str | Path | None = None,
+    *,
+    design: str = "one_at_a_time",
+) -> pd.DataFrame:
+    """A study in Python, in this process: trains every arm with every seed, writes and prints the tables.
+
+        ablate(baseline, {"model.activation": ["leaky"], "large": [{"train.batch_size": 256, "optimizer.lr": 4e-3}]})
+
+    Args:
+        baseline: from `cnn_ablation.compose`, or made by hand.
+        knobs: config key -> its levels; or any name -> dictionaries of keys that move together.
+        folder: the study's folder; None for a new one below multirun/.
+        design: a name in `designs.DESIGNS`.
+
+    Returns:
+        The table of arms, as `ablation_table` makes it.
+
+    Raises:
+        UserError: as `Study` and `Study.carry_out`.
+    """
+    levels = {name: list(values) for name, values in knobs.items()}
+    studied = [
+        zipped_knob(name, values) if all(isinstance(value, dict) for value in values) else knob(name, values)
+        for name, values in levels.items()
+    ]
+    wanted = Path(folder).absolute() if folder else Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
+    study = Study(wanted, design, studied, lambda arm: with_settings(baseline, arm.settings))
+    if not folder:
+        study.folder = new_folder(wanted)
+    return study.carry_out(in_this_process(study), here=True)
 
 
 def in_this_process(study: Study) -> Launch:

@@ -19,23 +19,11 @@ from omegaconf import DictConfig
 
 from cnn_ablation import studies
 from cnn_ablation.composition import to_config
-from cnn_ablation.config import Config, nearest
-from cnn_ablation.designs import DESIGNS, Arm, Knob, keys_moved_twice, knob, zipped_knob
+from cnn_ablation.config import Config
+from cnn_ablation.designs import Arm, Knob, knob, zipped_knob
 from cnn_ablation.errors import ConfigError, Problem
 from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
 
-# What a study sets for all its runs; varying it would compare nothing.
-NOT_KNOBS = {
-    "seed": "replicates=N trains every arm with N seeds",
-    "replicates": "replicates=N once, for all arms",
-    "stats": "give it once, for all arms",
-    "arm": "the study names its arms itself",
-    "reuse": "give it once, for all arms",
-    "store": "give it once, for all arms",
-    "dry_run": "give it once, for all arms",
-    "on_error": "give it once, for all arms",
-    "checkpoint_seconds": "give it once, for all arms",
-}
 ZIP = "zip."
 """`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together."""
 
@@ -71,7 +59,7 @@ def read_request(overrides: Sequence[Override]) -> StudyRequest:
     baseline's value.
 
     Raises:
-        ConfigError: something that is no knob is swept, or an open interval is.
+        ConfigError: an open interval is swept, or a zipped knob has no dictionaries.
     """
     fixed: dict[str, str] = {}
     knobs: dict[str, Knob] = {}
@@ -80,7 +68,7 @@ def read_request(overrides: Sequence[Override]) -> StudyRequest:
         if key.startswith(ZIP):
             knobs[key] = _read_zip(key, override)
         elif override.is_sweep_override():
-            _refuse_no_knob(key, override)
+            _refuse_open_interval(key, override)
             knobs[key] = knob(key, list(override.sweep_string_iterator()))
         else:
             knobs.pop(key, None)
@@ -88,48 +76,27 @@ def read_request(overrides: Sequence[Override]) -> StudyRequest:
     return StudyRequest(fixed, list(knobs.values()))
 
 
-def _refuse_no_knob(key: str, override: Override) -> None:
-    value = str(override.input_line).partition("=")[2]
-    remedy = _remedy_for_no_knob(key)
-    if remedy:
-        raise ConfigError([Problem(key, value, "one value: it is no knob", remedy=remedy)])
+def as_sweep(argument: str) -> str:
+    """A zipped knob with a single level looks to Hydra like a value for an unknown key; `choice` makes it a sweep."""
+    key, _, value = argument.partition("=")
+    return f"{key}=choice({value})" if key.startswith(ZIP) and value.startswith("{") else argument
+
+
+def _refuse_open_interval(key: str, override: Override) -> None:
     if not override.is_discrete_sweep():
+        value = str(override.input_line).partition("=")[2]
         raise ConfigError([Problem(key, value, "a list of levels", remedy=f"{key}=A,B,C or {key}=range(1,4)")])
-
-
-def _remedy_for_no_knob(key: str) -> str | None:
-    return NOT_KNOBS.get(key.lstrip("+~").partition(".")[0])
 
 
 def _read_zip(key: str, override: Override) -> Knob:
     """A knob from dictionaries of keys; a single one is a level too, to compare with the baseline."""
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-    text = str(override.input_line).partition("=")[2]
     dictionaries = [value for value in values if isinstance(value, dict) and value]
     if len(dictionaries) < len(values):
-        example = f"{key}='{{train.batch_size:256,optimizer.lr:4e-3}}'"
-        raise ConfigError([Problem(key, text, "dictionaries of config keys", remedy=example)])
+        text, example = str(override.input_line).partition("=")[2], "{train.batch_size:256,optimizer.lr:4e-3}"
+        raise ConfigError([Problem(key, text, "dictionaries of config keys", remedy=f"'{key}={example}'")])
     levels = [{str(name): Transformer.encode(value) for name, value in level.items()} for level in dictionaries]
-    refused = [name for level in levels for name in level if _remedy_for_no_knob(name)]
-    if refused:
-        raise ConfigError([Problem(key, text, f"knobs; {refused[0]} is none", remedy=_remedy_for_no_knob(refused[0]))])
     return zipped_knob(key.removeprefix(ZIP), levels)
-
-
-def check_design(design: str, knobs: Sequence[Knob]) -> None:
-    """Refuses what no design of that name can do with these knobs.
-
-    Raises:
-        ConfigError: the design has no such name, or two knobs move the same key where only one may.
-    """
-    key = "hydra.sweeper.design"
-    if design not in DESIGNS:
-        found = nearest(design, list(DESIGNS))
-        raise ConfigError([Problem(key, design, ", ".join(DESIGNS), f"{key}={found}" if found else None)])
-    twice = keys_moved_twice(knobs)
-    if twice and design != "one_at_a_time":
-        allowed = f"one_at_a_time, because two knobs move {twice[0]}"
-        raise ConfigError([Problem(key, design, allowed, remedy=f"{key}=one_at_a_time, or one knob for {twice[0]}")])
 
 
 class AblationSweeper(Sweeper):
@@ -151,7 +118,6 @@ class AblationSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.loader)
         from_file = [f"{key}={value}" for key, value in self.params.items()]
         request = read_request(parser.parse_overrides([*from_file, *arguments]))
-        check_design(self.design, request.knobs)
         study = studies.Study(
             Path(self.master.hydra.sweep.dir).absolute(),
             self.design,

@@ -315,5 +315,8 @@ def _path_notes(arms: dict[str, pd.DataFrame], path: Sequence[PathStep]) -> Iter
         for name in step.candidates:
             if name in arms and step.before in arms and step.kept is not None:
                 first, second = _paired(with_score(arms[name]), with_score(arms[step.before]), "val_accuracy")
-                by = f"{100 * np.mean(first - second):+.2f} pp on validation" if len(first) else "no score"
+                difference = (
+                    round(100 * float(np.mean(first - second)), 2) + 0.0 if len(first) else math.nan
+                )  # no -0.00
+                by = f"{difference:+.2f} pp on validation" if len(first) else "no score"
                 yield name, f"step {number}: {'kept' if name == step.kept else 'dropped'}, {by}"

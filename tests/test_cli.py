@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -16,7 +18,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import TINY, Answer
+
+from cnn_ablation.config import Config
+from cnn_ablation.errors import ConfigError
+from cnn_ablation.records import Run, write_run
 
 Cli = Callable[..., Answer]
 TABLES = {f"ablation.{end}" for end in ("csv", "parquet", "md", "tex", "html")} | {"runs.csv", "runs.parquet"}
@@ -289,6 +296,14 @@ MESSAGES = {
         ["hydra.sweeper.design=greed", "one_at_a_time, greedy, leave_one_out, grid"],
     ),
     "seed as a knob": (["-m", "seed=0,1,2"], ["seed=0,1,2", "it is no knob", "replicates=N"]),
+    "zip of no knob": (["-m", "zip.z={seed:3}"], ["seed={seed:3}", "it is no knob"]),
+    "zip without keys": (["-m", "zip.z=3,4"], ["zip.z=3,4", "dictionaries of config keys"]),
+    "zip of an unknown key": (["-m", "zip.z={train.epoch:3}"], ["did you mean: train.epochs"]),
+    "two knobs on one key": (
+        ["-m", "hydra.sweeper.design=grid", "zip.z={train.epochs:3}", "train.epochs=1,2"],
+        ["hydra.sweeper.design=grid", "two knobs move train.epochs"],
+    ),
+    "unknown test": (["stats.test=u"], ["stats.test=u", "t, sign_flip"]),
     "open interval": (["-m", "optimizer.lr=interval(0,1)"], ["optimizer.lr=interval(0,1)", "a list of levels"]),
     "bad arm": (
         ["-m", "model.activation=relu,leeky"],
@@ -377,6 +392,33 @@ def test_an_interrupted_study_leaves_its_table_and_goes_on(tmp_path: Path, numbe
     assert runs["reused"].sum() >= finished
 
 
+def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Kill -9 in the middle of the third run, which has left a checkpoint: nothing finished is trained again."""
+    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=400", "replicates=2", "model.dropout=0.2"]
+    killed = [*study, "hydra.sweep.dir=study", "checkpoint_seconds=0.01"]
+    with subprocess.Popen(
+        command(*killed), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(".ablation_runs/*/checkpoint.pt")) or len(list(tmp_path.glob("study/*/run*"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        running.kill()
+    stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob(".ablation_runs/*/run.json")}
+    done = subprocess.run(command(*killed), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in stored} == stored
+    assert list(tmp_path.glob(".ablation_runs/*/checkpoint.pt")) == []
+    resumed = runs_in(tmp_path / "study")
+    assert resumed["reused"].sum() == len(stored)
+    whole = subprocess.run(
+        command(*study, "hydra.sweep.dir=whole", "reuse=false"), cwd=tmp_path, capture_output=True, check=False
+    )
+    assert whole.returncode == 0
+    columns = ["arm", "seed", *RESULTS]
+    pd.testing.assert_frame_equal(resumed[columns], runs_in(tmp_path / "whole")[columns], check_exact=True)
+
+
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system knows no limit on file sizes")
 def test_a_full_disk_is_named_and_nothing_finished_is_lost(tmp_path: Path) -> None:
     """A limit on file sizes stands in for the full disk: writing fails in the same places, as an OSError."""
@@ -394,7 +436,7 @@ def test_a_full_disk_is_named_and_nothing_finished_is_lost(tmp_path: Path) -> No
 
 
 def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:
-    """Started together: without a folder each gets its own; with the same folder, one is refused and names it."""
+    """Started together, each gets a folder of its own, and every run is trained by one of them only."""
     study = ["-m", *TINY, "model.activation=relu,leaky", "replicates=2"]
     running = [subprocess.Popen(command(*study), cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(2)]
     errors = [process.communicate()[1] for process in running]
@@ -402,6 +444,9 @@ def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:
     tables = [pd.read_csv(path) for path in tmp_path.glob("multirun/*/*/ablation.csv")]
     assert len(tables) == 2
     pd.testing.assert_series_equal(tables[0]["test_accuracy_mean"], tables[1]["test_accuracy_mean"])
+    reused = pd.concat(runs_in(path) for path in tmp_path.glob("multirun/*/*"))["reused"]
+    assert (~reused).sum() == 4
+    assert reused.sum() == 4
 
 
 def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
@@ -428,3 +473,200 @@ def test_module_and_console_script_work_from_another_folder(tmp_path: Path) -> N
         done = subprocess.run([*call, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "activation: relu" in done.stdout
+
+
+GREEDY = ("-m", *TINY, "model.activation=relu,tanh", "train.batch_size=16,30,8", "model.batch_norm=false,true",
+          "train.epochs=8", "optimizer.lr=0.01", "replicates=2", "hydra.sweeper.design=greedy")  # fmt: skip
+
+
+def test_greedy_keeps_what_validation_likes_best(cli: Cli, tmp_path: Path) -> None:
+    """The path is recomputed here from the validation scores in runs.csv."""
+    answer = cli(*GREEDY, "hydra.sweep.dir=study")
+    assert answer.code == 0, answer.err
+    runs = runs_in(tmp_path / "study")
+    mean = runs.groupby("arm")["val_accuracy"].mean()
+    kept, prefix = "baseline", ""
+    for levels in (["model.activation=tanh"], ["train.batch_size=30", "train.batch_size=8"], ["model.batch_norm=true"]):
+        candidates = [f"{prefix}{level}" for level in levels]
+        best = max([kept, *candidates], key=lambda arm: mean[arm])
+        kept, prefix = best, "" if best == "baseline" else f"{best},"
+    plan = yaml.safe_load((tmp_path / "study" / "study.yaml").read_text())
+    assert [step["knob"] for step in plan["path"]] == ["model.activation", "train.batch_size", "model.batch_norm"]
+    assert plan["path"][-1]["kept"] == kept
+    assert len(runs) == 2 * 5
+    arms = pd.read_csv(tmp_path / "study" / "ablation.csv").set_index("arm")
+    chosen = {"baseline", *(step["kept"] for step in plan["path"])}
+    assert set(arms.index[arms["test_accuracy_mean"].notna()]) == chosen
+    assert set(runs["arm"][runs["test_accuracy"] != ""]) == chosen
+    for step in plan["path"]:
+        for name in step["candidates"]:
+            by = round(100 * (mean[name] - mean[step["before"]]), 2) + 0.0
+            assert f"{'kept' if name == step['kept'] else 'dropped'}, {by:+.2f} pp on validation" in arms["notes"][name]
+    assert "test accuracy" not in answer.err
+
+
+def test_test_scores_play_no_part_in_a_greedy_path(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same study with every test score replaced by a random one, before anything can look at it."""
+    from cnn_ablation import runs as runs_module
+
+    cli(*GREEDY, "hydra.sweep.dir=honest")
+    generator = random.Random(0)
+
+    def scrambled(path: Path, run: Run) -> None:
+        write_run(path, dataclasses.replace(run, test_accuracy=generator.random(), test_loss=9 * generator.random()))
+
+    monkeypatch.setattr(runs_module, "write_run", scrambled)
+    cli(*GREEDY, "hydra.sweep.dir=scrambled", "reuse=false")
+    monkeypatch.undo()
+    honest, scrambled_plan = (
+        yaml.safe_load((tmp_path / name / "study.yaml").read_text()) for name in ("honest", "scrambled")
+    )
+    tests = [pd.read_csv(tmp_path / name / "ablation.csv")["test_accuracy_mean"] for name in ("honest", "scrambled")]
+    assert not tests[0].dropna().equals(tests[1].dropna())
+    assert honest["path"] == scrambled_plan["path"]
+    assert honest["arms"] == scrambled_plan["arms"]
+
+
+def test_an_arm_that_fails_is_never_kept(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnn_ablation.activations import ACTIVATIONS
+
+    def broken(nn: object) -> object:
+        raise RuntimeError("no such function")
+
+    monkeypatch.setitem(ACTIVATIONS, "tanh", broken)
+    answer = cli(*GREEDY, "hydra.sweep.dir=study")
+    assert answer.code == 1
+    plan = yaml.safe_load((tmp_path / "study" / "study.yaml").read_text())
+    assert plan["path"][0]["kept"] == "baseline"
+    assert len(plan["path"]) == 3
+    assert "2 of 10 runs failed" in answer.err
+
+
+def test_leave_one_out_compares_with_the_full_configuration(cli: Cli, tmp_path: Path) -> None:
+    answer = cli(
+        "-m", *TINY, "model.activation=relu,leaky", "model.batch_norm=false,true", "replicates=2",
+        "hydra.sweeper.design=leave_one_out", "hydra.sweep.dir=study",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    arms = pd.read_csv(tmp_path / "study" / "ablation.csv", keep_default_na=False)
+    assert list(arms["arm"]) == ["full", "full without model.activation", "full without model.batch_norm"]
+    assert list(arms["knob"]) == ["", "model.activation", "model.batch_norm"]
+    assert arms["verdict"][0] == "baseline"
+    runs = runs_in(tmp_path / "study").groupby("arm")[["model.activation", "model.batch_norm"]].first()
+    assert runs.to_dict("index") == {
+        "full": {"model.activation": "leaky", "model.batch_norm": True},
+        "full without model.activation": {"model.activation": "relu", "model.batch_norm": True},
+        "full without model.batch_norm": {"model.activation": "leaky", "model.batch_norm": False},
+    }
+    assert "Differences from the full configuration" in (tmp_path / "study" / "ablation.md").read_text()
+
+
+def test_a_zipped_level_moves_several_keys_and_is_one_knob(cli: Cli, tmp_path: Path) -> None:
+    answer = cli(
+        "-m", *TINY, "zip.scaled={train.batch_size:8,optimizer.lr:5e-4},{train.batch_size:30,model.filters:[8]}",
+        "replicates=1", "hydra.sweep.dir=study",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    runs = runs_in(tmp_path / "study")
+    assert list(runs["arm"]) == [
+        "baseline",
+        "scaled={train.batch_size:8,optimizer.lr:0.0005}",
+        "scaled={train.batch_size:30,model.filters:[8]}",
+    ]
+    assert list(runs["knob"]) == ["", "scaled", "scaled"]
+    assert list(runs["train.batch_size"]) == [16, 8, 30]
+    assert list(runs["optimizer.lr"]) == [1e-3, 5e-4, 1e-3]
+    assert list(runs["model.filters"]) == ["[4]", "[4]", "[8]"]
+
+
+@pytest.mark.parametrize("on_error", ["continue", "stop"])
+def test_what_follows_a_failure(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_error: str) -> None:
+    from cnn_ablation.activations import ACTIVATIONS
+
+    def broken(nn: object) -> object:
+        raise RuntimeError("no such function")
+
+    monkeypatch.setitem(ACTIVATIONS, "elu", broken)
+    study = ["-m", *TINY, "model.activation=relu,elu,tanh", "replicates=2", f"on_error={on_error}"]
+    answer = cli(*study, "hydra.sweep.dir=study")
+    assert answer.code == 1
+    runs = runs_in(tmp_path / "study")
+    expected = ["ok", "failed", "ok"] * 2 if on_error == "continue" else ["ok", "failed"]
+    assert sorted(runs["status"]) == sorted(expected)
+    assert "no such function" in answer.err
+    assert list(tmp_path.glob("study/1/*.traceback.txt"))
+    if on_error == "stop":
+        assert "stopped after 2 of 6 runs; the same command goes on from there" in answer.err
+        assert "4 of 6 planned runs have not finished" in (tmp_path / "study" / "ablation.md").read_text()
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        assert cli(*study, "hydra.sweep.dir=study").code == 0
+        assert (runs_in(tmp_path / "study")["status"] == "ok").sum() == 6
+
+
+def test_a_dry_run_tells_reuse_confounds_and_time(cli: Cli) -> None:
+    study = ["-m", *TINY, "model.activation=relu,leaky", "train.batch_size=16,8"]
+    before = cli(*study, "dry_run=true")
+    assert "would reuse 0 of 9 runs from .ablation_runs" in before.out
+    assert "estimated time: unknown" in before.out
+    assert "  train.batch_size=8: 2x more updates" in before.out
+    cli(*study, "replicates=2", "hydra.sweep.dir=study")
+    after = cli(*study, "dry_run=true")
+    assert "would reuse 6 of 9 runs" in after.out
+    assert re.search(r"estimated time: about \d+ s for 3 runs, from past runs", after.out)
+    assert "would reuse 0 of 9 runs" in cli(*study, "optimizer.lr=2e-3", "dry_run=true").out
+    assert "would reuse 0 of 9 runs" in cli(*study, "reuse=false", "dry_run=true").out
+
+
+def test_a_double_softmax_is_diagnosed(cli: Cli, tmp_path: Path) -> None:
+    cli("-m", *TINY, "model.output=logits,softmax", "replicates=2", "hydra.sweep.dir=study")
+    arms = pd.read_csv(tmp_path / "study" / "ablation.csv").set_index("arm")
+    assert "double softmax" in arms["notes"]["model.output=softmax"]
+    assert "double softmax" not in str(arms["notes"]["baseline"])
+
+
+def test_statistics_are_selectable_and_named_in_the_caption(cli: Cli, tmp_path: Path) -> None:
+    cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study",
+        "stats.test=sign_flip", "stats.interval=bca", "stats.simultaneous=true")  # fmt: skip
+    text = (tmp_path / "study" / "ablation.md").read_text()
+    assert "an exact paired sign-flip test" in text
+    assert "BCa bootstrap interval" in text
+    assert "simultaneous intervals" in text
+    assert "no verdict possible with 3 seeds: sign_flip needs 6 here" in text
+    from cnn_ablation.report.__main__ import main as report
+
+    assert report([str(tmp_path / "study"), "--test", "t", "--out", str(tmp_path / "again")]) == 0
+    assert "a paired t test" in (tmp_path / "again" / "ablation.md").read_text()
+
+
+def test_a_study_in_python_does_what_the_command_line_does(cli: Cli, tmp_path: Path) -> None:
+    import cnn_ablation
+
+    cli("-m", *TINY, "model.activation=relu,leaky", "train.batch_size=16,8", "replicates=2", "hydra.sweep.dir=typed")
+    baseline = cnn_ablation.compose([*TINY, "replicates=2"])
+    knobs = {"model.activation": ["relu", "leaky"], "train.batch_size": [8]}
+    arms = cnn_ablation.ablate(baseline, knobs, tmp_path / "python")
+    assert list(arms["arm"]) == ["baseline", "model.activation=leaky", "train.batch_size=8"]
+    first, second = runs_in(tmp_path / "typed"), runs_in(tmp_path / "python")
+    assert second["reused"].all()
+    pd.testing.assert_frame_equal(first.drop(columns="reused"), second.drop(columns="reused"))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "design", "message"),
+    [
+        ({"model.activatoin": ["leaky"]}, "grid", "did you mean: model.activation"),
+        ({"train.batch_size": ["8"]}, "grid", "allowed: int"),
+        ({"model.activation": ["leeky"]}, "grid", "allowed: relu, leaky"),
+        ({"seed": [1, 2]}, "grid", "it is no knob"),
+        ({"train.epochs": [1]}, "gird", "did you mean: hydra.sweeper.design=grid"),
+    ],
+)
+def test_mistakes_in_a_python_study_are_named(
+    tiny_config: Config, tmp_path: Path, knobs: dict[str, list[object]], design: str, message: str
+) -> None:
+    import cnn_ablation
+
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        cnn_ablation.ablate(tiny_config, knobs, tmp_path / "study", design=design)
+    assert not (tmp_path / "study").exists()

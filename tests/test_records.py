@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.errors import RecordError
-from cnn_ablation.provenance import environment, fingerprint
+from cnn_ablation.provenance import environment, extension_version, fingerprint
 from cnn_ablation.provenance import identity as identity_of
 from cnn_ablation.records import RUN_COLUMNS, Run, read_run, record_paths, write_atomically, write_run
 
@@ -111,6 +112,32 @@ def test_identity_changes_with_everything_that_changes_a_result() -> None:
     identities = [identity(), *(identity(**change) for change in [*changes, {"precision": "bfloat16"}])]
     assert len(set(identities)) == len(identities)
     assert identity() == identity()
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def test_code_from_outside_is_part_of_the_identity_with_what_it_uses() -> None:
+    """The same text gives the same version; another constant, in the function or in one that it calls, another."""
+
+    def version(text: str) -> str:
+        names: dict[str, object] = {"__name__": "notebook"}
+        exec(text, names)
+        return extension_version(names["make"])
+
+    first = version("def slope(): return 0.01\ndef make(nn): return nn.LeakyReLU(slope())")
+    assert first == version("def slope(): return 0.01\ndef make(nn): return nn.LeakyReLU(slope())")
+    changed = {
+        version("def slope(): return 0.02\ndef make(nn): return nn.LeakyReLU(slope())"),
+        version("def slope(): return 0.01\ndef make(nn): return nn.ELU(slope())"),
+        version("class Own:\n  def forward(self, x): return x\ndef make(nn): return Own()"),
+        version("class Own:\n  def forward(self, x): return -x\ndef make(nn): return Own()"),
+        first,
+    }
+    assert len(changed) == 5
+    assert extension_version(double) != ""
+    assert extension_version(ACTIVATIONS["relu"]) == ""
 
 
 def test_environment_names_versions_and_machine() -> None:

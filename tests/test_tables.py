@@ -12,7 +12,7 @@ import cnn_ablation
 from cnn_ablation import tables
 from cnn_ablation.designs import Arm
 from cnn_ablation.errors import RecordError
-from cnn_ablation.plans import Plan, write_plan
+from cnn_ablation.plans import PathStep, Plan, write_plan
 from cnn_ablation.records import Run, record_path, write_run
 
 SEEDS = range(5)
@@ -199,3 +199,70 @@ def test_another_baseline_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"train\.epochs: 1 there, 2 here"):
         write_plan(tmp_path, plan_of(["baseline"], [0], epochs=2))
     write_plan(tmp_path, plan_of(["baseline", "more"], [0, 1]))
+
+
+def test_without_a_baseline_arms_are_compared_with_the_full_configuration() -> None:
+    arms = table(runs_of("full without k", 0.85 + NOISE), BASELINE.assign(arm="full"))
+    assert list(arms.index) == ["full", "full without k"]
+    assert arms["verdict"].tolist() == ["baseline", "undecided"]
+    assert arms["delta_pp"]["full without k"] == pytest.approx(-5)
+
+
+def test_dropped_arms_show_no_test_score_and_are_no_comparison() -> None:
+    kept, dropped = runs_of("k=1", 0.95 + NOISE[::-1]), runs_of("k=2", 0.99 + NOISE)
+    path = [PathStep("k", "baseline", ["k=1", "k=2"], "k=1")]
+    hidden = dropped.assign(test_accuracy=math.nan)
+    arms = cnn_ablation.ablation_table(pd.concat([BASELINE, kept, hidden]), path=path).set_index("arm")
+    assert arms["p_holm"]["k=1"] == arms["p_value"]["k=1"]
+    assert arms["notes"]["k=1"].startswith("step 1: kept, +5.00 pp on validation")
+    assert arms["notes"]["k=2"] == "step 1: dropped, +9.00 pp on validation"
+    assert arms.loc["k=2", ["n", "verdict"]].tolist() == [5, "undecided"]
+    assert arms.loc["k=2", ["test_accuracy_mean", "delta_pp", "p_value", "p_holm"]].isna().all()
+
+
+def test_a_greedy_study_loads_without_the_test_scores_of_what_it_dropped(tmp_path: Path) -> None:
+    write_study(tmp_path, ["baseline", "k=v", "k=w"], [0])
+    (tmp_path / "study.yaml").unlink()
+    path = [PathStep("k", "baseline", ["k=v", "k=w"], "k=w")]
+    write_plan(tmp_path, plan_of(["baseline", "k=v", "k=w"], [0], path=path))
+    runs = cnn_ablation.load_runs(tmp_path).set_index("arm")
+    assert runs["test_accuracy"].isna().to_dict() == {"baseline": False, "k=v": True, "k=w": False}
+    assert runs["test_loss"].isna()["k=v"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "baseline_columns", "note"),
+    [
+        ({"dead_units": 0.31, "dead_layer": "ReLU units in Activation3"}, {}, "31 % dead ReLU units in Activation3"),
+        ({"saturated_outputs": 0.5, "saturated_layer": "Tanh units in Activation1"}, {}, "50 % saturated Tanh units"),
+        ({"lowest_train_loss": 2.30, "num_classes": 10}, {}, "loss never left ln 10"),
+        ({"double_softmax": True, "num_classes": 10}, {}, "double softmax"),
+        ({"initial_gradient_norm": 0.01}, {"initial_gradient_norm": 0.1}, "gradient 10x smaller at the start"),
+        ({"train_accuracy": 1.0}, {}, "training accuracy 11 pp above validation"),
+        ({"multiply_adds": 200}, {"multiply_adds": 100}, "2x work per image"),
+    ],
+    ids=["dead", "saturated", "stuck", "double softmax", "gradient", "gap", "work"],
+)
+def test_diagnoses_are_named(columns: dict[str, object], baseline_columns: dict[str, object], note: str) -> None:
+    plain = table(runs_of("k=v", 0.90 + NOISE[::-1]), BASELINE)["notes"]["k=v"]
+    arms = table(runs_of("k=v", 0.90 + NOISE[::-1], **columns), BASELINE.assign(**baseline_columns))
+    assert note in arms["notes"]["k=v"]
+    assert note not in plain
+
+
+def test_an_accuracy_interval_ends_at_one() -> None:
+    arms = table(runs_of("k=v", np.array([1.0, 0.99, 1.0, 0.98, 1.0])), BASELINE)
+    assert arms["test_accuracy_ci_high"]["k=v"] == 1.0
+    assert arms["test_accuracy_ci_low"]["k=v"] < 0.99
+
+
+def test_sign_flips_say_when_no_verdict_is_possible() -> None:
+    arms = table(runs_of("k=v", 0.99 + NOISE[::-1]), runs_of("k=w", 0.80 + NOISE[::-1]), BASELINE, test="sign_flip")
+    assert "no verdict possible with 5 seeds: sign_flip needs 7 here" in arms["notes"]["k=v"]
+    assert arms["seeds_needed"]["k=v"] >= 7
+
+
+def test_welchs_test_is_named_where_pairing_does_not_pay() -> None:
+    arms = table(runs_of("k=v", 0.91 + NOISE[[1, 2, 3, 4, 0]]), runs_of("k=w", 0.91 + NOISE * 1.1), BASELINE)
+    assert "pairing does not pay: Welch p" in arms["notes"]["k=v"]
+    assert "Welch" not in arms["notes"]["k=w"]

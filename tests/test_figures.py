@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import cnn_ablation
+from cnn_ablation.report import figures
+
+LEVELS = {"baseline": (1e-3, 0.90), "optimizer.lr=0.0001": (1e-4, 0.70), "optimizer.lr=0.01": (1e-2, 0.95)}
+
+
+@pytest.fixture
+def runs() -> pd.DataFrame:
+    noise = [0.0, 0.004, -0.003]
+    rows = [
+        {"arm": arm, "knob": "" if arm == "baseline" else "optimizer.lr", "level": arm.partition("=")[2], "seed": seed,
+         "status": "ok", "val_accuracy": mean, "test_accuracy": mean + noise[(seed + index) % 3], "train_seconds": 1.0,
+         "optimizer.lr": value}
+        for index, (arm, (value, mean)) in enumerate(LEVELS.items())
+        for seed in range(3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def ax() -> Axes:
+    return Figure().add_subplot()
+
+
+def test_numeric_levels_come_in_ascending_order_with_the_baselines(runs: pd.DataFrame) -> None:
+    found = figures.numeric_levels(runs, cnn_ablation.ablation_table(runs))
+    assert list(found) == ["optimizer.lr"]
+    assert found["optimizer.lr"].to_dict() == {"optimizer.lr=0.0001": 1e-4, "baseline": 1e-3, "optimizer.lr=0.01": 1e-2}
+
+
+@pytest.mark.parametrize("values", [["a", "b", "c"], [True, False, True]], ids=["words", "switches"])
+def test_levels_that_are_no_numbers_have_no_axis(runs: pd.DataFrame, values: list[object]) -> None:
+    runs["optimizer.lr"] = np.repeat(np.array(values, dtype=object), 3)
+    assert figures.numeric_levels(runs, cnn_ablation.ablation_table(runs)) == {}
+
+
+def test_an_axis_over_decades_is_logarithmic_and_shows_the_values(runs: pd.DataFrame, ax: Axes) -> None:
+    arms = cnn_ablation.ablation_table(runs)
+    values = figures.numeric_levels(runs, arms)["optimizer.lr"]
+    figures.plot_levels(arms, values, ax, key="optimizer.lr")
+    assert ax.get_xscale() == "log"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0.0001", "0.001", "0.01"]
+    assert ax.lines[0].get_ydata() == pytest.approx(100 * arms.set_index("arm").loc[values.index, "test_accuracy_mean"])
+
+
+def test_a_narrow_axis_is_linear(runs: pd.DataFrame, ax: Axes) -> None:
+    runs["optimizer.lr"] = np.repeat([0.0, 0.1, 0.3], 3)
+    arms = cnn_ablation.ablation_table(runs)
+    figures.plot_levels(arms, figures.numeric_levels(runs, arms)["optimizer.lr"], ax, key="optimizer.lr")
+    assert ax.get_xscale() == "linear"
+
+
+def test_the_forest_plot_names_what_it_compares_with(runs: pd.DataFrame, ax: Axes) -> None:
+    full = runs.replace({"arm": {"baseline": "full"}})
+    figures.plot_differences(cnn_ablation.ablation_table(full), ax)
+    assert "from the full configuration" in ax.get_xlabel()
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["optimizer.lr=0.0001", "optimizer.lr=0.01"]
