@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,22 @@ SCHEMAS: dict[str, dict[str, type]] = {
 }
 
 
+SWEEPER_TARGET = "hydra_plugins.cnn_ablation.AblationSweeper"
+
+
+@dataclass
+class AblationSweeperConf:
+    """`hydra.sweeper`: the design, and knobs of a study file as `params: {model.activation: "relu,leaky"}`."""
+
+    _target_: str = SWEEPER_TARGET
+    design: str = "one_at_a_time"
+    params: dict[str, str] | None = None
+
+
 def register_schemas() -> None:
     """Makes the dataclasses known to Hydra; doing it twice is harmless."""
     store = ConfigStore.instance()
+    store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
     store.store(name="schema", node=Config, provider="cnn_ablation")
     for group, options in SCHEMAS.items():
         for name, node in options.items():

@@ -7,7 +7,7 @@ beyond thresholds, so that ordinary arms stay without notes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 MIN_DEAD_SHARE = 0.10
@@ -37,7 +37,7 @@ def confounds(arm: Cost, baseline: Cost) -> Iterator[str]:
         yield f"{100 * params:+.0f} % parameters"
     work = _ratio(arm.multiply_adds, baseline.multiply_adds)
     if not 1 / 1.05 <= work <= 1.05:
-        yield f"{work:.2g}x work per image"
+        yield f"{work:.2g}x the work per image" if work > 1 else f"{1 / work:.2g}x less work per image"
 
 
 def _ratio(value: float, reference: float) -> float:
@@ -67,10 +67,12 @@ def gradient(initial_norm: float, baseline_norm: float) -> Iterator[str]:
         yield f"gradient {ratio:.2g}x larger at the start"
 
 
-def stuck(lowest_train_loss: float, num_classes: float) -> Iterator[str]:
-    """A loss that stayed where guessing is."""
-    if num_classes > 1 and lowest_train_loss >= CHANCE_LOSS_SHARE * math.log(num_classes):
-        yield f"loss never left ln {num_classes:.0f}"
+def stuck(lowest_train_losses: Sequence[float], num_classes: float) -> Iterator[str]:
+    """Runs whose loss stayed where guessing is."""
+    limit = CHANCE_LOSS_SHARE * math.log(num_classes) if num_classes > 1 else math.inf
+    count, runs = sum(loss >= limit for loss in lowest_train_losses), len(lowest_train_losses)
+    if count:
+        yield f"loss never left ln {num_classes:.0f}" + (f" in {count} of {runs} runs" if count < runs else "")
 
 
 def generalisation_gap(train_accuracy: float, val_accuracy: float) -> Iterator[str]:

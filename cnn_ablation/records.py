@@ -155,6 +155,11 @@ def stop_file(study: Path) -> Path:
     return study / ".stop"
 
 
+def deferred_file(folder: Path, seed: int) -> Path:
+    """Present where a job passed over a run that another process was training; next time it waits for that."""
+    return folder / f".deferred-seed{seed}"
+
+
 def is_stopped(study: Path) -> bool:
     return stop_file(study).exists()
 

@@ -25,6 +25,7 @@ from cnn_ablation.models.build import build
 from cnn_ablation.models.layers import trace
 from cnn_ablation.records import (
     Run,
+    deferred_file,
     failed_run,
     is_stopped,
     labels,
@@ -33,13 +34,13 @@ from cnn_ablation.records import (
     write_atomically,
     write_run,
 )
-from cnn_ablation.store import RunStore
+from cnn_ablation.store import BusyError, RunStore
 from cnn_ablation.training import EVALUATION_BATCH, TrainingResult, autocast, resolve_precision, train
 
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, folder: Path) -> list[Run]:
+def run(config: Config, folder: Path, *, may_defer: bool = False) -> list[Run]:
     """Trains (or reuses) one configuration with each of its seeds; every run is on disk the moment it ends.
 
     A run that raises becomes a record with `status=failed` and a traceback file beside it. The other seeds, and the
@@ -48,6 +49,7 @@ def run(config: Config, folder: Path) -> list[Run]:
     Args:
         config: checked by `checks.check`.
         folder: where `run-seed<seed>.json` is written, one level below the study's folder.
+        may_defer: pass over the only run if another process is training it; asked for again, it is waited for.
 
     Raises:
         RecordError: a record cannot be written; no further run of the study starts.
@@ -56,17 +58,25 @@ def run(config: Config, folder: Path) -> list[Run]:
     for seed in config.seeds:
         if is_stopped(folder.parent):
             break
+        deferred = deferred_file(folder, seed)
+        wait = not may_defer or config.replicates > 1 or deferred.exists()
         try:
-            runs.append(_run_or_failure(config, seed, folder))
+            runs.append(_run_or_failure(config, seed, folder, wait=wait))
+            deferred.unlink(missing_ok=True)
+        except BusyError:
+            folder.mkdir(parents=True, exist_ok=True)
+            deferred.touch()
         except RecordError:
             _stop(folder.parent)
             raise
     return runs
 
 
-def _run_or_failure(config: Config, seed: int, folder: Path) -> Run:
+def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool) -> Run:
     try:
-        record = _train_or_reuse(config, seed)
+        record = _train_or_reuse(config, seed, wait=wait)
+    except BusyError:
+        raise
     except Exception as error:  # any failure of an arm is a row of the table, not the end of the study
         record = failed_run(config, seed, _one_line(error))
         if not isinstance(error, UserError):
@@ -89,7 +99,7 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def _train_or_reuse(config: Config, seed: int) -> Run:
+def _train_or_reuse(config: Config, seed: int, *, wait: bool) -> Run:
     device = devices.choose(config.device)
     images = data.load(config.data)
     identity = provenance.identity(
@@ -102,7 +112,7 @@ def _train_or_reuse(config: Config, seed: int) -> Run:
     )
     fingerprint = provenance.fingerprint(identity)
     store = RunStore(Path(config.store))
-    with store.locked(fingerprint):
+    with store.locked(fingerprint, wait=wait):
         found = store.find(fingerprint) if config.reuse else None
         if found is not None:
             return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,17 @@ from cnn_ablation.designs import (
 )
 from cnn_ablation.errors import RecordError, UserError
 from cnn_ablation.plans import PathStep, Plan, counted, write_plan
-from cnn_ablation.records import Run, failed_run, is_stopped, read_run, record_path, record_paths, stop_file, write_run
+from cnn_ablation.records import (
+    Run,
+    deferred_file,
+    failed_run,
+    is_stopped,
+    read_run,
+    record_path,
+    record_paths,
+    stop_file,
+    write_run,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,6 +138,8 @@ class Study:
     def show_forecast(self) -> None:
         """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing."""
         self.show_plan()
+        if self._path():
+            print("of this step:")
         print("\n".join(forecast.lines(forecast.forecast(self.configs), self.baseline.store)), flush=True)
 
     def carry_out(self, launch: Launch, *, here: bool) -> pd.DataFrame:
@@ -176,10 +188,13 @@ class Study:
         ordered = self._order(arms, self.plan.seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
         self._jobs += jobs
-        expected = [path for job in jobs for path in self._paths(job)]
+        pending, raised = jobs, list[str]()
         try:
-            with progress.watch("runs", len(expected), lambda: self._written(expected), _line):
-                raised = launch(jobs)
+            while pending and not is_stopped(self.folder):
+                expected = [path for job in pending for path in self._paths(job)]
+                with progress.watch("runs", len(expected), partial(self._written, expected), _line):
+                    raised += launch(pending)
+                pending = [job for job in pending if pending is jobs and self._was_deferred(job)]
             if is_stopped(self.folder):
                 self._say_stopped()
             else:
@@ -237,6 +252,10 @@ class Study:
 
     def _paths(self, job: NumberedJob) -> list[Path]:
         return [record_path(self.job_folder(job.number), seed) for seed in job.job.seeds]
+
+    def _was_deferred(self, job: NumberedJob) -> bool:
+        """Whether another process was training one of its runs: others came first, now it is waited for."""
+        return any(deferred_file(self.job_folder(job.number), seed).exists() for seed in job.job.seeds)
 
     def _written(self, expected: Sequence[Path]) -> list[Path]:
         """Records written since this study was planned; its folder may hold those of an earlier attempt."""
@@ -397,7 +416,7 @@ def in_this_process(study: Study) -> Launch:
         from cnn_ablation.runs import run  # torch is imported only once the configuration is known to be good
 
         for item in jobs:
-            run(labelled(study.configs[item.job.arm], item.job), study.job_folder(item.number))
+            run(labelled(study.configs[item.job.arm], item.job), study.job_folder(item.number), may_defer=True)
         return []
 
     return launch

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
 from hydra.core.plugins import Plugins
@@ -18,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from cnn_ablation import studies
-from cnn_ablation.composition import to_config
+from cnn_ablation.composition import SWEEPER_TARGET, to_config
 from cnn_ablation.config import Config
 from cnn_ablation.designs import Arm, Knob, knob, zipped_knob
 from cnn_ablation.errors import ConfigError, Problem
@@ -26,15 +25,6 @@ from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
 
 ZIP = "zip."
 """`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together."""
-
-
-@dataclass
-class AblationSweeperConf:
-    """`hydra.sweeper`: the design, and knobs of a study file as `params: {model.activation: "relu,leaky"}`."""
-
-    _target_: str = ""
-    design: str = "one_at_a_time"
-    params: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,10 +176,6 @@ def register_sweeper() -> None:
 
     Hydra 1.3 instantiates plugins only from `hydra_plugins`, by a table of names; this enters our class there.
     """
-    target = "hydra_plugins.cnn_ablation.AblationSweeper"
     plugins = Plugins.instance()
     plugins.register(AblationSweeper)
-    plugins.class_name_to_class[target] = AblationSweeper
-    ConfigStore.instance().store(
-        group="hydra/sweeper", name="ablation", node=AblationSweeperConf(_target_=target), provider="cnn_ablation"
-    )
+    plugins.class_name_to_class[SWEEPER_TARGET] = AblationSweeper

@@ -68,7 +68,7 @@ def read_study(folder: Path) -> FinishedStudy:
     """
     plan = read_plan(folder)
     found: dict[tuple[str, int], Run] = {}
-    for path in record_paths(folder):
+    for path in sorted(record_paths(folder), key=_time_of_writing):  # the newest counts, should one be there twice
         try:
             run = read_run(path)
         except RecordError as error:
@@ -80,6 +80,10 @@ def read_study(folder: Path) -> FinishedStudy:
     if not runs:
         raise RecordError(f"{folder} holds no finished run of the study in its {FILE_NAME}")
     return FinishedStudy(plan, runs)
+
+
+def _time_of_writing(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def load_runs(folder: str | Path) -> pd.DataFrame:
@@ -271,7 +275,8 @@ def _diagnoses(arm: pd.DataFrame, baseline: pd.DataFrame) -> Iterator[str]:
     if scored.empty:
         return
     yield from notes.double_softmax(_mean(scored, "double_softmax") > 0, _mean(scored, "num_classes"))
-    yield from notes.stuck(_mean(scored, "lowest_train_loss"), _mean(scored, "num_classes"))
+    if "lowest_train_loss" in scored.columns:
+        yield from notes.stuck(scored["lowest_train_loss"].tolist(), _mean(scored, "num_classes"))
     yield from notes.dead_units(_mean(scored, "dead_units"), _most_common(scored, "dead_layer"))
     yield from notes.saturated_outputs(_mean(scored, "saturated_outputs"), _most_common(scored, "saturated_layer"))
     norms = [_mean(with_score(runs), "initial_gradient_norm") for runs in (arm, baseline)]

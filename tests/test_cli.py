@@ -475,8 +475,11 @@ def test_module_and_console_script_work_from_another_folder(tmp_path: Path) -> N
         assert "activation: relu" in done.stdout
 
 
-GREEDY = ("-m", *TINY, "model.activation=relu,tanh", "train.batch_size=16,30,8", "model.batch_norm=false,true",
-          "train.epochs=8", "optimizer.lr=0.01", "replicates=2", "hydra.sweeper.design=greedy")  # fmt: skip
+GREEDY = (
+    "-m", *TINY, "data.train_images=400", "data.test_images=200", "data.difficulty=0", "train.epochs=4",
+    "optimizer.lr=0.01", "model.activation=relu,tanh", "train.batch_size=16,50,8", "model.batch_norm=false,true",
+    "replicates=2", "hydra.sweeper.design=greedy",
+)  # fmt: skip
 
 
 def test_greedy_keeps_what_validation_likes_best(cli: Cli, tmp_path: Path) -> None:
@@ -496,6 +499,7 @@ def test_greedy_keeps_what_validation_likes_best(cli: Cli, tmp_path: Path) -> No
     assert len(runs) == 2 * 5
     arms = pd.read_csv(tmp_path / "study" / "ablation.csv").set_index("arm")
     chosen = {"baseline", *(step["kept"] for step in plan["path"])}
+    assert 1 < len(chosen) < len(arms), "some levels are kept and some dropped"
     assert set(arms.index[arms["test_accuracy_mean"].notna()]) == chosen
     assert set(runs["arm"][runs["test_accuracy"] != ""]) == chosen
     for step in plan["path"]:
@@ -539,6 +543,7 @@ def test_an_arm_that_fails_is_never_kept(cli: Cli, tmp_path: Path, monkeypatch: 
     plan = yaml.safe_load((tmp_path / "study" / "study.yaml").read_text())
     assert plan["path"][0]["kept"] == "baseline"
     assert len(plan["path"]) == 3
+    assert plan["path"][-1]["kept"] != "baseline"
     assert "2 of 10 runs failed" in answer.err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def test_every_schema_is_chosen_by_a_file_and_every_key_is_read() -> None:
         for owner in options.values():
             keys = {key.rpartition(".")[2] for key, _, _ in leaves(owner())}
             assert {key for key in keys if f".{key}" not in code} == set(), (group, owner)
+
+
+def test_composing_works_in_a_fresh_process() -> None:
+    """Nothing but `compose` has told Hydra of our schemas and our sweeper there."""
+    code = "import cnn_ablation; print(cnn_ablation.compose(['train.epochs=3']).train.epochs)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
 
 
 def test_composing_in_python_gives_what_the_command_line_composes() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,15 @@ def test_records_outside_the_plan_do_not_enter_its_table(tmp_path: Path) -> None
     assert list(zip(runs["arm"], runs["seed"], strict=True)) == [("baseline", 1), ("k=w", 1)]
 
 
+def test_the_newest_record_of_a_run_counts(tmp_path: Path) -> None:
+    """A folder that is used again may hold a record of an earlier attempt under another job's number."""
+    write_study(tmp_path, ["baseline"], [0])
+    old, new = record_path(tmp_path / "7", 0), record_path(tmp_path / "0", 0)
+    write_run(old, Run("baseline", "", "", 0, "failed", error="of old"))
+    os.utime(old, ns=(0, new.stat().st_mtime_ns - 1))
+    assert cnn_ablation.load_runs(tmp_path)["status"].tolist() == ["ok"]
+
+
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
@@ -239,7 +249,7 @@ def test_a_greedy_study_loads_without_the_test_scores_of_what_it_dropped(tmp_pat
         ({"double_softmax": True, "num_classes": 10}, {}, "double softmax"),
         ({"initial_gradient_norm": 0.01}, {"initial_gradient_norm": 0.1}, "gradient 10x smaller at the start"),
         ({"train_accuracy": 1.0}, {}, "training accuracy 11 pp above validation"),
-        ({"multiply_adds": 200}, {"multiply_adds": 100}, "2x work per image"),
+        ({"multiply_adds": 200}, {"multiply_adds": 100}, "2x the work per image"),
     ],
     ids=["dead", "saturated", "stuck", "double softmax", "gradient", "gap", "work"],
 )

@@ -40,13 +40,19 @@ def write_tables(folder: Path, runs: pd.DataFrame, arms: pd.DataFrame, caption: 
         "runs.parquet": _parquet(runs),
         "ablation.csv": arms.to_csv(index=False).encode(),
         "ablation.parquet": _parquet(arms),
-        "ablation.md": f"{readable.to_markdown(index=False)}\n\n{caption}\n".encode(),
+        "ablation.md": f"{markdown(readable)}\n\n{caption}\n".encode(),
         "ablation.tex": _tex(readable, caption).encode(),
         "ablation.html": _html(arms, readable, caption).encode(),
     }
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]
+
+
+def markdown(readable: pd.DataFrame) -> str:
+    """A table whose texts stay as they are: left for words, right for numbers."""
+    sides = ["left" if name in TEXT_COLUMNS else "right" for name in readable.columns]
+    return str(readable.to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

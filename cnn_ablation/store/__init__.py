@@ -19,6 +19,10 @@ RUN_FILE, CHECKPOINT_FILE = "run.json", "checkpoint.pt"
 LOCKS = "locks"
 
 
+class BusyError(Exception):
+    """Another process is training this run."""
+
+
 class RunStore:
     """Finished runs by fingerprint, shared by any number of processes."""
 
@@ -50,13 +54,14 @@ class RunStore:
         self.checkpoint_path(fingerprint).unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self, fingerprint: str) -> Iterator[None]:
-        """Keeps a run for this process; waits, and says so, while another process trains it.
+    def locked(self, fingerprint: str, *, wait: bool = True) -> Iterator[None]:
+        """Keeps a run for this process; while another process trains it, waits and says so.
 
         The system lets go of the lock when its process ends, however it ends. Lock files stay, in a folder of their
         own: deleting one while another process waits for it would let both in.
 
         Raises:
+            BusyError: another process trains it, and `wait` is false.
             RecordError: the store cannot be written to.
         """
         lock = FileLock(self.lock_path(fingerprint))
@@ -65,6 +70,8 @@ class RunStore:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
+                if not wait:
+                    raise BusyError(fingerprint) from None
                 progress.say("another process is training this run; waiting for its result")
                 lock.acquire()
         except OSError as error:

@@ -1,0 +1,78 @@
+"""An A/A study: one configuration as twelve "different" arms with seeds of their own. Every verdict is a false one.
+
+    python benchmarks/a_a_study.py --out docs/a_a_study.md
+
+Real training on the embedded data. The baseline takes the first n seeds, each arm the next n; the k-th seed of an arm
+is paired with the k-th of the baseline, as in a study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+import cnn_ablation
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.designs import BASELINE
+from cnn_ablation.report import caption, markdown, readable_table
+
+NUM_ARMS = 12
+
+
+def train(num_seeds: int, store: str) -> pd.DataFrame:
+    """The table of runs, every arm with the seeds 0 to n - 1 by name."""
+    arms = [BASELINE, *(f"copy {number}" for number in range(1, NUM_ARMS + 1))]
+    config = cnn_ablation.compose([f"replicates={num_seeds * len(arms)}", f"store={store}"])
+    with tempfile.TemporaryDirectory() as folder:
+        runs = cnn_ablation.run(config, Path(folder) / "0")
+    rows = [
+        {"arm": arms[run.seed // num_seeds], "knob": "copy", "level": "", "seed": run.seed % num_seeds,
+         "status": run.status, "val_accuracy": run.val_accuracy, "test_accuracy": run.test_accuracy,
+         "train_seconds": run.train_seconds}
+        for run in runs
+    ]  # fmt: skip
+    made_on = runs[0].provenance
+    frame = pd.DataFrame(rows)
+    versions = made_on["versions"]
+    frame.attrs["made_with"] = (
+        f"{made_on['hardware']}, torch {versions['torch']}, cnn_ablation {versions['cnn_ablation']} "
+        f"({str(made_on['git_commit'])[:12]})"
+    )
+    return frame
+
+
+def report(runs: pd.DataFrame) -> Iterator[str]:
+    """The page, line by line."""
+    settings = StatsConfig()
+    arms = cnn_ablation.ablation_table(runs, settings.alpha, settings.margin_pp)
+    counts = arms["verdict"].value_counts().drop("baseline")
+    false = int(counts.reindex(["better", "worse"]).fillna(0).sum())
+    others = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if verdict not in ("better", "worse"))
+    raw = int((arms["p_value"] <= settings.alpha).sum())
+    yield "# A/A study: twelve arms that differ in nothing but their seeds\n"
+    yield f"`better` or `worse`, which could only be false: **{false} of {NUM_ARMS}** ({others}). Uncorrected p-values"
+    yield f"at or below {settings.alpha:g}: {raw}, where {NUM_ARMS * settings.alpha:g} are expected.\n"
+    yield markdown(readable_table(arms).drop(columns=["more seeds", "time ratio"]))
+    yield ""
+    yield caption(runs, arms, settings, made_with=f"Trained on {runs.attrs['made_with']}.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--replicates", type=int, default=5, help="seeds per arm")
+    parser.add_argument("--store", default=".ablation_runs", help="where finished runs are kept")
+    parser.add_argument("--out", type=Path, help="write the page there instead of printing it")
+    options = parser.parse_args()
+    page = "\n".join(report(train(options.replicates, options.store))) + "\n"
+    if options.out:
+        options.out.write_text(page)
+    else:
+        print(page)
+
+
+if __name__ == "__main__":
+    main()
