@@ -72,7 +72,7 @@ def _run_hydra() -> None:
         if hydra_config.mode == RunMode.MULTIRUN:
             from cnn_ablation.runs import run
 
-            run(to_config(composed), folder, may_defer=True)
+            run(to_config(composed), folder, study=folder.parent)
             return
         try:
             run_single(to_config(composed), folder)

@@ -40,26 +40,27 @@ from cnn_ablation.training import EVALUATION_BATCH, TrainingResult, autocast, re
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, folder: Path, *, may_defer: bool = False) -> list[Run]:
+def run(config: Config, folder: Path, *, study: Path | None = None) -> list[Run]:
     """Trains (or reuses) one configuration with each of its seeds; every run is on disk the moment it ends.
 
-    A run that raises becomes a record with `status=failed` and a traceback file beside it. The other seeds, and the
-    other arms of the study, go on unless `on_error=stop`.
+    A run that raises becomes a record with `status=failed` and a traceback file beside it.
 
     Args:
         config: checked by `checks.check`.
-        folder: where `run-seed<seed>.json` is written, one level below the study's folder.
-        may_defer: pass over the only run if another process is training it; asked for again, it is waited for.
+        folder: where `run-seed<seed>.json` is written.
+        study: the folder of the study that this is a job of. A failure under `on_error=stop`, or a full disk, then
+            stops all its jobs; and a job's only run is passed over while another process trains it. Asked for again, it
+            is waited for.
 
     Raises:
-        RecordError: a record cannot be written; no further run of the study starts.
+        RecordError: a record cannot be written.
     """
     runs = []
     for seed in config.seeds:
-        if is_stopped(folder.parent):
+        if study and is_stopped(study):
             break
         deferred = deferred_file(folder, seed)
-        wait = not may_defer or config.replicates > 1 or deferred.exists()
+        wait = not study or config.replicates > 1 or deferred.exists()
         try:
             runs.append(_run_or_failure(config, seed, folder, wait=wait))
             deferred.unlink(missing_ok=True)
@@ -67,8 +68,11 @@ def run(config: Config, folder: Path, *, may_defer: bool = False) -> list[Run]:
             folder.mkdir(parents=True, exist_ok=True)
             deferred.touch()
         except RecordError:
-            _stop(folder.parent)
+            _stop(study)
             raise
+        if runs and runs[-1].status == "failed" and config.on_error == "stop":
+            _stop(study)
+            break
     return runs
 
 
@@ -81,15 +85,15 @@ def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool) -> R
         record = failed_run(config, seed, _one_line(error))
         if not isinstance(error, UserError):
             write_atomically(folder / f"run-seed{seed}.traceback.txt", traceback.format_exc().encode())
-        if config.on_error == "stop":
-            _stop(folder.parent)
     write_run(record_path(folder, seed), record)
     log.info("%s seed %d: %s %s", record.arm, seed, record.status, record.error)
     return record
 
 
-def _stop(study: Path) -> None:
+def _stop(study: Path | None) -> None:
     """Lets no further run of the study start, in whatever process."""
+    if study is None:
+        return
     with suppress(OSError):  # on a full disk; the next run will find that out on its own
         stop_file(study).touch()
 

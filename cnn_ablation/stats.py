@@ -9,9 +9,11 @@ from __future__ import annotations
 import bisect
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +33,7 @@ NUM_BOOTSTRAPS = 9999
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its two-sided confidence interval."""
+    """An estimate with its two-sided confidence interval; of arrays with leading axes, arrays."""
 
     mean: float
     low: float = math.nan
@@ -58,38 +60,58 @@ NO_COMPARISON = Comparison(Interval(math.nan))
 
 
 def mean_interval(values: Floats, alpha: float, kind: str = "t") -> Interval:
-    """The mean of (n,) values with its interval at confidence 1 - alpha; `kind` is a name in `INTERVALS`.
+    """The mean of (..., n) values with its interval at confidence 1 - alpha; `kind` is a name in `INTERVALS`.
 
     The limits are NaN below two values, and where all values are equal: an interval of no width would claim certainty.
     """
-    if len(values) == 0:
+    if values.shape[-1] == 0:
         return Interval(math.nan)
-    mean = float(np.mean(values))
-    if len(values) < 2 or _all_equal(values):
+    mean = np.mean(values, axis=-1)
+    if values.shape[-1] < 2:
         return Interval(mean)
-    return Interval(mean, *INTERVALS[kind](values, alpha))
+    low, high = INTERVALS[kind](values, alpha)
+    return Interval(mean, _where_spread(values, low), _where_spread(values, high))
 
 
-def _t_limits(values: Floats, alpha: float) -> tuple[float, float]:
-    half = float(scipy_stats.sem(values) * scipy_stats.t.ppf(1 - alpha / 2, len(values) - 1))
-    mean = float(np.mean(values))
+def _t_limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
+    half = scipy_stats.sem(values, axis=-1) * scipy_stats.t.ppf(1 - alpha / 2, values.shape[-1] - 1)
+    mean = np.mean(values, axis=-1)
     return mean - half, mean + half
 
 
-def _bca_limits(values: Floats, alpha: float) -> tuple[float, float]:
+def _bca_limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
     """Bias-corrected and accelerated bootstrap (Efron 1987); too narrow for few values, see the calibration."""
-    result = scipy_stats.bootstrap(
-        (values,), np.mean, confidence_level=1 - alpha, n_resamples=NUM_BOOTSTRAPS, method="BCa", random_state=0
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    with _quiet():
+        result = scipy_stats.bootstrap(
+            (values,),
+            np.mean,
+            axis=-1,
+            confidence_level=1 - alpha,
+            n_resamples=NUM_BOOTSTRAPS,
+            method="BCa",
+            random_state=0,
+        )
+    return result.confidence_interval.low, result.confidence_interval.high
 
 
-INTERVALS: dict[str, Callable[[Floats, float], tuple[float, float]]] = {"t": _t_limits, "bca": _bca_limits}
+INTERVALS: dict[str, Callable[[Floats, float], tuple[Floats, Floats]]] = {"t": _t_limits, "bca": _bca_limits}
 
 
-def _all_equal(values: Floats) -> bool:
-    """Equal but for rounding."""
-    return bool(np.ptp(values) < 1e-9)
+def _where_spread(values: Floats, result: Any) -> Any:
+    """The result for (..., n) values, but NaN where these are all equal (but for rounding)."""
+    return np.where(_all_equal(values), math.nan, result)[()]
+
+
+def _all_equal(values: Floats) -> Any:
+    return np.ptp(values, axis=-1) < 1e-9
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without scipy's warnings about values that are all equal; they are looked for by `_where_spread`."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float, kind: str = "t") -> Interval:
@@ -101,43 +123,41 @@ def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float, kin
 
 
 def compare(arm: Floats, baseline: Floats, settings: StatsConfig, *, num_comparisons: int) -> Comparison:
-    """Compares the accuracies (n,) of an arm and of the baseline, seed by seed.
+    """Compares the accuracies (..., n) of an arm and of the baseline, seed by seed.
 
     Args:
-        arm: accuracies in 0..1, one per seed.
+        arm: accuracies in 0..1, one per seed; leading axes hold many arms or studies at once.
         baseline: the same seeds in the same order.
         settings: test, interval, error level and margin.
         num_comparisons: comparisons in the study, for simultaneous intervals.
     """
-    if len(arm) == 0:
+    arm, baseline = np.broadcast_arrays(arm, baseline)
+    num_seeds = arm.shape[-1]
+    if num_seeds == 0:
         return NO_COMPARISON
     differences = 100 * (arm - baseline)
     alpha = settings.alpha / max(num_comparisons, 1) if settings.simultaneous else settings.alpha
     interval = mean_interval(differences, alpha, settings.interval)
-    if len(arm) < 2:
+    if num_seeds < 2:
         return Comparison(interval)
-    test = TESTS[settings.test]
+    test, margin = TESTS[settings.test], settings.margin_pp
     return Comparison(
         difference=interval,
         p_value=test(differences, "two-sided"),
-        p_equivalence=float(
-            np.maximum(
-                test(differences + settings.margin_pp, "greater"), test(differences - settings.margin_pp, "less")
-            )
-        ),
+        p_equivalence=np.maximum(test(differences + margin, "greater"), test(differences - margin, "less")),
         p_welch=sharper_welch_test(arm, baseline),
         seed_correlation=_correlation(arm, baseline),
     )
 
 
-def _t_test(differences: Floats, alternative: str) -> float:
+def _t_test(differences: Floats, alternative: str) -> Any:
     """Student's paired t test; NaN without spread, where its statistic would be infinite or 0/0."""
-    if _all_equal(differences):
-        return math.nan
-    return float(scipy_stats.ttest_1samp(differences, 0.0, alternative=alternative).pvalue)
+    with _quiet():
+        result = scipy_stats.ttest_1samp(differences, 0.0, axis=-1, alternative=alternative)
+    return _where_spread(differences, result.pvalue)
 
 
-def _sign_flip_test(differences: Floats, alternative: str) -> float:
+def _sign_flip_test(differences: Floats, alternative: str) -> Any:
     """How often the mean of randomly signed differences is as extreme: exact where noise is symmetric (Fisher 1935)."""
     result = scipy_stats.permutation_test(
         (differences,),
@@ -147,12 +167,13 @@ def _sign_flip_test(differences: Floats, alternative: str) -> float:
         n_resamples=MAX_EXACT_FLIPS,
         batch=4096,
         alternative=alternative,
+        axis=-1,
         random_state=0,
     )
-    return float(result.pvalue)
+    return result.pvalue
 
 
-TESTS: dict[str, Callable[[Floats, str], float]] = {"t": _t_test, "sign_flip": _sign_flip_test}
+TESTS: dict[str, Callable[[Floats, str], Any]] = {"t": _t_test, "sign_flip": _sign_flip_test}
 
 
 def smallest_p_value(test: str, num_seeds: int) -> float:
@@ -165,18 +186,17 @@ def fewest_seeds(test: str, alpha: float) -> int:
     return next(n for n in range(2, MAX_SEEDS_NEEDED) if smallest_p_value(test, n) <= alpha)
 
 
-def sharper_welch_test(arm: Floats, baseline: Floats) -> float:
+def sharper_welch_test(arm: Floats, baseline: Floats) -> Any:
     """p-value of Welch's test, which ignores the pairing, where it is the sharper one; NaN where pairing pays.
 
     Sharper means the narrower 95 % interval: pairing halves the degrees of freedom, which only a positive correlation
     over seeds makes good (Welch 1947).
     """
-    if _all_equal(arm) and _all_equal(baseline):
-        return math.nan
-    unpaired = scipy_stats.ttest_ind(arm, baseline, equal_var=False)
-    low, high = unpaired.confidence_interval(0.95)
+    with _quiet():
+        unpaired = scipy_stats.ttest_ind(arm, baseline, axis=-1, equal_var=False)
+        low, high = unpaired.confidence_interval(0.95)
     paired_low, paired_high = _t_limits(arm - baseline, 0.05)
-    return float(unpaired.pvalue) if high - low < paired_high - paired_low else math.nan
+    return np.where(high - low < paired_high - paired_low, unpaired.pvalue, math.nan)[()]
 
 
 def seeds_needed(differences_pp: Floats, settings: StatsConfig, *, num_comparisons: int) -> float:
@@ -201,11 +221,13 @@ def seeds_needed(differences_pp: Floats, settings: StatsConfig, *, num_compariso
     return float(candidates.start + bisect.bisect_left(candidates, POWER, key=power))
 
 
-def _correlation(first: Floats, second: Floats) -> float:
+def _correlation(first: Floats, second: Floats) -> Any:
     """Pearson's correlation over seeds: near 1 where pairing by seed pays, near 0 where it does not."""
-    if len(first) < 3 or _all_equal(first) or _all_equal(second):
+    if first.shape[-1] < 3:
         return math.nan
-    return float(np.corrcoef(first, second)[0, 1])
+    with _quiet():
+        scores = [scipy_stats.zscore(values, axis=-1) for values in (first, second)]
+        return _where_spread(first, _where_spread(second, np.mean(scores[0] * scores[1], axis=-1)))
 
 
 def holm(p_values: Sequence[float]) -> Floats:

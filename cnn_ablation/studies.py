@@ -102,10 +102,10 @@ class Study:
         self._arm_of: dict[str, Arm] = {}  # the first arm with a configuration; later ones are the same arm
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
-        self.baseline = compose(Arm(BASELINE))
+        self.baseline = self._compose(Arm(BASELINE))
         if design == GREEDY:  # later arms depend on results; each level alone tells of mistakes before any training
             for arm in one_at_a_time(self.knobs):
-                checks.check(compose(arm), arm=_named(arm))
+                checks.check(self._compose(arm), arm=_named(arm))
         self._next = self._new_arms()
         for arm in self._next:
             checks.check(self.configs[arm], arm=_named(arm))
@@ -224,10 +224,10 @@ class Study:
         return self._arm_of.setdefault(settings, arm)
 
     def _score(self, arm: Arm) -> float | None:
-        """Mean validation accuracy over the seeds; an arm with a failed run is never chosen."""
+        """Mean validation accuracy over the seeds, once all are there; an arm with a failed run is never chosen."""
         same = self._same(arm)
         paths = [path for job in self._jobs if job.job.arm == same for path in self._paths(job)]
-        if not paths:
+        if not paths or len(self._written(paths)) < len(paths):
             return None
         runs = [_read(path) for path in paths]
         if any(run is None or run.status == "failed" for run in runs):
@@ -416,7 +416,7 @@ def in_this_process(study: Study) -> Launch:
         from cnn_ablation.runs import run  # torch is imported only once the configuration is known to be good
 
         for item in jobs:
-            run(labelled(study.configs[item.job.arm], item.job), study.job_folder(item.number), may_defer=True)
+            run(labelled(study.configs[item.job.arm], item.job), study.job_folder(item.number), study=study.folder)
         return []
 
     return launch

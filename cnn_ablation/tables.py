@@ -155,15 +155,16 @@ def ablation_table(
         raise RecordError(f"no finished run of the arm '{BASELINE}': there is nothing to compare with")
     order = [reference, *(name for name in order if name != reference)]
     tested = [name for name in order if name != reference and _is_tested(arms[name])]
-    compared = [_compare(arms[name], baseline, settings, len(tested)) for name in tested]
+    family = _Family(baseline, settings, len(tested))
+    compared = [_compare(arms[name], family) for name in tested]
     decided = dict(zip(tested, zip(compared, stats.verdicts(compared, alpha), strict=True), strict=True))
     undecided = (stats.NO_COMPARISON, (math.nan, "undecided"))
     path_notes = dict(_path_notes(arms, path))
     rows = []
     for name in order:
         comparison, (p_holm, verdict) = decided.get(name, undecided)
-        row = _row(arms[name], baseline, comparison, settings)
-        words = [path_notes.get(name, ""), *_notes(arms[name], baseline, comparison, settings, len(tested))]
+        row = _row(arms[name], family, comparison)
+        words = [path_notes.get(name, ""), *_notes(arms[name], family, comparison)]
         verdict = "baseline" if name == reference else verdict
         rows.append(row | {"p_holm": p_holm, "verdict": verdict, "notes": "; ".join(filter(None, words))})
     return pd.DataFrame(rows, columns=list(ARM_COLUMNS))
@@ -180,12 +181,23 @@ def _is_tested(arm: pd.DataFrame) -> bool:
     return bool(scored.empty or scored["test_accuracy"].notna().any())
 
 
-def _compare(
-    arm: pd.DataFrame, baseline: pd.DataFrame, settings: StatsConfig, num_comparisons: int
-) -> stats.Comparison:
-    first, second = _paired(with_score(arm), with_score(baseline), "test_accuracy")
-    comparison = stats.compare(first, second, settings, num_comparisons=num_comparisons)
-    needed = stats.seeds_needed(100 * (first - second), settings, num_comparisons=num_comparisons)
+@dataclass(frozen=True)
+class _Family:
+    """What all comparisons of a table share."""
+
+    baseline: pd.DataFrame
+    settings: StatsConfig
+    num_comparisons: int
+
+    def paired_scores(self, arm: pd.DataFrame) -> tuple[stats.Floats, stats.Floats]:
+        """Test accuracies of an arm and of the baseline, seed by seed."""
+        return _paired(with_score(arm), with_score(self.baseline), "test_accuracy")
+
+
+def _compare(arm: pd.DataFrame, family: _Family) -> stats.Comparison:
+    first, second = family.paired_scores(arm)
+    comparison = stats.compare(first, second, family.settings, num_comparisons=family.num_comparisons)
+    needed = stats.seeds_needed(100 * (first - second), family.settings, num_comparisons=family.num_comparisons)
     return dataclasses.replace(comparison, seeds_needed=needed)
 
 
@@ -196,14 +208,12 @@ def _paired(arm: pd.DataFrame, baseline: pd.DataFrame, column: str) -> tuple[sta
     return first.loc[both].to_numpy(dtype=float), second.loc[both].to_numpy(dtype=float)
 
 
-def _row(
-    arm: pd.DataFrame, baseline: pd.DataFrame, comparison: stats.Comparison, settings: StatsConfig
-) -> dict[str, Any]:
+def _row(arm: pd.DataFrame, family: _Family, comparison: stats.Comparison) -> dict[str, Any]:
     """Everything of one arm that does not depend on the other arms."""
-    scored, trained = with_score(arm), _fully_trained(arm)
+    settings, scored, trained = family.settings, with_score(arm), _fully_trained(arm)
     test = scored["test_accuracy"].dropna().to_numpy(dtype=float)
     accuracy = stats.mean_interval(test, settings.alpha, settings.interval)
-    times = _paired(trained, _fully_trained(baseline), "train_seconds")
+    times = _paired(trained, _fully_trained(family.baseline), "train_seconds")
     ratio = stats.log_ratio_interval(*times, settings.alpha, settings.interval)
     first = arm.iloc[0]
     return {
@@ -242,22 +252,16 @@ def _mean(runs: pd.DataFrame, column: str) -> float:
     return float(runs[column].astype(float).mean()) if column in runs.columns and len(runs) else math.nan
 
 
-def _notes(
-    arm: pd.DataFrame,
-    baseline: pd.DataFrame,
-    comparison: stats.Comparison,
-    settings: StatsConfig,
-    num_comparisons: int,
-) -> Iterator[str]:
+def _notes(arm: pd.DataFrame, family: _Family, comparison: stats.Comparison) -> Iterator[str]:
     """What a reader must know before believing the row."""
-    yield from notes.confounds(_cost(arm), _cost(baseline))
-    yield from _diagnoses(arm, baseline)
+    yield from notes.confounds(_cost(arm), _cost(family.baseline))
+    yield from _diagnoses(arm, family.baseline)
     for status, word in (("diverged", "diverged"), ("failed", "failed")):
         count = int((arm["status"] == status).sum())
         if count:
             yield f"{count} of {len(arm)} runs {word}" + (_when(arm) if status == "diverged" else "")
-    if arm is not baseline and _is_tested(arm):
-        yield from _limits_of_the_test(arm, baseline, comparison, settings, num_comparisons)
+    if arm is not family.baseline and _is_tested(arm):
+        yield from _limits_of_the_test(len(family.paired_scores(arm)[0]), family, comparison)
     elif len(with_score(arm)) < 2:
         yield "1 seed: no interval"
 
@@ -293,21 +297,13 @@ def _when(arm: pd.DataFrame) -> str:
     return f" at epoch {int(diverged['epochs'].min())}" if "epochs" in arm.columns else ""
 
 
-def _limits_of_the_test(
-    arm: pd.DataFrame,
-    baseline: pd.DataFrame,
-    comparison: stats.Comparison,
-    settings: StatsConfig,
-    num_comparisons: int,
-) -> Iterator[str]:
+def _limits_of_the_test(shared: int, family: _Family, comparison: stats.Comparison) -> Iterator[str]:
     """Why no verdict may come out, and where pairing by seed costs more than it gives."""
-    first, _ = _paired(with_score(arm), with_score(baseline), "test_accuracy")
-    shared, level = len(first), settings.alpha / max(num_comparisons, 1)
+    test, level = family.settings.test, family.settings.alpha / max(family.num_comparisons, 1)
     if shared < 2:
         yield f"{counted(shared, 'seed')} to compare: a verdict needs two or more"
-    elif stats.smallest_p_value(settings.test, shared) > level:
-        fewest = stats.fewest_seeds(settings.test, level)
-        yield f"no verdict possible with {shared} seeds: {settings.test} needs {fewest} here"
+    elif stats.smallest_p_value(test, shared) > level:
+        yield f"no verdict possible with {shared} seeds: {test} needs {stats.fewest_seeds(test, level)} here"
     elif math.isnan(comparison.p_value):
         yield "the same difference for every seed: no test possible"
     if not math.isnan(comparison.p_welch):

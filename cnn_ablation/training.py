@@ -110,6 +110,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave; raises one of `checkpoints.DAMAGED` where that does not fit."""
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.random = saved["random"]

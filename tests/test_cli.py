@@ -543,6 +543,26 @@ def test_an_arm_that_fails_is_never_kept(cli: Cli, tmp_path: Path, monkeypatch: 
     assert "2 of 10 runs failed" in answer.err
 
 
+def test_an_unfinished_step_of_a_greedy_study_shows_no_test_score(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnn_ablation.activations import ACTIVATIONS
+
+    def broken(nn: object) -> object:
+        raise RuntimeError("no such function")
+
+    monkeypatch.setitem(ACTIVATIONS, "elu", broken)
+    answer = cli(*GREEDY, "model.activation=relu,tanh,elu", "on_error=stop", "hydra.sweep.dir=study")
+    assert answer.code == 1
+    assert "damaged" not in answer.err
+    plan = yaml.safe_load((tmp_path / "study" / "study.yaml").read_text())
+    assert [step["kept"] for step in plan["path"]] == [None]
+    arms = pd.read_csv(tmp_path / "study" / "ablation.csv").set_index("arm")
+    assert arms["test_accuracy_mean"].notna().to_dict() == {
+        "baseline": True, "model.activation=tanh": False, "model.activation=elu": False,
+    }  # fmt: skip
+
+
 def test_leave_one_out_compares_with_the_full_configuration(cli: Cli, tmp_path: Path) -> None:
     answer = cli(
         "-m", *TINY, "model.activation=relu,leaky", "model.batch_norm=false,true", "replicates=2",
