@@ -251,8 +251,8 @@ def _introduction(nulls: int, effects: int) -> Iterator[str]:
     yield f"From `python benchmarks/calibration.py`, random seed {SEED}.\n"
     yield (__doc__ or "").split("\n\n")[2].strip() + "\n"
     error = 196 * np.sqrt(0.05 * 0.95 / nulls)
-    yield f"{nulls} studies a cell without an effect, {effects} with one. A true 5 % shows as 5 ± {error:.1f} in 19 of 20"
-    yield f"cells, and as up to {5 + 1.56 * error:.1f} in the worst of 45."
+    yield f"{nulls} studies a cell without an effect, {effects} with one. A true 5 % shows as 5 ± {error:.1f} in 19"
+    yield f"of 20 cells, and as up to {5 + 1.56 * error:.1f} in the worst of 45."
     made_with = provenance.environment()
     yield f"cnn_ablation {made_with['versions']['cnn_ablation']} ({str(made_with['git_commit'])[:12]}),"
     yield f"numpy {np.__version__}, scipy {scipy.__version__}.\n"
