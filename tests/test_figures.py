@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import cnn_ablation
+from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import figures
+from cnn_ablation.report.pictures import write_pictures
 
 LEVELS = {"baseline": (1e-3, 0.90), "optimizer.lr=0.0001": (1e-4, 0.70), "optimizer.lr=0.01": (1e-2, 0.95)}
 
@@ -56,6 +60,29 @@ def test_a_narrow_axis_is_linear(runs: pd.DataFrame, ax: Axes) -> None:
     arms = cnn_ablation.ablation_table(runs)
     figures.plot_levels(arms, figures.numeric_levels(runs, arms)["optimizer.lr"], ax, key="optimizer.lr")
     assert ax.get_xscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    ("arm", "expected"),
+    [
+        ("baseline", "baseline"),
+        ("model.filters=[4,8],model.activation=leaky", "model.filters=[4,8],\nmodel.activation=leaky"),
+        ("a={b:1,c:[1,2]},d=3", "a={b:1,c:[1,2]},\nd=3"),
+    ],
+)
+def test_long_names_fold_between_settings(arm: str, expected: str) -> None:
+    assert figures.folded(arm) == expected
+
+
+def test_pictures_of_a_long_greedy_path_have_room(runs: pd.DataFrame, tmp_path: Path) -> None:
+    """Matplotlib warns where names leave no room for the axes, and warnings are errors here."""
+    long = ",".join(f"model.some_key_{number}=[64,128,256]" for number in range(8))
+    frame = pd.concat([runs, *(runs[runs["arm"] == "baseline"].assign(arm=f"{long},k={k}") for k in range(6))])
+    frame["test_accuracy"] += np.linspace(0, 0.01, len(frame))
+    arms = cnn_ablation.ablation_table(frame)
+    curves = pd.DataFrame({"arm": frame["arm"], "epoch": frame["seed"], "val_accuracy": frame["val_accuracy"]})
+    written = write_pictures(tmp_path, frame, arms, curves, StatsConfig())
+    assert {path.stem for path in written} >= {"differences", "accuracy_against_time", "learning_curves"}
 
 
 def test_the_forest_plot_names_what_it_compares_with(runs: pd.DataFrame, ax: Axes) -> None:

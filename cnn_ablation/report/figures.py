@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from cnn_ablation.report.text import reference_words
 
 Floats = npt.NDArray[np.float64]
 
+MAX_NAMES_INSIDE = 6  # arms in a legend from which it stands beside the curves
 MIN_LOG_SPAN = 4  # largest over smallest value from which an axis is logarithmic
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the marker says the same in black and white.
@@ -25,6 +27,11 @@ VERDICT_STYLE = {
     "equivalent": ("#0072B2", "D"),
     "undecided": ("#8A8A8A", "o"),
 }
+
+
+def folded(arm: str) -> str:
+    """An arm's name with one setting per line; commas inside lists and dictionaries stay."""
+    return ",\n".join(re.split(r",(?=[\w.]+=)", arm))
 
 
 def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) -> Axes:
@@ -45,7 +52,7 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) ->
                 *(rows[name].to_numpy() for name in ("delta_pp", "delta_ci_low_pp", "delta_ci_high_pp"))
             )
             ax.errorbar(rows["delta_pp"], rows.index, xerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
-    ax.set_yticks(range(len(compared)), compared["arm"])
+    ax.set_yticks(range(len(compared)), compared["arm"].map(folded))
     ax.set_ylim(len(compared) - 0.5, -0.5)
     ax.set_xlabel(f"difference in test accuracy from {reference_words(arms)} (percentage points)")
     ax.legend(frameon=False, fontsize="small")
@@ -58,7 +65,7 @@ def plot_accuracy(arms: pd.DataFrame, ax: Axes) -> Axes:
         colour, marker = VERDICT_STYLE[row["verdict"]]
         mean, spread = _accuracy_percent(row)
         ax.errorbar(mean, position, xerr=spread, fmt=marker, color=colour, capsize=3)
-    ax.set_yticks(range(len(arms)), arms["arm"])
+    ax.set_yticks(range(len(arms)), arms["arm"].map(folded))
     ax.set_ylim(len(arms) - 0.5, -0.5)
     ax.set_xlabel("test accuracy (%)")
     return ax
@@ -70,7 +77,7 @@ def plot_accuracy_against_time(arms: pd.DataFrame, ax: Axes) -> Axes:
         colour, marker = VERDICT_STYLE[row["verdict"]]
         mean, spread = _accuracy_percent(row)
         at = (row["train_seconds_mean"], mean)
-        ax.errorbar(*at, yerr=spread, fmt=marker, color=colour, capsize=3, label=f"{number}  {row['arm']}")
+        ax.errorbar(*at, yerr=spread, fmt=marker, color=colour, capsize=3, label=f"{number}  {folded(row['arm'])}")
         ax.annotate(str(number), at, xytext=(5, 5), textcoords="offset points", fontsize="small", color=colour)
     ax.set_xlabel("training time (s)")
     ax.set_ylabel("test accuracy (%)")
@@ -137,11 +144,12 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
     for arm, points in curves.groupby("arm", sort=False):
         by_epoch = factor * points.groupby("epoch")[column].agg(["mean", "min", "max"])
         style: dict[str, Any] = {"color": "black", "linewidth": 2.5} if arm in (BASELINE, FULL) else {}
-        (line,) = ax.plot(by_epoch.index, by_epoch["mean"], marker="o", markersize=3, label=str(arm), **style)
+        (line,) = ax.plot(by_epoch.index, by_epoch["mean"], marker="o", markersize=3, label=folded(str(arm)), **style)
         ax.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=line.get_color(), alpha=0.15)
     ax.set_xlabel("epoch")
     ax.set_ylabel(column.replace("val_", "validation ").replace("_", " ") + (" (%)" if factor == 100 else " (nats)"))
-    ax.legend(frameon=False, fontsize="small")
+    beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    ax.legend(frameon=False, fontsize="small", **(beside if curves["arm"].nunique() > MAX_NAMES_INSIDE else {}))
     return ax
 
 

@@ -18,7 +18,8 @@ body {{ font-family: system-ui, sans-serif; margin: 2rem; color: #222; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 caption {{ caption-side: bottom; text-align: left; padding-top: .8rem; color: #555; max-width: 70rem; }}
 th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }}
-td:last-child {{ white-space: normal; }}
+td:first-child {{ white-space: normal; overflow-wrap: anywhere; min-width: 13rem; max-width: 26rem; }}
+td:last-child {{ white-space: normal; min-width: 18rem; }}
 </style></head><body>
 {table}
 </body></html>

@@ -52,17 +52,24 @@ def _drawings(
 ) -> dict[str, tuple[Callable[[Axes], Axes], float]]:
     """File name -> what draws it, and its height in inches."""
     tested = arms[arms["test_accuracy_mean"].notna()]
-    height = 1.5 + 0.35 * len(tested)
     drawings: dict[str, tuple[Callable[[Axes], Axes], float]] = {
-        "accuracy_against_time": (partial(figures.plot_accuracy_against_time, tested), max(height, 4.5)),
+        "accuracy_against_time": (partial(figures.plot_accuracy_against_time, tested), max(_height(tested), 4.5)),
     }
     if len(tested) > 1:
-        drawings["differences"] = partial(figures.plot_differences, tested, margin_pp=settings.margin_pp), height
+        drawings["differences"] = (
+            partial(figures.plot_differences, tested, margin_pp=settings.margin_pp),
+            _height(tested),
+        )
     if len(curves):
-        drawings["learning_curves"] = partial(figures.plot_curves, curves), max(height, 4.5)
+        drawings["learning_curves"] = partial(figures.plot_curves, curves), max(_height(arms), 4.5)
     for key, values in figures.numeric_levels(runs, arms).items():
         drawings[f"levels_{key}"] = partial(figures.plot_levels, arms, values, key=key), 4.0
     return drawings
+
+
+def _height(arms: pd.DataFrame) -> float:
+    """Inches for a picture that names all these arms one below the other."""
+    return 1.5 + sum(0.2 + 0.17 * len(figures.folded(arm).splitlines()) for arm in arms["arm"])
 
 
 def _rendered(figure: Figure, suffix: str) -> bytes:
