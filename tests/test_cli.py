@@ -652,12 +652,17 @@ def test_statistics_are_selectable_and_named_in_the_caption(cli: Cli, tmp_path: 
     text = (tmp_path / "study" / "ablation.md").read_text()
     assert "an exact paired sign-flip test" in text
     assert "BCa bootstrap interval" in text
+    assert "BCa intervals from fewer than 20 seeds are too narrow" in text
     assert "simultaneous intervals" in text
     assert "no verdict possible with 3 seeds: sign_flip needs 6 here" in text
     from cnn_ablation.report.__main__ import main as report
 
     assert report([str(tmp_path / "study"), "--test", "t", "--out", str(tmp_path / "again")]) == 0
-    assert "a paired t test" in (tmp_path / "again" / "ablation.md").read_text()
+    again = (tmp_path / "again" / "ablation.md").read_text()
+    assert "a paired t test" in again
+    assert "too narrow" in again
+    assert report([str(tmp_path / "study"), "--interval", "t", "--out", str(tmp_path / "t")]) == 0
+    assert "too narrow" not in (tmp_path / "t" / "ablation.md").read_text()
 
 
 def test_a_study_in_python_does_what_the_command_line_does(cli: Cli, tmp_path: Path) -> None:

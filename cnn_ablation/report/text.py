@@ -62,6 +62,7 @@ def _more_seeds(row: pd.Series[Any]) -> str:
     return f"{more:.0f}" if row["verdict"] == "undecided" and more > 0 else ""
 
 
+MIN_SEEDS_FOR_BCA = 20  # with 10, "95 %" intervals hold the truth in 90 % of simulated studies, with 3 in 73 %
 _TEST_NAMES = {"t": "a paired t test", "sign_flip": "an exact paired sign-flip test"}
 _INTERVAL_NAMES = {"t": "t interval", "bca": "BCa bootstrap interval"}
 
@@ -118,6 +119,8 @@ def _measured(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
         f"Top-1 test accuracy at the end of training, mean and {confidence} {_INTERVAL_NAMES[settings.interval]} over "
         f"seeds ({how_many}), which differ in initial weights, order of images and dropout, not in the split of data."
     )
+    if settings.interval == "bca" and counts[0] < MIN_SEEDS_FOR_BCA:
+        yield f"BCa intervals from fewer than {MIN_SEEDS_FOR_BCA} seeds are too narrow; t intervals are not."
 
 
 def _compared(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
