@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 import cnn_ablation
-from cnn_ablation.config import StatsConfig
+from cnn_ablation.config import Config, StatsConfig
 from cnn_ablation.designs import BASELINE
 from cnn_ablation.report import caption, markdown, readable_table
 
@@ -64,7 +64,7 @@ def report(runs: pd.DataFrame) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--replicates", type=int, default=5, help="seeds per arm")
-    parser.add_argument("--store", default=".ablation_runs", help="where finished runs are kept")
+    parser.add_argument("--store", default=Config.store, help="where finished runs are kept")
     parser.add_argument("--out", type=Path, help="write the page there instead of printing it")
     options = parser.parse_args()
     page = "\n".join(report(train(options.replicates, options.store))) + "\n"

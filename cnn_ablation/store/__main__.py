@@ -11,11 +11,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cnn_ablation.config import Config
 from cnn_ablation.errors import RecordError, UserError
 from cnn_ablation.plans import counted
 from cnn_ablation.store.entries import Entry, entries, prune
 
-_DEFAULT = ".ablation_runs"
+_DEFAULT = Config.store
 _WIDTH_WITHOUT_TERMINAL = 160
 
 
