@@ -216,6 +216,7 @@ class Config:
     replicates: int = setting(3, at_least=1, affects_result=False)
     device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting("auto", choices=("auto", "float32", "bfloat16"))
+    engine: str = setting("fast", choices=("fast", "reference"))
     reuse: bool = setting(True, affects_result=False)
     store: str = setting(".ablation_runs", affects_result=False)
     checkpoint_seconds: float = setting(60.0, above=0, affects_result=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from cnn_ablation.errors import ConfigError, Problem
 
-_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_STATUS, _CLEAR_REFS, _CPUINFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/cpuinfo")
 
 
 def choose(name: str) -> torch.device:
@@ -29,6 +30,27 @@ def choose(name: str) -> torch.device:
     return torch.device(name)
 
 
+def resolve_precision(name: str, device: torch.device) -> str:
+    """What `auto` stands for: bfloat16 where the device computes with it natively, float32 elsewhere."""
+    if name != "auto":
+        return name
+    return "bfloat16" if _has_bfloat16(device) else "float32"
+
+
+@cache
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and not {"amx_bf16", "avx512_bf16"}.isdisjoint(_cpu_flags())
+
+
+def _cpu_flags() -> list[str]:
+    """What the processor can do, as Linux names it; empty elsewhere."""
+    if not _CPUINFO.exists():
+        return []
+    return next((line.split() for line in _CPUINFO.read_text().splitlines() if line.startswith("flags")), [])
+
+
 def synchronise(device: torch.device) -> None:
     """Waits until the device has done all it was given; a clock read before that would be wrong."""
     if device.type == "cuda":
@@ -41,9 +63,8 @@ def hardware_name(device: torch.device) -> str:
     """The processor or GPU by its maker's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+    if _CPUINFO.exists():
+        for line in _CPUINFO.read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()

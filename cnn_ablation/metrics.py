@@ -41,11 +41,12 @@ def evaluate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Ev
     """
     was_training = network.training
     network.eval()
-    correct, loss, num_images = 0, 0.0, 0
+    corrects, losses, num_images = [], [], 0
     for inputs, labels in batches:
         logits = network(inputs).float()
-        correct += int(count_correct(logits, labels))
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        corrects.append(count_correct(logits, labels))
+        losses.append(F.cross_entropy(logits, labels, reduction="sum"))
         num_images += len(labels)
     network.train(was_training)
+    correct, loss = sum(torch.stack(corrects).tolist()), sum(torch.stack(losses).tolist())  # read back once
     return Evaluation(correct / num_images, loss / num_images, num_images)

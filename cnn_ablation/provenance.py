@@ -19,7 +19,8 @@ PACKAGE = Path(__file__).parent
 
 # Code that can change what a run computes. Everything else (plans, tables, reports) may change without retraining.
 _TRAINING_CODE = (
-    "activations.py", "data", "diagnoses.py", "metrics.py", "models", "optimizers.py", "streams.py", "training.py",
+    "activations.py", "data", "devices.py", "diagnoses.py", "engine", "metrics.py", "models", "optimizers.py",
+    "streams.py", "training.py",
 )  # fmt: skip
 _NUMERICAL_LIBRARIES = ("numpy", "pillow", "scikit-learn", "torch", "torchvision")
 
@@ -104,7 +105,9 @@ def training_code_version() -> str:
     digest = hashlib.sha256()
     for entry in _TRAINING_CODE:
         path = PACKAGE / entry
-        for source in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        for source in (
+            [path] if path.is_file() else sorted(found for kind in ("*.py", "*.c") for found in path.rglob(kind))
+        ):
             digest.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]
 

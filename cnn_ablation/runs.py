@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from cnn_ablation import data, devices, diagnoses, progress, provenance
+from cnn_ablation import data, devices, diagnoses, engine, progress, provenance
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.checkpoints import Checkpoints
 from cnn_ablation.config import Config, all_settings, result_settings
 from cnn_ablation.data.images import ImageData
-from cnn_ablation.data.resident import to_device
+from cnn_ablation.data.resident import resident
 from cnn_ablation.errors import RecordError, UserError
 from cnn_ablation.models import NETWORKS, network_layers
 from cnn_ablation.models.build import build
@@ -35,7 +35,7 @@ from cnn_ablation.records import (
     write_run,
 )
 from cnn_ablation.store import BusyError, RunStore
-from cnn_ablation.training import EVALUATION_BATCH, TrainingResult, autocast, resolve_precision, train
+from cnn_ablation.training import EVALUATION_BATCH, TrainingResult, autocast
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _train_or_reuse(config: Config, seed: int, *, wait: bool) -> Run:
         seed=seed,
         data_digest=images.digest,
         device=device.type,
-        precision=resolve_precision(config.precision),
+        precision=devices.resolve_precision(config.precision, device),
         extensions=(ACTIVATIONS[config.model.activation], NETWORKS[config.model.name]),
     )
     fingerprint = provenance.fingerprint(identity)
@@ -137,7 +137,7 @@ def _train_or_reuse(config: Config, seed: int, *, wait: bool) -> Run:
 def _trained(config: Config, images: ImageData, seed: int, device: torch.device, checkpoints: Checkpoints) -> Run:
     devices.reset_peak_memory(device)
     with progress.bar(f"epochs of {config.arm.name}, seed {seed}", config.train.epochs) as advance:
-        result = train(
+        result = engine.train(
             config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=lambda epoch: advance(1)
         )
     peak_memory_mib = devices.peak_memory_mib(device)
@@ -176,10 +176,10 @@ def _diagnosis(
     """The part of a record that explains its scores; the initial network is built once more from its seed."""
     layers = network_layers(config.model, images.num_classes)
     initial = build(layers, images.input_shape, seed=seed).to(device)
-    train_part, val_part = (to_device(part, images, device) for part in (images.train, images.val))
-    some = next(train_part.in_order(diagnoses.GRADIENT_IMAGES))
+    parts = resident(images, device, engine.technique_of(config).memory_format)
+    some = next(parts.train.in_order(diagnoses.GRADIENT_IMAGES))
     with autocast(device, result.precision):
-        found = diagnoses.activation_layers(result.network, val_part.in_order(EVALUATION_BATCH))
+        found = diagnoses.activation_layers(result.network, parts.val.in_order(EVALUATION_BATCH))
         double_softmax = diagnoses.gives_probabilities(result.network, some[0])
     norms = [
         diagnoses.gradient_norm(network, some, seed=seed, precision=result.precision)

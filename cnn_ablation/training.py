@@ -20,7 +20,7 @@ from cnn_ablation import devices
 from cnn_ablation.checkpoints import DAMAGED, Checkpoints
 from cnn_ablation.config import Config
 from cnn_ablation.data.images import ImageData
-from cnn_ablation.data.resident import ResidentSplit, to_device
+from cnn_ablation.data.resident import ResidentSplit, resident
 from cnn_ablation.metrics import Evaluation, evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -28,6 +28,21 @@ from cnn_ablation.optimizers import make_optimizer
 from cnn_ablation.streams import stream_seed
 
 EVALUATION_BATCH = 500  # images; larger batches were not faster on two cores
+
+
+@dataclass(frozen=True)
+class Technique:
+    """How the steps are computed, not what they compute; the reference's own is PyTorch's plain way."""
+
+    memory_format: torch.memory_format = torch.contiguous_format
+    """Of weights and images."""
+    fused_optimizer: bool = False
+    """One kernel for all parameters, where PyTorch has one."""
+    rewrite: Callable[[nn.Module], nn.Module] = lambda network: network
+    """A network with the same parameters and the same function, to compute with."""
+
+
+REFERENCE = Technique()
 
 
 @dataclass(frozen=True)
@@ -76,11 +91,15 @@ class EpochSums:
 class TrainingState:
     """Where a run is: all that decides how it goes on, and what it has measured so far."""
 
-    def __init__(self, config: Config, data: ImageData, *, seed: int, device: torch.device):
+    def __init__(
+        self, config: Config, data: ImageData, *, seed: int, device: torch.device, technique: Technique = REFERENCE
+    ):
         layers = network_layers(config.model, data.num_classes)
         self.device = device
-        self.network = build(layers, data.input_shape, seed=seed).to(device)
-        self.optimizer = make_optimizer(config.optimizer, self.network.parameters())
+        self.network = build(layers, data.input_shape, seed=seed).to(device).to(memory_format=technique.memory_format)
+        self.computed = technique.rewrite(self.network)
+        fused = technique.fused_optimizer
+        self.optimizer = make_optimizer(config.optimizer, self.network.parameters(), device, fused=fused)
         self.clock = StepClock(device)
         self.curves: list[Epoch] = []
         self.begin_epoch()
@@ -127,6 +146,7 @@ def train(
     device: torch.device,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    technique: Technique = REFERENCE,
 ) -> TrainingResult:
     """Trains one configuration with one seed and evaluates it on the three parts of the data.
 
@@ -134,33 +154,33 @@ def train(
     left as it was. The clock counts training steps only. A run that was interrupted goes on from its checkpoint and
     ends in the same result.
     """
-    precision = resolve_precision(config.precision)
-    train_part, val_part, test_part = (to_device(part, data, device) for part in (data.train, data.val, data.test))
+    precision = devices.resolve_precision(config.precision, device)
+    parts = resident(data, device, technique.memory_format)
     checkpoints = checkpoints or Checkpoints()
-    state = _started_or_resumed(config, data, checkpoints, seed=seed, device=device)
-    orders = image_orders(len(train_part), shuffle=config.train.shuffle, seed=seed)
+    state = _started_or_resumed(config, data, checkpoints, seed=seed, device=device, technique=technique)
+    orders = image_orders(len(parts.train), shuffle=config.train.shuffle, seed=seed)
     orders = itertools.islice(orders, len(state.curves), None)
     for epoch in state.curves:
         on_epoch(epoch)
 
     def score(part: ResidentSplit) -> Evaluation:
         with autocast(device, precision):
-            return evaluate(state.network, part.in_order(EVALUATION_BATCH))
+            return evaluate(state.computed, part.in_order(EVALUATION_BATCH))
 
     val: Evaluation | None = None
     with torch.random.fork_rng(devices=_cuda(device)):  # dropout can only draw from torch's global generators
-        warm_up(state.network, next(train_part.in_order(config.train.batch_size)), precision=precision)
+        warm_up(state.computed, next(parts.train.in_order(config.train.batch_size)), precision=precision)
         _set_random_state(state.random)
         while len(state.curves) < config.train.epochs and not state.diverged:
             rest = next(orders)[state.sums.num_batches * config.train.batch_size :]
-            batches = train_part.batches(rest.to(device), config.train.batch_size)
+            batches = parts.train.batches(rest.to(device), config.train.batch_size)
             train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
-            val = score(val_part)
+            val = score(parts.val)
             state.curves.append(Epoch(len(state.curves) + 1, train_loss, val.loss, val.accuracy, state.clock.seconds))
             state.begin_epoch()
             on_epoch(state.curves[-1])
-        train_score, test_score = score(train_part), score(test_part)
-        val = val or score(val_part)
+        train_score, test_score = score(parts.train), score(parts.test)
+        val = val or score(parts.val)
 
     return TrainingResult(
         network=state.network,
@@ -170,26 +190,26 @@ def train(
         test=test_score,
         curves=tuple(state.curves),
         train_seconds=state.clock.seconds,
-        updates=len(state.curves) * math.ceil(len(train_part) / config.train.batch_size),
-        images_seen=len(state.curves) * len(train_part),
+        updates=len(state.curves) * math.ceil(len(parts.train) / config.train.batch_size),
+        images_seen=len(state.curves) * len(parts.train),
         num_params=sum(parameter.numel() for parameter in state.network.parameters()),
         precision=precision,
     )
 
 
 def _started_or_resumed(
-    config: Config, data: ImageData, checkpoints: Checkpoints, *, seed: int, device: torch.device
+    config: Config, data: ImageData, checkpoints: Checkpoints, *, seed: int, device: torch.device, technique: Technique
 ) -> TrainingState:
     """The state of a new run, or that of its checkpoint."""
-    saved = checkpoints.load()
-    state = TrainingState(config, data, seed=seed, device=device)
+    start = partial(TrainingState, config, data, seed=seed, device=device, technique=technique)
+    saved, state = checkpoints.load(), start()
     if saved is None:
         return state
     try:
         state.load_state_dict(saved)
     except DAMAGED as error:
         checkpoints.refuse(error)
-        return TrainingState(config, data, seed=seed, device=device)
+        return start()
     return state
 
 
@@ -197,7 +217,7 @@ def _train_epoch(
     state: TrainingState, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, *, precision: str
 ) -> float:
     """The rest of an epoch under the clock, which stands still while a checkpoint is written."""
-    steps = partial(train_batches, state.network, state.optimizer, batches, state.sums, precision=precision)
+    steps = partial(train_batches, state.computed, state.optimizer, batches, state.sums, precision=precision)
     while True:
         with state.clock.running():
             ended = steps(pause=checkpoints.due)
@@ -268,11 +288,6 @@ class StepClock:
         yield
         devices.synchronise(self.device)
         self.seconds += time.perf_counter() - started
-
-
-def resolve_precision(name: str) -> str:
-    """`auto` is float32."""
-    return "float32" if name == "auto" else name
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

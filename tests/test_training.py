@@ -11,7 +11,7 @@ import torch
 
 from cnn_ablation import data
 from cnn_ablation.config import Config, DigitsConfig, ModelConfig, SGDConfig, TrainConfig
-from cnn_ablation.data.resident import to_device
+from cnn_ablation.data.resident import resident
 from cnn_ablation.metrics import count_correct, evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -144,7 +144,7 @@ def test_training_learns(tiny_config: Config) -> None:
 
 def test_one_step_is_the_gradient_step_of_the_mean_cross_entropy(tiny_config: Config) -> None:
     images = data.load(tiny_config.data)
-    part = to_device(images.train, images, CPU)
+    part = resident(images, CPU).train
     network = build(network_layers(tiny_config.model, 10), images.input_shape, seed=0)
     expected = copy.deepcopy(network)
     inputs, labels = part.batch(torch.arange(16))
@@ -163,7 +163,7 @@ def test_warm_up_changes_nothing(tiny_config: Config) -> None:
     model = replace(tiny_config.model, batch_norm=True)
     network = build(network_layers(model, 10), images.input_shape, seed=0)
     before = copy.deepcopy(network.state_dict())
-    warm_up(network, to_device(images.train, images, CPU).batch(torch.arange(8)))
+    warm_up(network, resident(images, CPU).train.batch(torch.arange(8)))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
 
@@ -181,7 +181,7 @@ def test_the_clock_counts_only_what_runs_inside_it(monkeypatch: pytest.MonkeyPat
 
 def test_bfloat16_learns_as_float32_does(tiny_config: Config) -> None:
     config = replace(tiny_config, data=DigitsConfig(), model=ModelConfig(), train=TrainConfig(epochs=3))
-    full, half = trained(config), trained(replace(config, precision="bfloat16"))
+    full, half = (trained(replace(config, precision=name)) for name in ("float32", "bfloat16"))
     assert half.precision == "bfloat16"
     assert half.train.loss != full.train.loss
     assert half.test.accuracy == pytest.approx(full.test.accuracy, abs=0.03)
@@ -191,10 +191,10 @@ def test_bfloat16_learns_as_float32_does(tiny_config: Config) -> None:
 
 def test_pixels_reach_the_network_scaled_as_asked(tiny_config: Config) -> None:
     half = data.load(tiny_config.data)
-    inputs, _ = to_device(half.train, half, CPU).batch(torch.arange(48))
+    inputs, _ = resident(half, CPU).train.batch(torch.arange(48))
     pixels = torch.from_numpy(half.train.images)
     torch.testing.assert_close(inputs, pixels / 255 - 0.5)
     standard = data.load(replace(tiny_config.data, scale="standard"))
-    inputs, _ = to_device(standard.train, standard, CPU).batch(torch.arange(48))
+    inputs, _ = resident(standard, CPU).train.batch(torch.arange(48))
     assert inputs.mean(dim=(0, 2, 3)).abs().max() < 1e-5
     torch.testing.assert_close(inputs.std(dim=(0, 2, 3), correction=0), torch.ones(3), rtol=1e-4, atol=0)

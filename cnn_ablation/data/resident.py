@@ -1,9 +1,10 @@
-"""A part of a data set on the device: uint8 once, normalised to float batch by batch."""
+"""A data set on the device: uint8 once, normalised to float batch by batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +25,11 @@ class ResidentSplit:
         return len(self.labels)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images float32 (batch, channels, height, width) and their labels, by int64 `indices` (batch,)."""
-        return self.pixels[indices].float() * self.factor + self.shift, self.labels[indices]
+        """Normalised images float32 (batch, channels, height, width) and their labels, by int64 `indices` (batch,).
+
+        The images have the memory format of `pixels`.
+        """
+        return _rows(self.pixels, indices).float().mul_(self.factor).add_(self.shift), self.labels[indices]
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in the given order; the last one may be smaller."""
@@ -36,9 +40,42 @@ class ResidentSplit:
         return self.batches(torch.arange(len(self), device=self.labels.device), batch_size)
 
 
-def to_device(split: Split, data: ImageData, device: torch.device) -> ResidentSplit:
+class Resident(NamedTuple):
+    """The three parts of a data set on a device."""
+
+    train: ResidentSplit
+    val: ResidentSplit
+    test: ResidentSplit
+
+
+def _rows(pixels: Tensor, indices: Tensor) -> Tensor:
+    """`pixels[indices]` in the memory format of `pixels`; images are copied whole, in the order they lie in memory."""
+    if pixels.is_contiguous():
+        return pixels.index_select(0, indices)
+    return pixels.permute(0, 2, 3, 1).index_select(0, indices).permute(0, 3, 1, 2)
+
+
+def resident(
+    data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
+) -> Resident:
+    """A data set on a device; the last one asked for is kept there, because runs of a study share it."""
+    key = (device, memory_format)
+    for kept, kept_key, found in _kept:
+        if kept is data and kept_key == key:
+            return found
+    _kept.clear()
+    found = Resident(*(to_device(part, data, device, memory_format) for part in (data.train, data.val, data.test)))
+    _kept.append((data, key, found))
+    return found
+
+
+_kept: list[tuple[ImageData, tuple[torch.device, torch.memory_format], Resident]] = []
+
+
+def to_device(
+    split: Split, data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
+) -> ResidentSplit:
     """Copies one part of a data set to the device, with the data set's normalisation."""
     factor, shift = (torch.from_numpy(values).view(1, -1, 1, 1).to(device) for values in data.normalisation)
-    return ResidentSplit(
-        torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device), factor, shift
-    )
+    pixels = torch.from_numpy(split.images).to(device).contiguous(memory_format=memory_format)
+    return ResidentSplit(pixels, torch.from_numpy(split.labels).to(device), factor, shift)

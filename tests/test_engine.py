@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import copy
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnn_ablation import data, engine, training
+from cnn_ablation.activations import ACTIVATIONS
+from cnn_ablation.config import Config, ModelConfig
+from cnn_ablation.engine import pooling
+from cnn_ablation.engine.memory import keep_freed_memory
+from cnn_ablation.engine.networks import rewritten
+from cnn_ablation.models import network_layers
+from cnn_ablation.models.build import build
+from cnn_ablation.training import TrainingResult
+
+CPU = torch.device("cpu")
+NETWORKS = [
+    *(ModelConfig(activation=name) for name in ACTIVATIONS),
+    ModelConfig(batch_norm=True),
+    ModelConfig(filters=[5, 7], kernel_sizes=[2, 4], hidden=[]),
+]
+
+
+@pytest.mark.parametrize("model", NETWORKS, ids=lambda model: f"{model.activation}-{model.filters}-{model.batch_norm}")
+def test_a_rewritten_network_is_the_same_function_with_the_same_gradients(model: ModelConfig) -> None:
+    network = build(network_layers(model, 10), (3, 32, 32), seed=0).double()
+    twin = copy.deepcopy(network)
+    inputs = torch.rand(8, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8)
+    outputs, expected = rewritten(network)(inputs), twin(inputs)
+    torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
+    for logits in (outputs, expected):
+        F.cross_entropy(logits, labels).backward()
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.grad, twin.get_parameter(name).grad, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_pooling_comes_first_only_where_the_function_never_decreases() -> None:
+    def order(activation: nn.Module) -> list[str]:
+        return [type(module).__name__ for module in rewritten(nn.Sequential(activation, nn.MaxPool2d(2)))]
+
+    assert order(nn.ReLU()) == ["PooledActivation"]
+    assert order(nn.Tanh()) == ["PooledActivation"]
+    assert order(nn.PReLU()) == ["PReLU", "PooledActivation"]  # its slope may become negative
+    assert order(nn.LeakyReLU(-0.1)) == ["LeakyReLU", "PooledActivation"]
+    assert order(nn.GELU()) == ["GELU", "PooledActivation"]
+
+
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(3, 2), nn.MaxPool2d(2, 1), nn.MaxPool2d(2, 2, padding=1), nn.MaxPool2d(2, ceil_mode=True)]
+)
+def test_pooling_of_another_form_stays_where_it_is(pool: nn.Module) -> None:
+    assert [type(module) for module in rewritten(nn.Sequential(nn.ReLU(), pool))] == [nn.ReLU, nn.MaxPool2d]
+
+
+def maps(images: int, channels: int, height: int, width: int) -> Tensor:
+    """Few different values, so that windows hold ties, zeros of both signs and values that round."""
+    generator = torch.Generator().manual_seed(channels)
+    values = torch.randn(images, channels, height, width, generator=generator)
+    values[torch.rand(values.shape, generator=generator) < 0.3] = 0.0
+    values[torch.rand(values.shape, generator=generator) < 0.3] *= -0.0
+    return values.bfloat16().contiguous(memory_format=torch.channels_last)
+
+
+needs_compiler = pytest.mark.skipif(pooling.library() is None, reason="no C compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("activation", [None, nn.ReLU(), nn.LeakyReLU(0.01), nn.LeakyReLU(0.3)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 1, 2, 2), (2, 8, 5, 4), (5, 24, 28, 28), (2, 33, 6, 7), (1, 64, 3, 3)], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_compiled_pooling_gives_the_bits_of_pytorch(
+    activation: nn.Module | None, shape: tuple[int, ...], threads: int
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        inputs = maps(*shape).requires_grad_()
+        plain, compiled = nn.MaxPool2d(2), pooling.PooledActivation(nn.MaxPool2d(2), activation)
+        expected = activation(plain(inputs)) if activation else plain(inputs)
+        outputs = compiled(inputs)
+        assert outputs.grad_fn.name() == "_MaxPoolBackward"
+        assert torch.equal(outputs, expected)
+        gradient = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+        wanted, found = (torch.autograd.grad(result, inputs, gradient)[0] for result in (expected, outputs))
+        assert torch.equal(found, wanted)
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_compiler
+@pytest.mark.parametrize("places", [[0], [3], [1, 2]])
+def test_compiled_pooling_passes_nan_on(places: list[int]) -> None:
+    window = torch.tensor([1.0, -1.0, 2.0, -torch.inf])
+    window[places] = torch.nan
+    inputs = window.view(1, 1, 2, 2).bfloat16().contiguous(memory_format=torch.channels_last)
+    assert pooling.PooledActivation(nn.MaxPool2d(2), nn.ReLU())(inputs).isnan().all()
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [torch.rand(2, 4, 6, 6), torch.rand(2, 4, 6, 6).bfloat16(), torch.rand(4, 6, 6).bfloat16()],
+    ids=["float32", "contiguous", "one image"],
+)
+def test_maps_of_another_form_take_pytorchs_own_pooling(inputs: Tensor) -> None:
+    expected = F.max_pool2d(inputs, 2).relu()
+    assert torch.equal(pooling.PooledActivation(nn.MaxPool2d(2), nn.ReLU())(inputs), expected)
+
+
+def trained(config: Config, **changes: Any) -> TrainingResult:
+    config = replace(config, **changes)
+    return engine.train(config, data.load(config.data), seed=0, device=CPU)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop"])
+def test_the_engine_follows_the_reference_loop(tiny_config: Config, optimizer: str) -> None:
+    import cnn_ablation
+
+    settings = cnn_ablation.compose([f"optimizer={optimizer}"]).optimizer
+    # A bias before batch norm has no gradient but rounding errors, which adaptive optimisers blow up to whole steps.
+    model = replace(tiny_config.model, batch_norm=optimizer == "sgd", dropout=0.2)
+    fast, slow = (
+        trained(tiny_config, model=model, optimizer=settings, precision="float32", engine=name)
+        for name in ("fast", "reference")
+    )
+    for name, value in fast.network.state_dict().items():
+        torch.testing.assert_close(value, slow.network.state_dict()[name], rtol=1e-3, atol=1e-5, msg=name)
+    losses = [[point.train_loss for point in result.curves] for result in (fast, slow)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert fast.updates == slow.updates
+
+
+def test_the_engine_in_bfloat16_follows_the_reference_loop_in_float32(tiny_config: Config) -> None:
+    fast = trained(tiny_config, precision="bfloat16")
+    slow = trained(tiny_config, precision="float32", engine="reference")
+    losses = [[point.train_loss for point in result.curves] for result in (fast, slow)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] != losses[1]
+
+
+@needs_compiler
+def test_without_a_compiler_the_result_has_the_same_bits(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_compiler = trained(tiny_config, precision="bfloat16")
+    monkeypatch.setattr(pooling, "_COMMAND", ("no-such-compiler",))
+    pooling.library.cache_clear()
+    try:
+        assert pooling.library() is None
+        without = trained(tiny_config, precision="bfloat16")
+    finally:
+        pooling.library.cache_clear()
+    assert without.curves[-1].val_loss == with_compiler.curves[-1].val_loss
+    for name, value in without.network.state_dict().items():
+        assert torch.equal(value, with_compiler.network.state_dict()[name]), name
+
+
+def test_the_engine_is_the_reference_where_asked(tiny_config: Config) -> None:
+    assert engine.technique_of(replace(tiny_config, engine="reference")) is training.REFERENCE
+    assert engine.technique_of(tiny_config) is engine.FAST
+
+
+COUNT_PAGE_FAULTS = """
+import resource, torch
+from cnn_ablation.engine.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(2**22)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+before = faults()
+keep_freed_memory()
+faults()
+print(before, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_stays_with_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", COUNT_PAGE_FAULTS], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before > 1000
+    assert after < before / 10
