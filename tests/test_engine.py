@@ -16,7 +16,6 @@ from cnn_ablation import data, engine, training
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, ModelConfig
 from cnn_ablation.engine import pooling
-from cnn_ablation.engine.memory import keep_freed_memory
 from cnn_ablation.engine.networks import rewritten
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -174,7 +173,8 @@ from cnn_ablation.engine.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
-        torch.ones(2**22)
+        blocks = [torch.ones(2**21) for _ in range(8)]
+        del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 faults()
