@@ -217,6 +217,7 @@ class Config:
     device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting("auto", choices=("auto", "float32", "bfloat16"))
     engine: str = setting("fast", choices=("fast", "reference"))
+    timing: str = setting("packed", choices=("packed", "isolated"), affects_result=False)
     reuse: bool = setting(True, affects_result=False)
     store: str = setting(".ablation_runs", affects_result=False)
     checkpoint_seconds: float = setting(60.0, above=0, affects_result=False)

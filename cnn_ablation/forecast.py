@@ -79,11 +79,16 @@ def _result_keys(identity: dict[str, Any]) -> set[str]:
 def _seconds_per_run(config: Config, past: Sequence[Run]) -> float:
     """From past runs of the same configuration, or else from the work that past runs did in a second; NaN from none."""
     here = [run for run in past if run.provenance.get("host") == platform.node() and run.status == "ok"]
-    same = [run.total_seconds for run in here if _is_of(run, config)]
+    same = [_machine_seconds(run) for run in here if _is_of(run, config)]
     if same:
         return statistics.median(same)
-    rates = [run.total_seconds / _work_done(run) for run in here if _work_done(run) > 0]
+    rates = [_machine_seconds(run) / _work_done(run) for run in here if _work_done(run) > 0]
     return statistics.median(rates) * _work_to_do(config) if rates else math.nan
+
+
+def _machine_seconds(run: Run) -> float:
+    """What a run took of the machine that it may have shared."""
+    return run.total_seconds / run.concurrent_runs
 
 
 def _work_done(run: Run) -> float:

@@ -6,8 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -29,14 +29,53 @@ console = Console(stderr=True, force_terminal=sys.stderr.isatty(), highlight=Fal
 _live: list[Progress] = []  # the bars on screen; nested work adds a line to them instead of fighting for the terminal
 
 
+OpenBar = tuple[ExitStack, Callable[[int], None]]
+"""A bar that another process asked for, and the function that moves it on."""
+
+_send: Callable[[tuple[Any, ...]], None] | None = None
+
+
+def send_to(send: Callable[[tuple[Any, ...]], None]) -> None:
+    """Lets another process show what this one has to say: messages for `show`."""
+    global _send  # noqa: PLW0603  a process has one terminal
+    _send = send
+
+
+def show(bars: list[OpenBar], kind: str, *content: Any) -> None:
+    """Shows a message of another process, whose open bars are in `bars`."""
+    if kind == "line":
+        console_line(*content)
+    elif kind == "bar":
+        stack = ExitStack()
+        bars.append((stack, stack.enter_context(bar(*content))))
+    elif kind == "advance" and bars:
+        bars[-1][1](*content)
+    elif kind == "close" and bars:
+        bars.pop()[0].close()
+
+
+def close(bars: list[OpenBar]) -> None:
+    """Removes the bars that a process left open."""
+    while bars:
+        show(bars, "close")
+
+
+def console_line(message: str, style: str | None = None) -> None:
+    """One line, above the bars if there are any, in the process that owns the terminal."""
+    if _send:
+        _send(("line", message, style))
+    else:
+        (_live[-1].console if _live else console).print(message, style=style, markup=False)
+
+
 def warn(message: str) -> None:
     """One yellow line."""
-    console.print(f"warning: {message}", style="yellow", markup=False)
+    console_line(f"warning: {message}", "yellow")
 
 
 def say(message: str) -> None:
-    """One plain line, above the bars if there are any."""
-    (_live[-1].console if _live else console).print(message, markup=False)
+    """One plain line."""
+    console_line(message)
 
 
 @contextmanager
@@ -60,6 +99,14 @@ def bars() -> Iterator[Progress]:
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """One bar of `total` steps; yields a function that moves it on."""
+    if _send:
+        send = _send
+        send(("bar", label, total))
+        try:
+            yield lambda steps: send(("advance", steps))
+        finally:
+            send(("close",))
+        return
     with bars() as progress:
         task: TaskID = progress.add_task(label, total=total)
         try:
@@ -102,14 +149,14 @@ def watch(label: str, total: int, finished: Callable[[], list[T]], line: Callabl
         finished: all items so far; called twice a second from a thread of its own.
         line: an item in a few words.
     """
-    seen: list[T] = []
+    seen: set[T] = set()
     done = threading.Event()
     with bar(label, total) as advance:
 
         def look() -> None:
             for item in finished():
                 if item not in seen:
-                    seen.append(item)
+                    seen.add(item)
                     say(f"[{len(seen)}/{total}] {line(item)}")
                     advance(1)
 

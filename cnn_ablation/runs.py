@@ -14,13 +14,12 @@ from typing import Any
 import torch
 
 from cnn_ablation import data, devices, diagnoses, engine, progress, provenance
-from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.checkpoints import Checkpoints
 from cnn_ablation.config import Config, all_settings, result_settings
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.data.resident import resident
 from cnn_ablation.errors import RecordError, UserError
-from cnn_ablation.models import NETWORKS, network_layers
+from cnn_ablation.models import extensions, network_layers
 from cnn_ablation.models.build import build
 from cnn_ablation.models.layers import trace
 from cnn_ablation.records import (
@@ -40,7 +39,7 @@ from cnn_ablation.training import EVALUATION_BATCH, TrainingResult, autocast
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, folder: Path, *, study: Path | None = None) -> list[Run]:
+def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_runs: int = 1) -> list[Run]:
     """Trains (or reuses) one configuration with each of its seeds; every run is on disk the moment it ends.
 
     A run that raises becomes a record with `status=failed` and a traceback file beside it.
@@ -51,6 +50,7 @@ def run(config: Config, folder: Path, *, study: Path | None = None) -> list[Run]
         study: the folder of the study that this is a job of. A failure under `on_error=stop`, or a full disk, then
             stops all its jobs; and a job's only run is passed over while another process trains it. Asked for again, it
             is waited for.
+        concurrent_runs: how many runs are trained on this machine at the same time, this one included.
 
     Raises:
         RecordError: a record cannot be written.
@@ -62,7 +62,7 @@ def run(config: Config, folder: Path, *, study: Path | None = None) -> list[Run]
         deferred = deferred_file(folder, seed)
         wait = not study or config.replicates > 1 or deferred.exists()
         try:
-            runs.append(_run_or_failure(config, seed, folder, wait=wait))
+            runs.append(_run_or_failure(config, seed, folder, wait=wait, concurrent_runs=concurrent_runs))
             deferred.unlink(missing_ok=True)
         except BusyError:
             folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +76,28 @@ def run(config: Config, folder: Path, *, study: Path | None = None) -> list[Run]
     return runs
 
 
-def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool) -> Run:
+def reuse(config: Config, folder: Path) -> bool:
+    """Writes the records of a job whose runs are all in the store, without training; False leaves nothing behind.
+
+    Raises:
+        RecordError: a record cannot be written.
+    """
+    if not config.reuse:
+        return False
+    store, found = RunStore(Path(config.store)), []
+    for seed in config.seeds:
+        run = _finished(store, provenance.fingerprint(_identity(config, seed)), config)
+        if run is None:
+            return False
+        found.append(run)
+    for run in found:
+        write_run(record_path(folder, run.seed), run)
+    return True
+
+
+def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool, concurrent_runs: int) -> Run:
     try:
-        record = _train_or_reuse(config, seed, wait=wait)
+        record = _train_or_reuse(config, seed, wait=wait, concurrent_runs=concurrent_runs)
     except BusyError:
         raise
     except Exception as error:  # any failure of an arm is a row of the table, not the end of the study
@@ -103,35 +122,51 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def _train_or_reuse(config: Config, seed: int, *, wait: bool) -> Run:
+def _train_or_reuse(config: Config, seed: int, *, wait: bool, concurrent_runs: int) -> Run:
     device = devices.choose(config.device)
     images = data.load(config.data)
-    identity = provenance.identity(
-        result_settings(config),
-        seed=seed,
-        data_digest=images.digest,
-        device=device.type,
-        precision=devices.resolve_precision(config.precision, device),
-        extensions=(ACTIVATIONS[config.model.activation], NETWORKS[config.model.name]),
-    )
+    identity = _identity(config, seed)
     fingerprint = provenance.fingerprint(identity)
     store = RunStore(Path(config.store))
     with store.locked(fingerprint, wait=wait):
-        found = store.find(fingerprint) if config.reuse else None
+        found = _finished(store, fingerprint, config) if config.reuse else None
         if found is not None:
-            return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)
+            return found
         if not config.reuse:
             store.checkpoint_path(fingerprint).unlink(missing_ok=True)
         checkpoints = Checkpoints(store.checkpoint_path(fingerprint), config.checkpoint_seconds, fingerprint)
         record = _trained(config, images, seed, device, checkpoints)
         record = dataclasses.replace(
-            record, fingerprint=fingerprint, provenance={**record.provenance, "identity": identity}
+            record,
+            concurrent_runs=concurrent_runs,
+            fingerprint=fingerprint,
+            provenance={**record.provenance, "identity": identity},
         )
         try:
             store.keep(fingerprint, record)
         except RecordError as error:
             progress.warn(f"{error}; this run is kept in its study alone")
     return record
+
+
+def _identity(config: Config, seed: int) -> dict[str, Any]:
+    device = devices.choose(config.device)
+    return provenance.identity(
+        result_settings(config),
+        seed=seed,
+        data_digest=data.load(config.data).digest,
+        device=device.type,
+        precision=devices.resolve_precision(config.precision, device),
+        extensions=extensions(config.model),
+    )
+
+
+def _finished(store: RunStore, fingerprint: str, config: Config) -> Run | None:
+    """A run of the store as one of this configuration's arm; `timing=isolated` takes none that shared the machine."""
+    found = store.find(fingerprint)
+    if found is None or (config.timing == "isolated" and found.concurrent_runs > 1):
+        return None
+    return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)
 
 
 def _trained(config: Config, images: ImageData, seed: int, device: torch.device, checkpoints: Checkpoints) -> Run:

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cnn_ablation import checks, data, forecast, progress, provenance
+from cnn_ablation import checks, data, forecast, progress, provenance, workers
 from cnn_ablation.config import ArmConfig, Config, all_settings, with_settings
 from cnn_ablation.designs import (
     BASELINE,
@@ -31,6 +31,7 @@ from cnn_ablation.designs import (
     zipped_knob,
 )
 from cnn_ablation.errors import RecordError, UserError
+from cnn_ablation.models import has_extensions
 from cnn_ablation.plans import PathStep, Plan, counted, write_plan
 from cnn_ablation.records import (
     Run,
@@ -79,7 +80,6 @@ class Study:
         design: a name in `designs.DESIGNS`.
         knobs: what varies.
         compose: an arm -> its configuration.
-        order: `designs.seed_by_seed` or `designs.arm_by_arm`.
 
     Raises:
         ConfigError: an arm must not be trained.
@@ -91,14 +91,13 @@ class Study:
         design: str,
         knobs: Sequence[Knob],
         compose: Callable[[Arm], Config],
-        order: Callable[[Sequence[Arm], Sequence[int]], list[Job]] = seed_by_seed,
     ):
         checks.check_study(design, knobs)
         self.folder = folder
         self.design = design
         self.knobs = list(knobs)
         self.configs: dict[Arm, Config] = {}
-        self._compose, self._order = cache(compose), order
+        self._compose = cache(compose)
         self._arm_of: dict[str, Arm] = {}  # the first arm with a configuration; later ones are the same arm
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
@@ -128,6 +127,19 @@ class Study:
     def job_folder(self, number: int) -> Path:
         """Where a job leaves its records."""
         return self.folder / str(number)
+
+    def task(self, item: NumberedJob) -> workers.Task:
+        """What a worker needs to train a job."""
+        return workers.Task(
+            labelled(self.configs[item.job.arm], item.job), self.job_folder(item.number), study=self.folder
+        )
+
+    @property
+    def packing(self) -> workers.Packing:
+        """How its runs share this machine; what was registered in this process is known in no other."""
+        if any(has_extensions(config.model) for config in self.configs.values()):
+            return workers.ONE_AT_A_TIME
+        return workers.packing(self.baseline, self.plan.num_runs)
 
     def show_plan(self) -> None:
         """Prints arms, seeds and runs of what comes next."""
@@ -159,6 +171,8 @@ class Study:
             StudyFailedError: the table is written, but runs in it failed.
         """
         if here:
+            if workers.may_be_packed(self.baseline, self.plan.num_runs):
+                workers.start_loading()
             self._check_devices()
         with claimed(self.folder):
             stop_file(self.folder).unlink(missing_ok=True)
@@ -185,7 +199,8 @@ class Study:
         write_plan(self.folder, self.plan)
         for settings in {repr(self.configs[arm].data): self.configs[arm].data for arm in arms}.values():
             data.load(settings)
-        ordered = self._order(arms, self.plan.seeds)
+        order = seed_by_seed if workers.on_cpu(self.baseline) else arm_by_arm
+        ordered = order(arms, self.plan.seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
         self._jobs += jobs
         pending, raised = jobs, list[str]()
@@ -367,11 +382,11 @@ def run_single(config: Config, folder: Path) -> None:
     Raises:
         UserError: as `Study` and `Study.carry_out`.
     """
-    study = Study(folder, "one_at_a_time", [], lambda arm: config, order=arm_by_arm)
+    study = Study(folder, "one_at_a_time", [], lambda arm: config)
     if config.dry_run:
         study.show_forecast()
         return
-    study.carry_out(in_this_process(study), here=True)
+    study.carry_out(on_this_machine(study), here=True)
 
 
 def ablate(
@@ -406,20 +421,32 @@ def ablate(
     study = Study(wanted, design, studied, lambda arm: with_settings(baseline, arm.settings))
     if not folder:
         study.folder = new_folder(wanted)
-    return study.carry_out(in_this_process(study), here=True)
+    return study.carry_out(on_this_machine(study), here=True)
 
 
-def in_this_process(study: Study) -> Launch:
-    """Trains the jobs of a study one after the other, here."""
+def on_this_machine(study: Study) -> Launch:
+    """Trains the jobs of a study side by side, or one after the other in this process."""
 
     def launch(jobs: Sequence[NumberedJob]) -> list[str]:
+        how = study.packing
+        tasks = [study.task(item) for item in jobs]
+        if how.processes > 1:
+            return train_side_by_side(tasks, how)
         from cnn_ablation.runs import run  # torch is imported only once the configuration is known to be good
 
-        for item in jobs:
-            run(labelled(study.configs[item.job.arm], item.job), study.job_folder(item.number), study=study.folder)
+        for task in tasks:
+            run(task.config, task.folder, study=task.study)
         return []
 
     return launch
+
+
+def train_side_by_side(tasks: Iterable[workers.Task], how: workers.Packing) -> list[str]:
+    """Trains jobs in worker processes; those whose runs are in the store need none."""
+    from cnn_ablation.runs import reuse
+
+    progress.say(str(how))
+    return workers.train_side_by_side((task for task in tasks if not reuse(task.config, task.folder)), how)
 
 
 def labelled(config: Config, job: Job) -> Config:

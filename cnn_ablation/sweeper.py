@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from cnn_ablation import studies
 from cnn_ablation.composition import SWEEPER_TARGET, to_config
@@ -22,9 +22,14 @@ from cnn_ablation.config import Config
 from cnn_ablation.designs import Arm, Knob, knob, zipped_knob
 from cnn_ablation.errors import ConfigError, Problem
 from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
+from cnn_ablation.workers import Task
 
 ZIP = "zip."
 """`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together."""
+
+
+# Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class AblationSweeper(Sweeper):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.loader = hydra_context.config_loader
+        self.context, self.loader = hydra_context, hydra_context.config_loader
         self.master = config
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -120,14 +125,34 @@ class AblationSweeper(Sweeper):
         if not self._folder_was_chosen():
             study.folder = studies.new_folder(study.folder)
 
-        def launch(jobs: Sequence[studies.NumberedJob]) -> list[str]:
-            overrides = [
-                [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
-                for item in jobs
-            ]
-            return _failures(self.launcher.launch(overrides, initial_job_idx=jobs[0].number))
+        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
 
-        study.carry_out(launch, here=isinstance(self.launcher, BasicLauncher))
+        def overrides(item: studies.NumberedJob) -> list[str]:
+            return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
+
+        def launch(jobs: Sequence[studies.NumberedJob]) -> list[str]:
+            if here and study.packing.processes > 1:
+                tasks = (self._task(study, item, overrides(item)) for item in jobs)
+                return studies.train_side_by_side(tasks, study.packing)
+            return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
+
+        study.carry_out(launch, here=here)
+
+    def _task(self, study: studies.Study, item: studies.NumberedJob, overrides: list[str]) -> Task:
+        """A job for a worker, with all that Hydra leaves of one: `.hydra/`, its callbacks and a log."""
+        composed = self.loader.load_sweep_config(self.master, overrides)
+        with open_dict(composed):
+            composed.hydra.job.id = composed.hydra.job.num = item.number
+        run_job(
+            hydra_context=self.context,
+            task_function=lambda config: None,
+            config=composed,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        configure_log(self.master.hydra.hydra_logging, self.master.hydra.verbose)
+        folder = study.job_folder(item.number)
+        return dataclasses.replace(study.task(item), log_file=folder / f"{composed.hydra.job.name}.log")
 
     def _folder_was_chosen(self) -> bool:
         """Whether the user named the folder; a default one is made of the time and must be new."""

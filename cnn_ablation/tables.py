@@ -43,7 +43,7 @@ class FinishedStudy:
 
     def run_table(self) -> pd.DataFrame:
         """One row per run: `records.RUN_COLUMNS`, one column per swept key, then `records.DIAGNOSIS_COLUMNS`."""
-        keys = self.plan.keys
+        keys = [key for key in self.plan.keys if key not in RUN_COLUMNS]  # `precision` is a column in any case
         frame = pd.DataFrame(
             [
                 {name: getattr(run, name) for name in (*RUN_COLUMNS, *DIAGNOSIS_COLUMNS)}
@@ -208,12 +208,20 @@ def _paired(arm: pd.DataFrame, baseline: pd.DataFrame, column: str) -> tuple[sta
     return first.loc[both].to_numpy(dtype=float), second.loc[both].to_numpy(dtype=float)
 
 
+def _paired_times(arm: pd.DataFrame, baseline: pd.DataFrame) -> tuple[stats.Floats, stats.Floats]:
+    """Training times of the seeds that both have and that shared their machine with equally many runs."""
+    if "concurrent_runs" in arm.columns:
+        both = arm.merge(baseline, on=["seed", "concurrent_runs"])["seed"]
+        arm, baseline = arm[arm["seed"].isin(both)], baseline[baseline["seed"].isin(both)]
+    return _paired(arm, baseline, "train_seconds")
+
+
 def _row(arm: pd.DataFrame, family: _Family, comparison: stats.Comparison) -> dict[str, Any]:
     """Everything of one arm that does not depend on the other arms."""
     settings, scored, trained = family.settings, with_score(arm), _fully_trained(arm)
     test = scored["test_accuracy"].dropna().to_numpy(dtype=float)
     accuracy = stats.mean_interval(test, settings.alpha, settings.interval)
-    times = _paired(trained, _fully_trained(family.baseline), "train_seconds")
+    times = _paired_times(trained, _fully_trained(family.baseline))
     ratio = stats.log_ratio_interval(*times, settings.alpha, settings.interval)
     first = arm.iloc[0]
     return {
@@ -260,6 +268,9 @@ def _notes(arm: pd.DataFrame, family: _Family, comparison: stats.Comparison) -> 
         count = int((arm["status"] == status).sum())
         if count:
             yield f"{count} of {len(arm)} runs {word}" + (_when(arm) if status == "diverged" else "")
+    trained, baseline = _fully_trained(arm), _fully_trained(family.baseline)
+    if len(_paired_times(trained, baseline)[0]) < len(_paired(trained, baseline, "train_seconds")[0]):
+        yield "times of runs side by side and of lone runs are not compared"
     if arm is not family.baseline and _is_tested(arm):
         yield from _limits_of_the_test(len(family.paired_scores(arm)[0]), family, comparison)
     elif len(with_score(arm)) < 2:

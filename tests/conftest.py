@@ -52,13 +52,17 @@ def tiny_config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """`python -m cnn_ablation ARGUMENTS` in a temporary folder, in this process (imports are paid once)."""
+    """`python -m cnn_ablation ARGUMENTS` in a temporary folder, in this process (imports are paid once).
+
+    Runs are trained in this process too, unless `timing=` is given.
+    """
     from cnn_ablation.__main__ import main
 
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["cnn_ablation", *arguments])
+        flags = any(argument.startswith(("-h", "--", "timing=")) for argument in arguments)
+        monkeypatch.setattr(sys, "argv", ["cnn_ablation", *arguments, *([] if flags else ["timing=isolated"])])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()

@@ -385,7 +385,7 @@ def test_an_interrupted_study_leaves_its_table_and_goes_on(cli: Cli, tmp_path: P
     assert 3 <= finished < 6
     if number == signal.SIGTERM:
         return  # going on is the same for both
-    assert cli(*study).code == 0
+    assert cli(*study, "timing=packed").code == 0
     runs = runs_in(tmp_path / "study")
     assert len(runs) == 6
     assert runs["reused"].sum() >= finished
@@ -404,7 +404,7 @@ def test_a_killed_study_goes_on_where_it_was(cli: Cli, tmp_path: Path) -> None:
             time.sleep(0.005)
         running.kill()
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob(".ablation_runs/*/run.json")}
-    answer = cli(*killed)
+    answer = cli(*killed, "timing=packed")
     assert answer.code == 0, answer.err
     assert {path: path.stat().st_mtime_ns for path in stored} == stored
     assert list(tmp_path.glob(".ablation_runs/*/checkpoint.pt")) == []
@@ -427,7 +427,7 @@ def test_a_full_disk_is_named_and_nothing_finished_is_lost(cli: Cli, tmp_path: P
     assert done.returncode == 2
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
-    assert cli(*study).code == 0
+    assert cli(*study, "timing=packed").code == 0
     assert (runs_in(tmp_path / "study")["status"] == "ok").all()
 
 
@@ -696,3 +696,11 @@ def test_mistakes_in_a_python_study_are_named(
     with pytest.raises(ConfigError, match=re.escape(message)):
         cnn_ablation.ablate(tiny_config, knobs, tmp_path / "study", design=design)
     assert not (tmp_path / "study").exists()
+
+
+def test_a_knob_that_is_a_column_of_its_own_is_one_column(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    answer = cli("-m", *TINY, "precision=float32,bfloat16", "replicates=2", "hydra.sweep.dir=s")
+    assert answer.code == 0, answer.err
+    runs = pd.read_csv(tmp_path / "s" / "runs.csv")
+    assert list(runs.columns).count("precision") == 1
+    assert list(pd.read_parquet(tmp_path / "s" / "runs.parquet").columns) == list(runs.columns)

@@ -276,3 +276,13 @@ def test_welchs_test_is_named_where_pairing_does_not_pay() -> None:
     arms = table(runs_of("k=v", 0.91 + NOISE[[1, 2, 3, 4, 0]]), runs_of("k=w", 0.91 + NOISE * 1.1), BASELINE)
     assert "pairing does not pay: Welch p" in arms["notes"]["k=v"]
     assert "Welch" not in arms["notes"]["k=w"]
+
+
+def test_times_of_lone_and_packed_runs_are_not_compared() -> None:
+    scores = np.array([0.5, 0.6, 0.55])
+    mixed = table(runs_of("baseline", scores, concurrent_runs=2), runs_of("x", scores + 0.1, concurrent_runs=1))
+    assert math.isnan(mixed.loc["x", "time_ratio"])
+    assert "not compared" in mixed.loc["x", "notes"]
+    alike = table(runs_of("baseline", scores, concurrent_runs=2), runs_of("x", scores + 0.1, concurrent_runs=2))
+    assert alike.loc["x", "time_ratio"] == pytest.approx(1)
+    assert "not compared" not in alike.loc["x", "notes"]

@@ -87,7 +87,7 @@ def caption(
     sentences = [*_measured(arms, settings), *_compared(arms, settings), _CHOICE[chosen_by_validation]]
     if arms["seeds_needed"].notna().any():
         sentences.append("More seeds is how many would probably decide it (80 % power at the observed spread).")
-    sentences.append("Train s is the time of training steps alone.")
+    sentences.append(_timed(runs))
     failed = int((runs["status"] == "failed").sum())
     if failed:
         sentences.append(f"{failed} of {len(runs)} runs failed and have no score.")
@@ -98,6 +98,14 @@ def caption(
     if reused:
         sentences.append(f"{reused} of {len(runs)} runs were reused from earlier studies, with their times of then.")
     return " ".join([*sentences, made_with]).strip()
+
+
+def _timed(runs: pd.DataFrame) -> str:
+    trained = runs[runs["status"] != "failed"]
+    counts = sorted(set(trained["concurrent_runs"])) if "concurrent_runs" in runs.columns else []
+    words = ["one run at a time" if count == 1 else f"{count} runs side by side" for count in counts]
+    how = f", measured with {' and with '.join(words)}" if words else ""
+    return f"Train s is the time of training steps alone{how}."
 
 
 _CHOICE = {

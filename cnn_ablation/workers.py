@@ -1,0 +1,269 @@
+"""Runs side by side: worker processes that train jobs, one thread or a few each, and say how far they are.
+
+On a CPU two one-thread processes train two runs in less time than one two-thread process trains one after the other:
+the layers of a small network are too short to be shared. No torch here, no Hydra.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from cnn_ablation import progress
+from cnn_ablation.config import Config
+
+_GIB_PER_PROCESS = 1.5  # torch, scikit-learn, a copy of CIFAR-10 in two forms, and the maps of a step
+_PRELOADED = ["cnn_ablation.runs", "sklearn.datasets", "sklearn.model_selection", "torch._dynamo"]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the runs of a study share a machine."""
+
+    processes: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.processes} runs side by side, {self.threads} thread{'s' if self.threads > 1 else ''} each"
+
+
+ONE_AT_A_TIME = Packing(processes=1, threads=0)
+"""In this process, with as many threads as PyTorch takes."""
+
+
+def packing(config: Config, num_runs: int) -> Packing:
+    """As many processes as there are cores, runs and memory for.
+
+    A function of the command and the machine alone, not of what is left to train: the number of threads decides the
+    last bits of a result, and the same command gives the same bits.
+
+    Args:
+        config: `timing=isolated`, or a device that is not the CPU, trains one run at a time.
+        num_runs: of the study.
+    """
+    if not may_be_packed(config, num_runs) or not on_cpu(config):
+        return ONE_AT_A_TIME
+    from joblib import cpu_count
+
+    cores = cpu_count(only_physical_cores=True)  # of those that the process may use, also in a container
+    processes = min(cores, num_runs, _processes_in_memory())
+    return Packing(processes, cores // processes) if processes > 1 else ONE_AT_A_TIME
+
+
+def may_be_packed(config: Config, num_runs: int) -> bool:
+    """As far as can be said without torch."""
+    return config.timing == "packed" and config.device in ("auto", "cpu") and num_runs > 1
+
+
+def on_cpu(config: Config) -> bool:
+    """Whether the device, resolved from `auto`, is the CPU."""
+    if config.device == "auto":
+        from cnn_ablation import devices  # imports torch
+
+        return devices.choose("auto").type == "cpu"
+    return config.device == "cpu"
+
+
+def _processes_in_memory() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return sys.maxsize
+    available = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), 0)
+    return max(1, int(available / 2**20 / _GIB_PER_PROCESS)) if available else sys.maxsize
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job: what `runs.run` is called with."""
+
+    config: Config
+    folder: Path
+    study: Path
+    log_file: Path | None = None
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: Task | None = None
+    bars: list[progress.OpenBar] = field(default_factory=list)
+
+
+def start_loading() -> None:
+    """Lets a server process load what workers need while the caller does something else; workers are forked from it.
+
+    Without effect where processes are not forked.
+    """
+    context = _context()
+    if context.get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        context.set_forkserver_preload(_PRELOADED)
+        with _without_main():
+            forkserver.ensure_running()
+
+
+def train_side_by_side(tasks: Iterable[Task], how: Packing) -> list[str]:
+    """Trains tasks in `how.processes` worker processes; tasks are taken from the iterable while others train.
+
+    A worker that dies (killed, out of memory) costs the run it was training; another one takes its place.
+
+    Returns:
+        What tasks raised instead of leaving a record, one line each.
+    """
+    waiting, coming, workers, raised = list[Task](), iter(tasks), list[_Worker](), list[str]()
+    exhausted = False
+    try:
+        while True:
+            idle = [worker for worker in workers if worker.task is None]
+            while waiting and (idle or len(workers) < how.processes):
+                worker = idle.pop() if idle else _started(how)
+                if worker not in workers:
+                    workers.append(worker)
+                _give(worker, waiting.pop(0), workers, waiting)
+            if not exhausted and len(waiting) < how.processes:
+                task = next(coming, None)
+                exhausted = task is None
+                waiting += [task] if task else []
+                _listen(workers, raised, timeout=0)
+                continue
+            if not any(worker.task for worker in workers) and not waiting:
+                return raised
+            _listen(workers, raised, timeout=None)
+    finally:
+        _end(workers)
+
+
+def _give(worker: _Worker, task: Task, workers: list[_Worker], waiting: list[Task]) -> None:
+    try:
+        worker.connection.send(task)
+        worker.task = task
+    except OSError:  # it died while idle
+        workers.remove(worker)
+        waiting.insert(0, task)
+
+
+def _started(how: Packing) -> _Worker:
+    context = _context()
+    ours, theirs = context.Pipe()
+    with _without_main():
+        process = context.Process(target=_work, args=(theirs, how), daemon=True)
+        process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _listen(workers: list[_Worker], raised: list[str], *, timeout: float | None) -> None:
+    """Takes what workers have sent."""
+    ready = wait([worker.connection for worker in workers], timeout)
+    for worker in [worker for worker in workers if worker.connection in ready]:
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            workers.remove(worker)
+            progress.close(worker.bars)
+            if worker.task:
+                raised.append(f"its process ended ({_reason(worker.process.exitcode)})")
+            continue
+        if message[0] == "done":
+            raised += message[1]
+            worker.task = None
+        else:
+            progress.show(worker.bars, *message)
+
+
+def _reason(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"signal {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"
+
+
+def _end(workers: list[_Worker]) -> None:
+    """Idle workers leave by themselves once their connection is closed, busy ones are ended."""
+    for worker in workers:
+        progress.close(worker.bars)
+        worker.connection.close()
+        if worker.task:
+            worker.process.terminate()
+    for worker in workers:
+        worker.process.join()
+
+
+def _context() -> Any:
+    """Forked from a server that has loaded everything, on Linux; elsewhere forking is not safe with torch."""
+    return multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keeps children from running the caller's script again, so that it needs no `if __name__ == "__main__"`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _work(connection: Connection, how: Packing) -> None:
+    """A worker's life: trains what it is given, until the connection is closed or its parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    from cnn_ablation.runs import run
+
+    torch.set_num_threads(how.threads)
+    progress.send_to(connection.send)
+    while True:
+        try:
+            task: Task = connection.recv()
+        except (EOFError, OSError):
+            return
+        raised = []
+        try:
+            with _logging_to(task.log_file):
+                run(task.config, task.folder, study=task.study, concurrent_runs=how.processes)
+        except Exception as error:  # whatever it is, the parent reports it
+            raised.append(f"{type(error).__name__}: {error}")
+        connection.send(("done", raised))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+@contextmanager
+def _logging_to(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root, handler = logging.getLogger(), logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

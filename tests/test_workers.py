@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Answer
+
+import cnn_ablation
+from cnn_ablation import workers
+from cnn_ablation.activations import ACTIVATIONS
+from cnn_ablation.config import Config, with_settings
+from cnn_ablation.designs import Arm, knob
+from cnn_ablation.records import read_run, record_paths
+from cnn_ablation.runs import run
+from cnn_ablation.studies import Study
+from cnn_ablation.workers import ONE_AT_A_TIME, Packing, Task, packing, train_side_by_side
+
+TWO = Packing(processes=2, threads=1)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """A machine with so many cores, and memory for so many processes."""
+
+    def make(cores: int, in_memory: int) -> None:
+        monkeypatch.setattr("joblib.cpu_count", lambda only_physical_cores: cores)
+        monkeypatch.setattr(workers, "_processes_in_memory", lambda: in_memory)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("cores_memory_runs", "expected"),
+    [
+        ((2, 9, 6), Packing(2, 1)),
+        ((16, 99, 6), Packing(6, 2)),
+        ((64, 10, 50), Packing(10, 6)),
+        ((1, 9, 6), ONE_AT_A_TIME),
+        ((8, 1, 6), ONE_AT_A_TIME),
+        ((8, 9, 1), ONE_AT_A_TIME),
+    ],
+)
+def test_processes_and_threads_follow_from_cores_memory_and_runs(
+    tiny_config: Config,
+    machine: Callable[[int, int], None],
+    cores_memory_runs: tuple[int, int, int],
+    expected: Packing,
+) -> None:
+    cores, in_memory, num_runs = cores_memory_runs
+    machine(cores, in_memory)
+    assert packing(tiny_config, num_runs) == expected
+    assert packing(replace(tiny_config, timing="isolated"), num_runs) == ONE_AT_A_TIME
+
+
+def tasks(config: Config, folder: Path, count: int) -> list[Task]:
+    return [Task(replace(config, seed=seed, replicates=1), folder / str(seed), folder) for seed in range(count)]
+
+
+def test_runs_side_by_side_are_those_trained_one_after_the_other(tiny_config: Config, tmp_path: Path) -> None:
+    config = replace(tiny_config, reuse=False)
+    assert train_side_by_side(iter(tasks(config, tmp_path / "packed", 3)), TWO) == []
+    for task in tasks(config, tmp_path / "lone", 3):
+        run(task.config, task.folder)
+    packed, lone = ([read_run(path) for path in record_paths(tmp_path / name)] for name in ("packed", "lone"))
+    assert [found.test_loss for found in packed] == [found.test_loss for found in lone]
+    assert [found.concurrent_runs for found in packed] == [2, 2, 2]
+    assert [found.concurrent_runs for found in lone] == [1, 1, 1]
+    assert {found.provenance["torch_threads"] for found in packed} == {1}
+    assert os.getpid() not in {found.provenance["process"] for found in packed}
+
+
+def test_a_worker_that_dies_costs_one_run(tiny_config: Config, tmp_path: Path) -> None:
+    endless = replace(tiny_config, seed=9, replicates=1, train=replace(tiny_config.train, epochs=10**6))
+
+    def tasks_and_a_kill() -> Iterator[Task]:
+        yield Task(endless, tmp_path / "9", tmp_path)
+        yield from tasks(tiny_config, tmp_path, 3)
+        deadline = time.monotonic() + 60
+        while len(record_paths(tmp_path)) < 3 - TWO.processes and time.monotonic() < deadline:
+            yield from ()
+            time.sleep(0.01)
+        first = min(multiprocessing.active_children(), key=lambda child: child.pid or 0)
+        assert first.pid
+        os.kill(first.pid, signal.SIGKILL)
+        yield from tasks(tiny_config, tmp_path, 5)[3:]
+
+    assert train_side_by_side(tasks_and_a_kill(), TWO) == ["its process ended (signal SIGKILL)"]
+    assert [path.parent.name for path in record_paths(tmp_path)] == ["0", "1", "2", "3", "4"]
+
+
+def test_workers_end_with_an_interrupted_parent(tiny_config: Config, tmp_path: Path) -> None:
+    endless = replace(tiny_config, replicates=1, train=replace(tiny_config.train, epochs=10**6))
+
+    def tasks_and_an_interrupt() -> Iterator[Task]:
+        yield Task(endless, tmp_path / "0", tmp_path)
+        yield Task(replace(endless, seed=1), tmp_path / "1", tmp_path)
+        yield Task(replace(endless, seed=2), tmp_path / "2", tmp_path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_side_by_side(tasks_and_an_interrupt(), TWO)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_packed_study_leaves_the_files_of_jobs(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    study = ("-m", *TINY, "model.activation=relu,leaky", "replicates=2", "hydra.sweep.dir=s", "timing=packed")
+    answer = cli(*study)
+    assert answer.code == 0, answer.err
+    runs = [read_run(path) for path in record_paths(tmp_path / "s")]
+    assert len(runs) == 4
+    how = packing(cnn_ablation.compose(TINY), 4)
+    assert {found.concurrent_runs for found in runs} == {how.processes}
+    for number, found in enumerate(runs):
+        folder = tmp_path / "s" / str(number)
+        assert (folder / ".hydra" / "config.yaml").exists()
+        assert f"{found.arm} seed {found.seed}: ok" in (folder / "cnn_ablation.log").read_text()
+    again = cli(*study)
+    assert again.code == 0, again.err
+    assert all(read_run(path).reused for path in record_paths(tmp_path / "s"))
+
+
+def test_a_lone_time_is_not_taken_from_a_packed_run(tiny_config: Config, tmp_path: Path) -> None:
+    lone = replace(tiny_config, replicates=1, timing="isolated")
+    [packed] = run(replace(lone, timing="packed"), tmp_path / "a", concurrent_runs=2)
+    [first] = run(lone, tmp_path / "b")
+    [again] = run(lone, tmp_path / "c")
+    [any_time] = run(replace(lone, timing="packed"), tmp_path / "d")
+    assert (packed.reused, first.reused, again.reused, any_time.reused) == (False, False, True, True)
+    assert first.test_loss == packed.test_loss
+
+
+SCRIPT = """
+import cnn_ablation
+print("loaded")
+baseline = cnn_ablation.compose({overrides})
+cnn_ablation.ablate(baseline, {{"model.activation": ["leaky"]}}, "s")
+"""
+
+
+def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+    script = tmp_path / "study.py"
+    script.write_text(SCRIPT.format(overrides=[*TINY, "replicates=2"]))
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("loaded") == 1
+    assert len(record_paths(tmp_path / "s")) == 4
+
+
+def test_an_activation_of_ones_own_is_trained_where_it_is_known(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "mine", lambda nn: nn.Hardswish())
+    study = Study(tmp_path, "one_at_a_time", [knob("model.activation", ["mine"])], partial(_with, tiny_config))
+    assert study.packing is ONE_AT_A_TIME
+
+
+def _with(config: Config, arm: Arm) -> Config:
+    return with_settings(config, arm.settings)
