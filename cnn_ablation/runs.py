@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import time
 import traceback
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from cnn_ablation.errors import RecordError, UserError
 from cnn_ablation.models import extensions, network_layers
 from cnn_ablation.models.build import build
 from cnn_ablation.models.layers import trace
+from cnn_ablation.plans import counted
 from cnn_ablation.records import (
     Run,
     deferred_file,
@@ -55,8 +58,9 @@ def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_r
     Raises:
         RecordError: a record cannot be written.
     """
-    runs = []
-    for seed in config.seeds:
+    runs = _run_together(config, folder)
+    done = {run.seed for run in runs}
+    for seed in (seed for seed in config.seeds if seed not in done):
         if study and is_stopped(study):
             break
         deferred = deferred_file(folder, seed)
@@ -74,6 +78,50 @@ def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_r
             _stop(study)
             break
     return runs
+
+
+def _run_together(config: Config, folder: Path) -> list[Run]:
+    """Trains those seeds that are not in the store all at once, where the device gains by it; none if that fails."""
+    device = devices.choose(config.device)
+    if not engine.trains_together(config, device):
+        return []
+    images, store = data.load(config.data), RunStore(Path(config.store))
+    identities = {seed: _identity(config, seed) for seed in config.seeds}
+    with ExitStack() as locks:
+        missing = []
+        for seed, identity in identities.items():
+            fingerprint = provenance.fingerprint(identity)
+            locks.enter_context(store.locked(fingerprint))
+            if not config.reuse or _finished(store, fingerprint, config) is None:
+                missing.append(seed)
+        if not missing:
+            return []
+        try:
+            records = _trained_together(config, images, missing, device)
+        except Exception as error:
+            progress.warn(f"{_one_line(error)}; training one seed after the other, by the reference loop's steps")
+            return []
+        runs = []
+        for record in records:
+            identity = identities[record.seed]
+            runs.append(_kept(store, provenance.fingerprint(identity), identity, record))
+            write_run(record_path(folder, record.seed), runs[-1])
+    return runs
+
+
+def _trained_together(config: Config, images: ImageData, seeds: Sequence[int], device: torch.device) -> list[Run]:
+    devices.reset_peak_memory(device)
+    started = time.monotonic()
+    label = f"epochs of {config.arm.name}, {counted(len(seeds), 'seed')} together"
+    with progress.bar(label, config.train.epochs) as advance:
+        results = engine.train_together(config, images, seeds=seeds, device=device, on_epoch=lambda epoch: advance(1))
+    seconds = time.monotonic() - started
+    return [
+        dataclasses.replace(
+            _record(config, images, result, seed, device, total_seconds=seconds), concurrent_runs=len(seeds)
+        )
+        for seed, result in zip(seeds, results, strict=True)
+    ]
 
 
 def reuse(config: Config, folder: Path) -> bool:
@@ -136,16 +184,19 @@ def _train_or_reuse(config: Config, seed: int, *, wait: bool, concurrent_runs: i
             store.checkpoint_path(fingerprint).unlink(missing_ok=True)
         checkpoints = Checkpoints(store.checkpoint_path(fingerprint), config.checkpoint_seconds, fingerprint)
         record = _trained(config, images, seed, device, checkpoints)
-        record = dataclasses.replace(
-            record,
-            concurrent_runs=concurrent_runs,
-            fingerprint=fingerprint,
-            provenance={**record.provenance, "identity": identity},
-        )
-        try:
-            store.keep(fingerprint, record)
-        except RecordError as error:
-            progress.warn(f"{error}; this run is kept in its study alone")
+        record = dataclasses.replace(record, concurrent_runs=concurrent_runs)
+        return _kept(store, fingerprint, identity, record)
+
+
+def _kept(store: RunStore, fingerprint: str, identity: dict[str, Any], record: Run) -> Run:
+    """The record with its identity, put into the store."""
+    record = dataclasses.replace(
+        record, fingerprint=fingerprint, provenance={**record.provenance, "identity": identity}
+    )
+    try:
+        store.keep(fingerprint, record)
+    except RecordError as error:
+        progress.warn(f"{error}; this run is kept in its study alone")
     return record
 
 
@@ -175,13 +226,19 @@ def _trained(config: Config, images: ImageData, seed: int, device: torch.device,
         result = engine.train(
             config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=lambda epoch: advance(1)
         )
+    return _record(config, images, result, seed, device, total_seconds=checkpoints.elapsed_seconds)
+
+
+def _record(
+    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device, *, total_seconds: float
+) -> Run:
     peak_memory_mib = devices.peak_memory_mib(device)
     return Run(
         **labels(config),
         seed=seed,
         **_measurements(result),
         **_diagnosis_or_warning(config, images, result, seed, device),
-        total_seconds=checkpoints.elapsed_seconds,
+        total_seconds=total_seconds,
         peak_memory_mib=peak_memory_mib,
         device=device.type,
         settings=all_settings(config),

@@ -20,7 +20,7 @@ from cnn_ablation import devices
 from cnn_ablation.checkpoints import DAMAGED, Checkpoints
 from cnn_ablation.config import Config
 from cnn_ablation.data.images import ImageData
-from cnn_ablation.data.resident import ResidentSplit, resident
+from cnn_ablation.data.resident import Resident, ResidentSplit, resident
 from cnn_ablation.metrics import Evaluation, evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -102,6 +102,8 @@ class TrainingState:
         self.optimizer = make_optimizer(config.optimizer, self.network.parameters(), device, fused=fused)
         self.clock = StepClock(device)
         self.curves: list[Epoch] = []
+        self.val: Evaluation | None = None
+        """After the last epoch; None at the start and right after a checkpoint was read."""
         self.begin_epoch()
         with torch.random.fork_rng(devices=_cuda(device)):
             torch.manual_seed(stream_seed(seed, "dropout"))
@@ -109,6 +111,12 @@ class TrainingState:
 
     def begin_epoch(self) -> None:
         self.sums = EpochSums(torch.zeros((), device=self.device))
+
+    def end_epoch(self, train_loss: float, val: Evaluation, train_seconds: float) -> None:
+        """Adds a point to the curves."""
+        self.val = val
+        self.curves.append(Epoch(len(self.curves) + 1, train_loss, val.loss, val.accuracy, train_seconds))
+        self.begin_epoch()
 
     @property
     def diverged(self) -> bool:
@@ -163,11 +171,6 @@ def train(
     for epoch in state.curves:
         on_epoch(epoch)
 
-    def score(part: ResidentSplit) -> Evaluation:
-        with autocast(device, precision):
-            return evaluate(state.computed, part.in_order(EVALUATION_BATCH))
-
-    val: Evaluation | None = None
     with torch.random.fork_rng(devices=_cuda(device)):  # dropout can only draw from torch's global generators
         warm_up(state.computed, next(parts.train.in_order(config.train.batch_size)), precision=precision)
         _set_random_state(state.random)
@@ -175,22 +178,28 @@ def train(
             rest = next(orders)[state.sums.num_batches * config.train.batch_size :]
             batches = parts.train.batches(rest.to(device), config.train.batch_size)
             train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
-            val = score(parts.val)
-            state.curves.append(Epoch(len(state.curves) + 1, train_loss, val.loss, val.accuracy, state.clock.seconds))
-            state.begin_epoch()
+            state.end_epoch(train_loss, score(state, parts.val, precision), state.clock.seconds)
             on_epoch(state.curves[-1])
-        train_score, test_score = score(parts.train), score(parts.test)
-        val = val or score(parts.val)
+        return result_of(state, parts, batch_size=config.train.batch_size, precision=precision)
 
+
+def score(state: TrainingState, part: ResidentSplit, precision: str) -> Evaluation:
+    """The network as it is now, on a part of the data."""
+    with autocast(state.device, precision):
+        return evaluate(state.computed, part.in_order(EVALUATION_BATCH))
+
+
+def result_of(state: TrainingState, parts: Resident, *, batch_size: int, precision: str) -> TrainingResult:
+    """A network at the end of its training, with its scores on all parts of the data."""
     return TrainingResult(
         network=state.network,
         status="diverged" if state.diverged else "ok",
-        train=train_score,
-        val=val,
-        test=test_score,
+        train=score(state, parts.train, precision),
+        val=state.val or score(state, parts.val, precision),
+        test=score(state, parts.test, precision),
         curves=tuple(state.curves),
-        train_seconds=state.clock.seconds,
-        updates=len(state.curves) * math.ceil(len(parts.train) / config.train.batch_size),
+        train_seconds=state.curves[-1].train_seconds,
+        updates=len(state.curves) * math.ceil(len(parts.train) / batch_size),
         images_seen=len(state.curves) * len(parts.train),
         num_params=sum(parameter.numel() for parameter in state.network.parameters()),
         precision=precision,

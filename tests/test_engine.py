@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import cnn_ablation
 from cnn_ablation import data, engine, training
 from cnn_ablation.activations import ACTIVATIONS
-from cnn_ablation.config import Config, ModelConfig
+from cnn_ablation.config import Config, ModelConfig, SGDConfig
 from cnn_ablation.engine import pooling
 from cnn_ablation.engine.networks import rewritten
+from cnn_ablation.engine.together import train_together
+from cnn_ablation.engine.vectorised import VectorisedSteps
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
 from cnn_ablation.training import TrainingResult
@@ -122,8 +126,6 @@ def trained(config: Config, **changes: Any) -> TrainingResult:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop"])
 def test_the_engine_follows_the_reference_loop(tiny_config: Config, optimizer: str) -> None:
-    import cnn_ablation
-
     settings = cnn_ablation.compose([f"optimizer={optimizer}"]).optimizer
     # A bias before batch norm has no gradient but rounding errors, which adaptive optimisers blow up to whole steps.
     model = replace(tiny_config.model, batch_norm=optimizer == "sgd", dropout=0.2)
@@ -164,6 +166,76 @@ def test_without_a_compiler_the_result_has_the_same_bits(tiny_config: Config, mo
 def test_the_engine_is_the_reference_where_asked(tiny_config: Config) -> None:
     assert engine.technique_of(replace(tiny_config, engine="reference")) is training.REFERENCE
     assert engine.technique_of(tiny_config) is engine.FAST
+
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model.dropout=0.3", "model.hidden=[8,9]"],
+        ["model.batch_norm=true", "optimizer=sgd"],
+        ["optimizer=rmsprop"],
+    ],
+    ids=str,
+)
+def test_seeds_trained_together_are_those_trained_alone(tiny_config: Config, overrides: list[str]) -> None:
+    config = cnn_ablation.compose([*TINY, *overrides, "precision=float32"])
+    images = data.load(config.data)
+    joined = train_together(
+        config, images, seeds=SEEDS, device=CPU, make_steps=VectorisedSteps, technique=training.REFERENCE
+    )
+    for seed, result in zip(SEEDS, joined, strict=True):
+        alone = training.train(config, images, seed=seed, device=CPU)
+        assert (result.status, result.updates, len(result.curves)) == (alone.status, alone.updates, len(alone.curves))
+        losses = [[point.train_loss for point in found.curves] for found in (result, alone)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        assert result.test.loss == pytest.approx(alone.test.loss, rel=1e-5)
+        for name, value in result.network.state_dict().items():
+            torch.testing.assert_close(value, alone.network.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_seed_that_diverges_leaves_the_others_alone(tiny_config: Config) -> None:
+    config = replace(tiny_config, optimizer=SGDConfig(lr=0.05), precision="float32")
+    images = data.load(config.data)
+
+    class OneExplodes(VectorisedSteps):
+        def epoch(self, orders: Tensor) -> Tensor:
+            with torch.no_grad():
+                self.params["Linear2.weight"][1] = torch.inf
+            return super().epoch(orders)
+
+    _, exploded, other = train_together(
+        config, images, seeds=SEEDS, device=CPU, make_steps=OneExplodes, technique=training.REFERENCE
+    )
+    assert exploded.status == "diverged"
+    assert len(exploded.curves) == 1
+    assert other.status == "ok"
+    alone = training.train(config, images, seed=2, device=CPU)
+    assert other.test.loss == pytest.approx(alone.test.loss, rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "overrides", [[], ["model.dropout=0.3"], ["model.batch_norm=true"], ["optimizer=sgd"]], ids=str
+)
+def test_graphs_train_as_the_reference_loop_does(overrides: list[str]) -> None:
+    config = cnn_ablation.compose([*TINY, *overrides, "precision=float32"])
+    images, device = data.load(config.data), torch.device("cuda")
+    graphed = engine.train_together(config, images, seeds=SEEDS, device=device)
+    stacked = train_together(
+        config, images, seeds=SEEDS, device=device, make_steps=VectorisedSteps, technique=engine.FAST
+    )
+    for seed, first, second in zip(SEEDS, graphed, stacked, strict=True):
+        alone = training.train(config, images, seed=seed, device=device)
+        for result in (first, second):
+            losses = [[point.train_loss for point in found.curves] for found in (result, alone)]
+            if "model.dropout=0.3" not in overrides:  # other generators, other masks
+                assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    again = engine.train_together(config, images, seeds=SEEDS, device=device)
+    assert [result.train.loss for result in again] == pytest.approx([result.train.loss for result in graphed], rel=1e-3)
 
 
 COUNT_PAGE_FAULTS = """
