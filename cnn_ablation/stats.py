@@ -6,13 +6,11 @@ Accuracies come in as fractions and differences go out in percentage points (pp)
 
 from __future__ import annotations
 
-import bisect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,11 +113,14 @@ def _quiet() -> Iterator[None]:
 
 
 def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float, kind: str = "t") -> Interval:
-    """The geometric mean of paired ratios (n,) with its interval computed on the log scale."""
-    if len(numerator) == 0 or np.any(numerator <= 0) or np.any(denominator <= 0):
-        return Interval(math.nan)
-    logs = mean_interval(np.log(numerator / denominator), alpha, kind)
-    return Interval(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high))
+    """The geometric mean of paired ratios (..., n) with its interval computed on the log scale.
+
+    NaN where a numerator or denominator is not positive.
+    """
+    with np.errstate(all="ignore"):
+        positive = (numerator > 0) & (denominator > 0)
+        logs = mean_interval(np.log(np.where(positive, numerator / denominator, math.nan)), alpha, kind)
+        return Interval(*(np.exp(limit)[()] for limit in (logs.mean, logs.low, logs.high)))
 
 
 def compare(arm: Floats, baseline: Floats, settings: StatsConfig, *, num_comparisons: int) -> Comparison:
@@ -199,7 +200,7 @@ def sharper_welch_test(arm: Floats, baseline: Floats) -> Any:
     return np.where(high - low < paired_high - paired_low, unpaired.pvalue, math.nan)[()]
 
 
-def seeds_needed(differences_pp: Floats, settings: StatsConfig, *, num_comparisons: int) -> float:
+def seeds_needed(differences_pp: Floats, settings: StatsConfig, *, num_comparisons: int) -> Any:
     """Seeds with which a paired test finds the difference with 80 % power, from the observed spread.
 
     The difference to be found is the observed one, or the margin where the observed one is smaller; the level is that
@@ -207,18 +208,31 @@ def seeds_needed(differences_pp: Floats, settings: StatsConfig, *, num_compariso
     Answers are capped at `MAX_SEEDS_NEEDED`; NaN without spread.
 
     Args:
-        differences_pp: one per seed, (n,).
+        differences_pp: one per seed, (..., n).
         settings: test, error level and margin.
         num_comparisons: comparisons in the study.
+
+    Returns:
+        float64 (...).
     """
-    if len(differences_pp) < 2 or _all_equal(differences_pp):
-        return math.nan
+    if differences_pp.shape[-1] < 2:
+        return np.full(differences_pp.shape[:-1], math.nan)[()]
     alpha = settings.alpha / max(num_comparisons, 1)
-    effect = max(abs(float(np.mean(differences_pp))), settings.margin_pp) / float(np.std(differences_pp, ddof=1))
-    # Only rejections on the right side count, hence one side at alpha / 2 (the far tail is also NaN in scipy 1.17).
-    power = partial(TTestPower().power, effect, alpha=alpha / 2, alternative="larger")
-    candidates = range(fewest_seeds(settings.test, alpha), MAX_SEEDS_NEEDED)
-    return float(candidates.start + bisect.bisect_left(candidates, POWER, key=power))
+    spread = np.where(_all_equal(differences_pp), math.nan, np.std(differences_pp, axis=-1, ddof=1))
+    effect = np.maximum(np.abs(np.mean(differences_pp, axis=-1)), settings.margin_pp) / spread
+    low = np.full(effect.shape, fewest_seeds(settings.test, alpha))
+    high = np.full(effect.shape, MAX_SEEDS_NEEDED)
+    while np.any(low < high):  # bisection, for all at once: power grows with the number of seeds
+        middle = (low + high) // 2
+        enough = _power(effect, middle, alpha) >= POWER
+        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+    return np.where(np.isnan(effect), math.nan, low)[()]
+
+
+def _power(effect: Floats, num_seeds: Any, alpha: float) -> Any:
+    """Of a paired t test. Only rejections on the right side count, hence one side at alpha / 2."""
+    with np.errstate(all="ignore"):
+        return TTestPower().power(effect, num_seeds, alpha / 2, alternative="larger")
 
 
 def _correlation(first: Floats, second: Floats) -> Any:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cnn_ablation import notes, stats
@@ -146,24 +149,26 @@ def ablation_table(
     missing = [column for column in REQUIRED_COLUMNS if column not in runs.columns]
     if missing:
         raise RecordError(f"the table of runs lacks the columns {', '.join(missing)}")
-    order = [str(name) for name in dict.fromkeys(runs["arm"])]
-    runs = runs.drop_duplicates(["arm", "seed"], keep="last").sort_values("seed", kind="stable")
-    arms = {str(name): group for name, group in runs.groupby("arm", sort=False)}
+    arms = _arms(runs)
     reference = BASELINE if BASELINE in arms else FULL
-    baseline = arms.get(reference, runs.iloc[:0])
-    if with_score(baseline).empty:
+    baseline = arms.get(reference, _Arm({}, np.zeros(0, dtype=np.intp)))
+    if not len(baseline.scored):
         raise RecordError(f"no finished run of the arm '{BASELINE}': there is nothing to compare with")
-    order = [reference, *(name for name in order if name != reference)]
+    order = [reference, *(name for name in arms if name != reference)]
     tested = [name for name in order if name != reference and _is_tested(arms[name])]
     family = _Family(baseline, settings, len(tested))
-    compared = [_compare(arms[name], family) for name in tested]
+    compared = family.compare([arms[name] for name in tested])
     decided = dict(zip(tested, zip(compared, stats.verdicts(compared, alpha), strict=True), strict=True))
     undecided = (stats.NO_COMPARISON, (math.nan, "undecided"))
+    accuracies, ratios = (
+        family.accuracies([arms[name] for name in order]),
+        family.ratios([arms[name] for name in order]),
+    )
     path_notes = dict(_path_notes(arms, path))
     rows = []
-    for name in order:
+    for name, accuracy, ratio in zip(order, accuracies, ratios, strict=True):
         comparison, (p_holm, verdict) = decided.get(name, undecided)
-        row = _row(arms[name], family, comparison)
+        row = _row(arms[name], comparison, accuracy, ratio)
         words = [path_notes.get(name, ""), *_notes(arms[name], family, comparison)]
         verdict = "baseline" if name == reference else verdict
         rows.append(row | {"p_holm": p_holm, "verdict": verdict, "notes": "; ".join(filter(None, words))})
@@ -175,61 +180,157 @@ def with_score(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["status"].isin(COUNTED)]
 
 
-def _is_tested(arm: pd.DataFrame) -> bool:
+class _Arm:
+    """Rows of the table of runs that belong to one arm, in the order of their seeds.
+
+    Plain arrays: a frame per arm costs milliseconds, and a study may have a thousand arms.
+    """
+
+    def __init__(self, columns: dict[str, np.ndarray], rows: npt.NDArray[np.intp]):
+        self.columns, self.rows = columns, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.columns[column][self.rows]
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.columns
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> _Arm:
+        return _Arm(self.columns, self.rows[chosen])
+
+    @cached_property
+    def scored(self) -> _Arm:
+        return self.where(np.isin(self["status"], COUNTED)) if len(self) else self
+
+    @cached_property
+    def trained(self) -> _Arm:
+        return self.where(np.isin(self["status"], TRAINED)) if len(self) else self
+
+    def count(self, status: str) -> int:
+        return int((self["status"] == status).sum())
+
+    def mean(self, column: str) -> float:
+        """NaN if the table has no such column, or the arm no run; gaps are left out."""
+        values = self[column].astype(float) if column in self else np.zeros(0)
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else math.nan
+
+    def most_common(self, column: str) -> str:
+        """Of the texts in a column; the first in the alphabet among equals."""
+        texts = [text for text in self[column] if isinstance(text, str) and text] if column in self else []
+        return min(Counter(texts).items(), key=lambda item: (-item[1], item[0]))[0] if texts else ""
+
+
+def _arms(runs: pd.DataFrame) -> dict[str, _Arm]:
+    """The arms in the order of their first rows; of an arm and seed that are there twice, the last row counts."""
+    names = [str(name) for name in dict.fromkeys(runs["arm"])]
+    runs = runs.drop_duplicates(["arm", "seed"], keep="last").sort_values("seed", kind="stable")
+    columns = {str(name): runs[name].to_numpy() for name in runs.columns}
+    rows = {str(name): np.asarray(found, dtype=np.intp) for name, found in runs.groupby("arm").indices.items()}
+    return {name: _Arm(columns, rows[name]) for name in names}
+
+
+def _is_tested(arm: _Arm) -> bool:
     """Whether the arm is compared on the test set; a greedy study shows no test score of what validation dropped."""
-    scored = with_score(arm)
-    return bool(scored.empty or scored["test_accuracy"].notna().any())
+    scores = arm.scored["test_accuracy"].astype(float)
+    return bool(not len(scores) or not np.isnan(scores).all())
+
+
+Pair = tuple[stats.Floats, stats.Floats]
 
 
 @dataclass(frozen=True)
 class _Family:
-    """What all comparisons of a table share."""
+    """What all comparisons of a table share. Arms with equally many seeds are computed at once."""
 
-    baseline: pd.DataFrame
+    baseline: _Arm
     settings: StatsConfig
     num_comparisons: int
 
-    def paired_scores(self, arm: pd.DataFrame) -> tuple[stats.Floats, stats.Floats]:
+    def paired_scores(self, arm: _Arm) -> Pair:
         """Test accuracies of an arm and of the baseline, seed by seed."""
-        return _paired(with_score(arm), with_score(self.baseline), "test_accuracy")
+        return _paired(arm.scored, self.baseline.scored, "test_accuracy")
+
+    def paired_times(self, arm: _Arm) -> Pair:
+        """Training times of the seeds that both have and that shared their machine with equally many runs."""
+        return _paired(arm.trained, self.baseline.trained, "train_seconds", alike="concurrent_runs")
+
+    def compare(self, arms: Sequence[_Arm]) -> list[stats.Comparison]:
+        """Every arm against the baseline."""
+
+        def of(first: stats.Floats, second: stats.Floats) -> stats.Comparison:
+            found = stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons)
+            differences = 100 * (first - second)
+            needed = stats.seeds_needed(differences, self.settings, num_comparisons=self.num_comparisons)
+            return dataclasses.replace(found, seeds_needed=needed)
+
+        return _at_once(of, [self.paired_scores(arm) for arm in arms])
+
+    def accuracies(self, arms: Sequence[_Arm]) -> list[stats.Interval]:
+        """Mean test accuracy with its interval."""
+        tests = [arm.scored["test_accuracy"].astype(float) for arm in arms]
+        alpha, kind = self.settings.alpha, self.settings.interval
+        return _at_once(
+            lambda scores: stats.mean_interval(scores, alpha, kind), [(scores[~np.isnan(scores)],) for scores in tests]
+        )
+
+    def ratios(self, arms: Sequence[_Arm]) -> list[stats.Interval]:
+        """Training time over the baseline's."""
+        alpha, kind = self.settings.alpha, self.settings.interval
+        return _at_once(
+            lambda first, second: stats.log_ratio_interval(first, second, alpha, kind),
+            [self.paired_times(arm) for arm in arms],
+        )
 
 
-def _compare(arm: pd.DataFrame, family: _Family) -> stats.Comparison:
-    first, second = family.paired_scores(arm)
-    comparison = stats.compare(first, second, family.settings, num_comparisons=family.num_comparisons)
-    needed = stats.seeds_needed(100 * (first - second), family.settings, num_comparisons=family.num_comparisons)
-    return dataclasses.replace(comparison, seeds_needed=needed)
+T = TypeVar("T")
 
 
-def _paired(arm: pd.DataFrame, baseline: pd.DataFrame, column: str) -> tuple[stats.Floats, stats.Floats]:
-    """Values of the seeds that both have, in the order of the seeds."""
-    first, second = arm.set_index("seed")[column].dropna(), baseline.set_index("seed")[column].dropna()
-    both = first.index.intersection(second.index).sort_values()
-    return first.loc[both].to_numpy(dtype=float), second.loc[both].to_numpy(dtype=float)
+def _at_once(function: Callable[..., T], samples: Sequence[tuple[stats.Floats, ...]]) -> list[T]:
+    """`function` of every sample, called once per length of samples with all of that length stacked."""
+    places: dict[int, list[int]] = {}
+    for place, sample in enumerate(samples):
+        places.setdefault(len(sample[0]), []).append(place)
+    results: dict[int, T] = {}
+    for alike in places.values():
+        stacked = [np.stack(arrays) for arrays in zip(*(samples[place] for place in alike), strict=True)]
+        together = function(*stacked)
+        results |= {place: _slice(together, index, len(alike)) for index, place in enumerate(alike)}
+    return [results[place] for place in range(len(samples))]
 
 
-def _paired_times(arm: pd.DataFrame, baseline: pd.DataFrame) -> tuple[stats.Floats, stats.Floats]:
-    """Training times of the seeds that both have and that shared their machine with equally many runs."""
-    if "concurrent_runs" in arm.columns:
-        both = arm.merge(baseline, on=["seed", "concurrent_runs"])["seed"]
-        arm, baseline = arm[arm["seed"].isin(both)], baseline[baseline["seed"].isin(both)]
-    return _paired(arm, baseline, "train_seconds")
+def _slice(value: Any, index: int, count: int) -> Any:
+    """One entry of numbers, or dataclasses of numbers, that were computed for `count` at once."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        return type(value)(**{name: _slice(entry, index, count) for name, entry in fields.items()})
+    return float(np.broadcast_to(value, (count,))[index])
 
 
-def _row(arm: pd.DataFrame, family: _Family, comparison: stats.Comparison) -> dict[str, Any]:
+def _paired(arm: _Arm, baseline: _Arm, column: str, *, alike: str = "") -> Pair:
+    """Values of the seeds that both have, in the order of the seeds; `alike` names a column that must agree."""
+    first, second = (side.where(~np.isnan(side[column].astype(float))) for side in (arm, baseline))
+    _, places, others = np.intersect1d(first["seed"], second["seed"], return_indices=True)
+    if alike in first:
+        same = first[alike][places] == second[alike][others]
+        places, others = places[same], others[same]
+    return first[column][places].astype(float), second[column][others].astype(float)
+
+
+def _row(arm: _Arm, comparison: stats.Comparison, accuracy: stats.Interval, ratio: stats.Interval) -> dict[str, Any]:
     """Everything of one arm that does not depend on the other arms."""
-    settings, scored, trained = family.settings, with_score(arm), _fully_trained(arm)
-    test = scored["test_accuracy"].dropna().to_numpy(dtype=float)
-    accuracy = stats.mean_interval(test, settings.alpha, settings.interval)
-    times = _paired_times(trained, _fully_trained(family.baseline))
-    ratio = stats.log_ratio_interval(*times, settings.alpha, settings.interval)
-    first = arm.iloc[0]
+    scored, trained = arm.scored, arm.trained
+    test = scored["test_accuracy"].astype(float)
+    test = test[~np.isnan(test)]
     return {
-        "arm": first["arm"],
-        "knob": first["knob"],
-        "level": first["level"],
+        "arm": arm["arm"][0],
+        "knob": arm["knob"][0],
+        "level": arm["level"][0],
         "n": len(scored),
-        "val_accuracy_mean": _mean(scored, "val_accuracy"),
+        "val_accuracy_mean": scored.mean("val_accuracy"),
         "test_accuracy_mean": accuracy.mean,
         "test_accuracy_std": float(np.std(test, ddof=1)) if len(test) > 1 else math.nan,
         "test_accuracy_ci_low": float(np.maximum(accuracy.low, 0.0)),  # an accuracy lies in 0..1
@@ -240,72 +341,54 @@ def _row(arm: pd.DataFrame, family: _Family, comparison: stats.Comparison) -> di
         "p_value": comparison.p_value,
         "seeds_needed": comparison.seeds_needed,
         "seed_correlation": comparison.seed_correlation,
-        "train_seconds_mean": _mean(trained, "train_seconds"),
+        "train_seconds_mean": trained.mean("train_seconds"),
         "time_ratio": ratio.mean,
         "time_ratio_ci_low": ratio.low,
         "time_ratio_ci_high": ratio.high,
-        "images_per_second_mean": _mean(trained, "images_per_second"),
-        "num_params": _mean(scored, "num_params"),
-        "updates": _mean(trained, "updates"),
-        "num_failed": int((arm["status"] == "failed").sum()),
+        "images_per_second_mean": trained.mean("images_per_second"),
+        "num_params": scored.mean("num_params"),
+        "updates": trained.mean("updates"),
+        "num_failed": arm.count("failed"),
     }
 
 
-def _fully_trained(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs[runs["status"].isin(TRAINED)]
-
-
-def _mean(runs: pd.DataFrame, column: str) -> float:
-    """The mean of a column, NaN if the table has none."""
-    return float(runs[column].astype(float).mean()) if column in runs.columns and len(runs) else math.nan
-
-
-def _notes(arm: pd.DataFrame, family: _Family, comparison: stats.Comparison) -> Iterator[str]:
+def _notes(arm: _Arm, family: _Family, comparison: stats.Comparison) -> Iterator[str]:
     """What a reader must know before believing the row."""
     yield from notes.confounds(_cost(arm), _cost(family.baseline))
     yield from _diagnoses(arm, family.baseline)
     for status, word in (("diverged", "diverged"), ("failed", "failed")):
-        count = int((arm["status"] == status).sum())
+        count = arm.count(status)
         if count:
             yield f"{count} of {len(arm)} runs {word}" + (_when(arm) if status == "diverged" else "")
-    trained, baseline = _fully_trained(arm), _fully_trained(family.baseline)
-    if len(_paired_times(trained, baseline)[0]) < len(_paired(trained, baseline, "train_seconds")[0]):
+    if len(family.paired_times(arm)[0]) < len(_paired(arm.trained, family.baseline.trained, "train_seconds")[0]):
         yield "times of runs side by side and of lone runs are not compared"
     if arm is not family.baseline and _is_tested(arm):
         yield from _limits_of_the_test(len(family.paired_scores(arm)[0]), family, comparison)
-    elif len(with_score(arm)) < 2:
+    elif len(arm.scored) < 2:
         yield "1 seed: no interval"
 
 
-def _cost(arm: pd.DataFrame) -> notes.Cost:
-    scored = with_score(arm)
-    return notes.Cost(
-        _mean(_fully_trained(arm), "updates"), _mean(scored, "num_params"), _mean(scored, "multiply_adds")
-    )
+def _cost(arm: _Arm) -> notes.Cost:
+    return notes.Cost(arm.trained.mean("updates"), arm.scored.mean("num_params"), arm.scored.mean("multiply_adds"))
 
 
-def _diagnoses(arm: pd.DataFrame, baseline: pd.DataFrame) -> Iterator[str]:
+def _diagnoses(arm: _Arm, baseline: _Arm) -> Iterator[str]:
     """From the columns behind the swept keys; a table of runs without them has nothing to say."""
-    scored = with_score(arm)
-    if scored.empty:
+    scored = arm.scored
+    if not len(scored):
         return
-    yield from notes.double_softmax(_mean(scored, "double_softmax") > 0, _mean(scored, "num_classes"))
-    if "lowest_train_loss" in scored.columns:
-        yield from notes.stuck(scored["lowest_train_loss"].tolist(), _mean(scored, "num_classes"))
-    yield from notes.dead_units(_mean(scored, "dead_units"), _most_common(scored, "dead_layer"))
-    yield from notes.saturated_outputs(_mean(scored, "saturated_outputs"), _most_common(scored, "saturated_layer"))
-    norms = [_mean(with_score(runs), "initial_gradient_norm") for runs in (arm, baseline)]
-    yield from notes.gradient(*norms)
-    yield from notes.generalisation_gap(_mean(scored, "train_accuracy"), _mean(scored, "val_accuracy"))
+    yield from notes.double_softmax(scored.mean("double_softmax") > 0, scored.mean("num_classes"))
+    if "lowest_train_loss" in scored:
+        yield from notes.stuck(scored["lowest_train_loss"].tolist(), scored.mean("num_classes"))
+    yield from notes.dead_units(scored.mean("dead_units"), scored.most_common("dead_layer"))
+    yield from notes.saturated_outputs(scored.mean("saturated_outputs"), scored.most_common("saturated_layer"))
+    yield from notes.gradient(*(side.scored.mean("initial_gradient_norm") for side in (arm, baseline)))
+    yield from notes.generalisation_gap(scored.mean("train_accuracy"), scored.mean("val_accuracy"))
 
 
-def _most_common(runs: pd.DataFrame, column: str) -> str:
-    return str(runs[column].mode().iloc[0]) if column in runs.columns and runs[column].notna().any() else ""
-
-
-def _when(arm: pd.DataFrame) -> str:
-    diverged = arm[arm["status"] == "diverged"]
-    return f" at epoch {int(diverged['epochs'].min())}" if "epochs" in arm.columns else ""
+def _when(arm: _Arm) -> str:
+    diverged = arm.where(arm["status"] == "diverged")
+    return f" at epoch {int(diverged['epochs'].min())}" if "epochs" in arm else ""
 
 
 def _limits_of_the_test(shared: int, family: _Family, comparison: stats.Comparison) -> Iterator[str]:
@@ -321,12 +404,12 @@ def _limits_of_the_test(shared: int, family: _Family, comparison: stats.Comparis
         yield f"pairing does not pay: Welch p {comparison.p_welch:.2g}"
 
 
-def _path_notes(arms: dict[str, pd.DataFrame], path: Sequence[PathStep]) -> Iterator[tuple[str, str]]:
+def _path_notes(arms: dict[str, _Arm], path: Sequence[PathStep]) -> Iterator[tuple[str, str]]:
     """What a greedy study did with each arm, and by how much it differed in validation accuracy."""
     for number, step in enumerate(path, start=1):
         for name in step.candidates:
             if name in arms and step.before in arms and step.kept is not None:
-                first, second = _paired(with_score(arms[name]), with_score(arms[step.before]), "val_accuracy")
+                first, second = _paired(arms[name].scored, arms[step.before].scored, "val_accuracy")
                 difference = (
                     round(100 * float(np.mean(first - second)), 2) + 0.0 if len(first) else math.nan
                 )  # no -0.00

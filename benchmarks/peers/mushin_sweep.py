@@ -16,7 +16,7 @@ class Seeds(MultiRunMetricsWorkflow):
 
     @staticmethod
     def task(seed: int) -> dict[str, float]:
-        return {"accuracy": plain.train(told.data.absolute(), told.filters, told.epochs, seed, told.workers)}
+        return {"accuracy": plain.train(told, seed)}
 
 
 if __name__ == "__main__":

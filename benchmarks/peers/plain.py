@@ -59,30 +59,30 @@ def loaders(path: Path, workers: int, batch_size: int = 64) -> dict[str, DataLoa
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, batches: DataLoader[tuple[Tensor, int]]) -> float:
+def accuracy(model: nn.Module, batches: DataLoader[tuple[Tensor, int]], device: str) -> float:
     """Top-1, 0..1."""
     model.eval()
     correct = count = 0
     for inputs, labels in batches:
-        correct += int((model(inputs).argmax(1) == labels).sum())
+        correct += int((model(inputs.to(device)).argmax(1) == labels.to(device)).sum())
         count += len(labels)
     return correct / count
 
 
-def train(path: Path, filters: Sequence[int], epochs: int, seed: int, workers: int = 0) -> float:
+def train(told: argparse.Namespace, seed: int) -> float:
     """Trains with one seed, validates after every epoch, returns the test accuracy."""
     torch.manual_seed(seed)
-    parts = loaders(path, workers)
-    model = network(filters)
+    parts, device = loaders(told.data, told.workers), told.device
+    model = network(told.filters).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(epochs):
+    for _ in range(told.epochs):
         model.train()
         for inputs, labels in parts["train"]:
             optimizer.zero_grad()
-            F.cross_entropy(model(inputs), labels).backward()
+            F.cross_entropy(model(inputs.to(device)), labels.to(device)).backward()
             optimizer.step()
-        accuracy(model, parts["val"])
-    return accuracy(model, parts["test"])
+        accuracy(model, parts["val"], device)
+    return accuracy(model, parts["test"], device)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -93,6 +93,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     return parser
 
 
@@ -104,4 +105,4 @@ def report(seed: int, test_accuracy: float) -> None:
 if __name__ == "__main__":
     told = arguments().parse_args()
     for seed in told.seeds:
-        report(seed, train(told.data, told.filters, told.epochs, seed, told.workers))
+        report(seed, train(told, seed))
