@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from cnn_ablation.streams import stream_seed
 from cnn_ablation.training import autocast
 
-GRADIENT_IMAGES = 256
+GRADIENT_IMAGES = 128
+ACTIVATION_IMAGES = 256
 FLAT_SLOPE = 0.05  # of the largest slope of the function
 
 # Slope of a bounded activation from its output, over the largest slope
@@ -53,8 +54,7 @@ class _Watch:
         self.num_flat = self.num_outputs = 0
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        by_unit = output.detach().abs().flatten(2).amax(2) if output.dim() > 2 else output.detach().abs()
-        largest = by_unit.amax(0)
+        largest = output.detach().abs().amax([0, *range(2, output.dim())])
         self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
         if self.slope:
             self.num_flat += int((self.slope(output.detach().float()) < FLAT_SLOPE).sum())

@@ -47,7 +47,7 @@ def _ratio(value: float, reference: float) -> float:
 
 
 def dead_units(share: float, layer: str) -> Iterator[str]:
-    """Units that gave exactly 0 for every validation image: no gradient reaches them."""
+    """Units that gave exactly 0 for every image watched: no gradient reaches them."""
     if share >= MIN_DEAD_SHARE:
         yield f"{100 * share:.0f} % dead {layer}"
 

@@ -65,9 +65,9 @@ class Run:
     """Over epochs, nats per image."""
     initial_gradient_norm: float = NAN
     final_gradient_norm: float = NAN
-    """Of the mean loss over up to 256 training images, L2 over all parameters."""
+    """Of the mean loss over up to 128 training images, L2 over all parameters."""
     dead_units: float = NAN
-    """Share of units that are 0 for every validation image, in the activation layer where it is largest."""
+    """Share of units that are 0 for each of up to 256 validation images, in the activation layer where it is largest."""
     dead_layer: str = ""
     saturated_outputs: float = NAN
     """Share of outputs of a sigmoid or tanh with hardly any slope, in the layer where it is largest."""
@@ -95,8 +95,13 @@ def write_run(path: Path, run: Run) -> None:
     Raises:
         RecordError: the file cannot be written (disk full, no permission).
     """
+    write_atomically(path, as_json(run).encode())
+
+
+def as_json(run: Run) -> str:
+    """The text of a run's record."""
     content = {"format": FORMAT, "run": _nan_to_none(dataclasses.asdict(run))}
-    write_atomically(path, json.dumps(content, indent=1, allow_nan=False).encode())
+    return json.dumps(content, indent=1, allow_nan=False)
 
 
 def read_run(path: Path) -> Run:

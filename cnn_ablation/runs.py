@@ -37,7 +37,7 @@ from cnn_ablation.records import (
     write_run,
 )
 from cnn_ablation.store import BusyError, RunStore
-from cnn_ablation.training import EVALUATION_BATCH, TrainingResult, autocast
+from cnn_ablation.training import TrainingResult, autocast
 
 log = logging.getLogger(__name__)
 
@@ -269,9 +269,9 @@ def _diagnosis(
     layers = network_layers(config.model, images.num_classes)
     initial = build(layers, images.input_shape, seed=seed).to(device)
     parts = resident(images, device, engine.technique_of(config).memory_format)
-    some = next(parts.train.in_order(diagnoses.GRADIENT_IMAGES))
+    some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
     with autocast(device, result.precision):
-        found = diagnoses.activation_layers(result.network, parts.val.in_order(EVALUATION_BATCH))
+        found = diagnoses.activation_layers(result.network, parts.val.head(diagnoses.ACTIVATION_IMAGES))
         double_softmax = diagnoses.gives_probabilities(result.network, some[0])
     norms = [
         diagnoses.gradient_norm(network, some, seed=seed, precision=result.precision)

@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation import progress
+from cnn_ablation import data, progress
 from cnn_ablation.config import Config
 
 _GIB_PER_PROCESS = 1.5  # torch, scikit-learn, a copy of CIFAR-10 in two forms, and the maps of a step
@@ -164,6 +164,7 @@ def _started(how: Packing) -> _Worker:
         process = context.Process(target=_work, args=(theirs, how), daemon=True)
         process.start()
     theirs.close()
+    ours.send(data.loaded())
     return _Worker(process, ours)
 
 
@@ -230,6 +231,7 @@ def _work(connection: Connection, how: Packing) -> None:
     from cnn_ablation.runs import run
 
     torch.set_num_threads(how.threads)
+    data.take_over(connection.recv())
     progress.send_to(connection.send)
     while True:
         try:

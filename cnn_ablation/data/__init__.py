@@ -28,6 +28,16 @@ def _key(data: DataConfig) -> str:
     return json.dumps(dataclasses.asdict(data), sort_keys=True)
 
 
+def loaded() -> dict[str, ImageData]:
+    """The data sets last used in this process, for `take_over` in another one."""
+    return dict(_loaded)
+
+
+def take_over(data_sets: dict[str, ImageData]) -> None:
+    """Spares this process loading what another one has loaded."""
+    _loaded.update(data_sets)
+
+
 def describe(data: DataConfig) -> DataSpec:
     """Channels, image size, classes and number of images, without loading or downloading.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -38,6 +39,10 @@ class ResidentSplit:
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in stored order."""
         return self.batches(torch.arange(len(self), device=self.labels.device), batch_size)
+
+    def head(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One batch of the first `count` images, or of all if there are fewer."""
+        return itertools.islice(self.in_order(count), 1)
 
 
 class Resident(NamedTuple):

@@ -1,0 +1,214 @@
+"""What the harness costs beside training: per command, per run, per table, and how that grows.
+
+    python benchmarks/overhead.py --out docs/overhead.md --picture docs/images/overhead.png
+
+Overhead of a run is its wall-clock time less training steps and evaluation: identity, store, building, warm-up,
+diagnoses, record. Tables are built from records on disk, written here by copying one real run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import cnn_ablation
+from cnn_ablation import data, devices, plans, provenance, records, runs, training
+from cnn_ablation.config import all_settings
+from cnn_ablation.designs import knob, one_at_a_time
+from cnn_ablation.report.files import markdown
+
+COMMANDS = {
+    "import cnn_ablation": ["-c", "import cnn_ablation"],
+    "--help": ["-m", "cnn_ablation", "--help"],
+    "--cfg job": ["-m", "cnn_ablation", "--cfg", "job"],
+    "dry run of study=knobs": ["-m", "cnn_ablation", "-m", "study=knobs", "dry_run=true"],
+}
+TABLES = ((10, 10), (100, 10), (1000, 10), (100, 100))  # arms, seeds
+IMAGES = (1_000, 4_000, 16_000)
+REPEATS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--table", type=int, nargs=2, help=argparse.SUPPRESS)  # one size, in a process of its own
+    told = parser.parse_args()
+    if told.table:
+        print(json.dumps(table_cost(*told.table)))
+        return
+    commands = pd.DataFrame(
+        [{"command": name, "seconds": spread(command_times(call))} for name, call in COMMANDS.items()]
+    )
+    of_runs = pd.DataFrame([run_overheads(count) for count in IMAGES])
+    of_tables = pd.DataFrame([in_own_process(arms, seeds) for arms, seeds in TABLES])
+    page = as_markdown(commands, of_runs, of_tables)
+    print(page)
+    if told.out:
+        told.out.write_text(page)
+    if told.picture:
+        draw(of_runs, of_tables, told.picture)
+
+
+def command_times(call: list[str]) -> list[float]:
+    """Seconds of a command, after one that is thrown away."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(REPEATS + 1):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *call], cwd=folder, check=True, capture_output=True)
+            times.append(time.perf_counter() - started)
+    return times[1:]
+
+
+def run_overheads(train_images: int) -> dict[str, Any]:
+    """Seconds of runs that are not training and not evaluation, after one run that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = cnn_ablation.compose(
+            [
+                "data=shapes", f"data.train_images={train_images}", f"data.test_images={train_images // 5}",
+                "train.epochs=1", f"store={folder}/store",
+            ]
+        )  # fmt: skip
+        data.load(config.data)
+        evaluating = Stopwatch(training.score)
+        training.score = evaluating  # the loop looks the function up by this name
+        try:
+            found = []
+            for seed in range(REPEATS + 1):
+                evaluating.seconds, started = 0.0, time.perf_counter()
+                [run] = runs.run(dataclasses.replace(config, seed=seed, replicates=1), Path(folder) / "runs")
+                found.append((time.perf_counter() - started, run.train_seconds, evaluating.seconds))
+        finally:
+            training.score = evaluating.function
+    whole, training_steps, evaluation = np.array(found[1:]).T
+    overhead = whole - training_steps - evaluation
+    return {
+        "training images": train_images,
+        "training s": spread(training_steps),
+        "evaluation s": spread(evaluation),
+        "overhead s": spread(overhead),
+        "mean": overhead.mean(),
+    }
+
+
+class Stopwatch:
+    """A function that sums the time spent in it."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return self.function(*given, **named)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def in_own_process(arms: int, seeds: int) -> dict[str, Any]:
+    """`table_cost` without the memory of earlier sizes."""
+    command = [sys.executable, __file__, "--table", str(arms), str(seeds)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def table_cost(arms: int, seeds: int) -> dict[str, Any]:
+    """Seconds and memory from records on disk to the table of arms."""
+    import resource
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_study(folder, arms, seeds)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started = time.perf_counter()
+        frame = cnn_ablation.load_runs(folder / "study")
+        loaded = time.perf_counter()
+        table = cnn_ablation.ablation_table(frame)
+        ended = time.perf_counter()
+    assert (len(frame), len(table)) == (arms * seeds, arms)
+    return {
+        "arms": arms,
+        "seeds": seeds,
+        "runs": arms * seeds,
+        "records -> runs, s": round(loaded - started, 2),
+        "runs -> table, s": round(ended - loaded, 2),
+        "memory, MiB": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024),
+    }
+
+
+def write_study(folder: Path, arms: int, seeds: int) -> None:
+    """A study of one knob, its records copies of one real run with other names and scores."""
+    overrides = ["data=shapes", "data.train_images=200", "data.test_images=50", "train.batch_size=16", "replicates=1"]
+    config = cnn_ablation.compose([*overrides, f"store={folder}/store"])
+    [template] = runs.run(config, folder / "template")
+    found = one_at_a_time([knob("optimizer.lr", [f"{level / 10_000:g}" for level in range(1, arms)])])
+    plan = plans.Plan(
+        design="one_at_a_time", knobs={"optimizer.lr": [arm.level for arm in found[1:]]}, keys=["optimizer.lr"],
+        arms=found, seeds=list(range(seeds)), baseline=all_settings(config), stats=config.stats, path=[],
+        provenance=provenance.environment(),
+    )  # fmt: skip
+    plans.write_plan(folder / "study", plan)
+    noise = np.random.default_rng(0).normal(0.6, 0.01, (arms, seeds))
+    for number, (arm, seed) in enumerate((arm, seed) for arm in range(arms) for seed in range(seeds)):
+        changed = {"arm": found[arm].name, "knob": found[arm].knob, "level": found[arm].level, "seed": seed}
+        run = dataclasses.replace(template, **changed, test_accuracy=noise[arm, seed])
+        path = records.record_path(folder / "study" / str(number), seed)
+        path.parent.mkdir()
+        path.write_text(records.as_json(run))
+
+
+def spread(seconds: Any) -> str:
+    """Median with the smallest and the largest."""
+    return f"{np.median(seconds):.3f} [{np.min(seconds):.3f}, {np.max(seconds):.3f}]"
+
+
+def as_markdown(commands: pd.DataFrame, of_runs: pd.DataFrame, of_tables: pd.DataFrame) -> str:
+    environment = provenance.environment()
+    versions = environment["versions"]
+    return (
+        "# What the harness costs\n\nFrom `python benchmarks/overhead.py`: "
+        f"{devices.hardware_name(devices.choose('cpu'))}, {os.cpu_count()} cores; Python {versions['python']}, torch "
+        f"{versions['torch']}, pandas {pd.__version__}, commit {str(environment['git_commit'])[:10]}. Median, smallest "
+        f"and largest of {REPEATS}; tables once.\n\n"
+        f"## Commands\n\n{markdown(commands)}\n\n"
+        "## A run\n\nWall-clock time that is neither training nor evaluation: identity, store, building the network, "
+        f"warm-up, diagnoses, record.\n\n{markdown(of_runs.drop(columns='mean'))}\n\n"
+        f"## A table\n\nFrom records on disk to the table of arms.\n\n{markdown(of_tables)}\n\n"
+        "![Overhead of runs and tables](images/overhead.png)\n"
+    )
+
+
+def draw(of_runs: pd.DataFrame, of_tables: pd.DataFrame, path: Path) -> None:
+    """Overhead of a run as images grow, seconds of a table as arms and seeds grow."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    left.plot(of_runs["training images"], of_runs["mean"], marker="o")
+    left.set(xscale="log", ylim=(0, None), xlabel="training images", ylabel="overhead of a run, s")
+    for column in ("records -> runs, s", "runs -> table, s"):
+        for seeds, rows in of_tables.groupby("seeds"):
+            right.plot(rows["runs"], rows[column], marker="o", linestyle="", label=f"{column[:-3]}, {seeds} seeds")
+    right.set(xscale="log", yscale="log", xlabel="runs", ylabel="seconds")
+    right.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
