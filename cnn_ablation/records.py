@@ -67,7 +67,7 @@ class Run:
     final_gradient_norm: float = NAN
     """Of the mean loss over up to 128 training images, L2 over all parameters."""
     dead_units: float = NAN
-    """Share of units that are 0 for each of up to 256 validation images, in the activation layer where it is largest."""
+    """Share of units that are 0 for each of up to 256 validation images, in the layer where it is largest."""
     dead_layer: str = ""
     saturated_outputs: float = NAN
     """Share of outputs of a sigmoid or tanh with hardly any slope, in the layer where it is largest."""
