@@ -77,7 +77,7 @@ def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_r
         if runs and runs[-1].status == "failed" and config.on_error == "stop":
             _stop(study)
             break
-    return runs
+    return sorted(runs, key=attrgetter("seed"))
 
 
 def _run_together(config: Config, folder: Path) -> list[Run]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,8 +150,7 @@ class AblationSweeper(Sweeper):
             job_subdir_key="hydra.sweep.subdir",
         )
         configure_log(self.master.hydra.hydra_logging, self.master.hydra.verbose)
-        folder = study.job_folder(item.number)
-        return dataclasses.replace(study.task(item), log_file=folder / f"{composed.hydra.job.name}.log")
+        return study.task(item)
 
     def _folder_was_chosen(self) -> bool:
         """Whether the user named the folder; a default one is made of the time and must be new."""

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import types
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from typing import Any
 from cnn_ablation import data, progress
 from cnn_ablation.config import Config
 
+LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
 _GIB_PER_PROCESS = 1.5  # torch, scikit-learn, a copy of CIFAR-10 in two forms, and the maps of a step
-_PRELOADED = ["cnn_ablation.runs", "sklearn.datasets", "sklearn.model_selection", "torch._dynamo"]
+_PRELOADED = ["cnn_ablation.runs", "torch._dynamo"]  # the optimisers import the latter when first used
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,6 @@ class Task:
     config: Config
     folder: Path
     study: Path
-    log_file: Path | None = None
 
 
 @dataclass
@@ -125,84 +126,96 @@ def train_side_by_side(tasks: Iterable[Task], how: Packing) -> list[str]:
     Returns:
         What tasks raised instead of leaving a record, one line each.
     """
-    waiting, coming, workers, raised = list[Task](), iter(tasks), list[_Worker](), list[str]()
-    exhausted = False
+    team, waiting, coming = _Team(how), deque[Task](), iter(tasks)
     try:
         while True:
-            idle = [worker for worker in workers if worker.task is None]
-            while waiting and (idle or len(workers) < how.processes):
-                worker = idle.pop() if idle else _started(how)
-                if worker not in workers:
-                    workers.append(worker)
-                _give(worker, waiting.pop(0), workers, waiting)
-            if not exhausted and len(waiting) < how.processes:
-                task = next(coming, None)
-                exhausted = task is None
-                waiting += [task] if task else []
-                _listen(workers, raised, timeout=0)
-                continue
-            if not any(worker.task for worker in workers) and not waiting:
-                return raised
-            _listen(workers, raised, timeout=None)
+            while waiting and team.takes(waiting[0]):
+                waiting.popleft()
+            if len(waiting) < how.processes and (task := next(coming, None)):
+                waiting.append(task)
+                team.listen(timeout=0)
+            elif waiting or team.is_busy:
+                team.listen(timeout=None)
+            else:
+                return team.raised
     finally:
-        _end(workers)
+        team.end()
 
 
-def _give(worker: _Worker, task: Task, workers: list[_Worker], waiting: list[Task]) -> None:
-    try:
-        worker.connection.send(task)
-        worker.task = task
-    except OSError:  # it died while idle
-        workers.remove(worker)
-        waiting.insert(0, task)
+class _Team:
+    """Worker processes and what they have raised so far."""
 
+    def __init__(self, how: Packing):
+        self.how = how
+        self.workers: list[_Worker] = []
+        self.raised: list[str] = []
 
-def _started(how: Packing) -> _Worker:
-    context = _context()
-    ours, theirs = context.Pipe()
-    with _without_main():
-        process = context.Process(target=_work, args=(theirs, how), daemon=True)
-        process.start()
-    theirs.close()
-    ours.send(data.loaded())
-    return _Worker(process, ours)
+    @property
+    def is_busy(self) -> bool:
+        return any(worker.task for worker in self.workers)
 
+    def takes(self, task: Task) -> bool:
+        """Gives a task to an idle worker, or to a new one; False where all are busy."""
+        while worker := self._idle_or_new():
+            try:
+                worker.connection.send(task)
+            except OSError:  # it died while idle
+                self.workers.remove(worker)
+                continue
+            worker.task = task
+            return True
+        return False
 
-def _listen(workers: list[_Worker], raised: list[str], *, timeout: float | None) -> None:
-    """Takes what workers have sent."""
-    ready = wait([worker.connection for worker in workers], timeout)
-    for worker in [worker for worker in workers if worker.connection in ready]:
-        try:
-            message = worker.connection.recv()
-        except (EOFError, OSError):
-            worker.process.join()
-            workers.remove(worker)
+    def _idle_or_new(self) -> _Worker | None:
+        idle = next((worker for worker in self.workers if worker.task is None), None)
+        if idle or len(self.workers) == self.how.processes:
+            return idle
+        ours, theirs = _context().Pipe()
+        with _without_main():
+            process = _context().Process(target=_work, args=(theirs, self.how), daemon=True)
+            process.start()
+        theirs.close()
+        ours.send(data.loaded())
+        self.workers.append(_Worker(process, ours))
+        return self.workers[-1]
+
+    def listen(self, *, timeout: float | None) -> None:
+        """Takes what workers have sent; waits for the first of them up to `timeout` seconds."""
+        ready = wait([worker.connection for worker in self.workers], timeout)
+        for worker in [worker for worker in self.workers if worker.connection in ready]:
+            try:
+                kind, *content = worker.connection.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+                continue
+            if kind == "done":
+                self.raised += content[0]
+                worker.task = None
+            else:
+                progress.show(worker.bars, kind, *content)
+
+    def _bury(self, worker: _Worker) -> None:
+        worker.process.join()
+        self.workers.remove(worker)
+        progress.close(worker.bars)
+        if worker.task:
+            self.raised.append(f"its process ended ({_reason(worker.process.exitcode)})")
+
+    def end(self) -> None:
+        """Idle workers leave by themselves once their connection is closed, busy ones are ended."""
+        for worker in self.workers:
             progress.close(worker.bars)
+            worker.connection.close()
             if worker.task:
-                raised.append(f"its process ended ({_reason(worker.process.exitcode)})")
-            continue
-        if message[0] == "done":
-            raised += message[1]
-            worker.task = None
-        else:
-            progress.show(worker.bars, *message)
+                worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join()
 
 
 def _reason(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"
-
-
-def _end(workers: list[_Worker]) -> None:
-    """Idle workers leave by themselves once their connection is closed, busy ones are ended."""
-    for worker in workers:
-        progress.close(worker.bars)
-        worker.connection.close()
-        if worker.task:
-            worker.process.terminate()
-    for worker in workers:
-        worker.process.join()
 
 
 def _context() -> Any:
@@ -240,7 +253,7 @@ def _work(connection: Connection, how: Packing) -> None:
             return
         raised = []
         try:
-            with _logging_to(task.log_file):
+            with _logging_to(task.folder / LOG_FILE):
                 run(task.config, task.folder, study=task.study, concurrent_runs=how.processes)
         except Exception as error:  # whatever it is, the parent reports it
             raised.append(f"{type(error).__name__}: {error}")
@@ -255,10 +268,8 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _logging_to(path: Path | None) -> Iterator[None]:
-    if path is None:
-        yield
-        return
+def _logging_to(path: Path) -> Iterator[None]:
+    """In the form that Hydra gives the logs of its own jobs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     root, handler = logging.getLogger(), logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import bare_kernels
+import gpu
+import numpy as np
+import overhead
+import plain
+import pytest
+import throughput
+import torch
+
+from cnn_ablation import data
+from cnn_ablation.config import Config, ModelConfig, ShapesConfig
+from cnn_ablation.data.resident import resident
+from cnn_ablation.models import network_layers
+from cnn_ablation.models.build import build
+
+
+def test_the_plain_script_trains_our_network() -> None:
+    ours = build(network_layers(ModelConfig(), 10), (3, 32, 32), seed=0)
+    theirs = plain.network([24, 48, 96])
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    inputs = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(theirs(inputs), ours(inputs))
+
+
+def test_the_plain_script_sees_our_images(tmp_path: Path) -> None:
+    images = data.load(ShapesConfig(train_images=60, test_images=40))
+    path = throughput.export(images, tmp_path)
+    theirs, labels = next(iter(plain.loaders(path, workers=0)["val"]))
+    ours, expected = next(resident(images, torch.device("cpu")).val.in_order(500))
+    torch.testing.assert_close(theirs, ours)
+    assert torch.equal(labels, expected)
+
+
+def test_the_bare_kernels_give_a_rate_for_all_processes() -> None:
+    setting = bare_kernels.Setting("float32", "contiguous", processes=2, threads=1)
+    assert bare_kernels.images_per_second([4, 4, 4], setting) > 0
+
+
+def test_ratios_are_made_within_a_turn() -> None:
+    work = throughput.Work([1, 2, 3], epochs=1, seeds=2, train_images=100, overrides=[])
+    times = {
+        throughput.OURS: throughput.Times([400.0, 800.0], [0.5, 0.6]),
+        "peer": throughput.Times([100.0, 200.0], [0.5, 0.6]),
+    }
+    page = throughput.as_markdown(times, work)
+    assert "4.00" in page
+    assert work.images == 200
+
+
+def test_the_cost_of_a_table_is_that_of_all_its_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cost = overhead.table_cost(3, 2)
+    assert (cost["arms"], cost["seeds"], cost["runs"]) == (3, 2, 6)
+
+
+def test_a_spread_is_median_smallest_and_largest() -> None:
+    assert overhead.spread(np.array([3.0, 1.0, 2.0])) == "2.000 [1.000, 3.000]"
+
+
+def test_floors_fall_as_the_network_grows(tiny_config: Config) -> None:
+    small, large = (
+        gpu.floors(
+            Config(tiny_config.data, ModelConfig(filters=filters, kernel_sizes=[3]), tiny_config.optimizer), 1, 1
+        )
+        for filters in ([4], [8])
+    )
+    assert all(large[name] < small[name] for name in small)
