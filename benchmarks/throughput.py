@@ -1,4 +1,4 @@
-"""Images per second of whole studies: ours beside what a user would pick instead, in the same session.
+"""Images per second of whole studies: ours beside what a user would pick instead, in the same sitting.
 
     pip install -e ".[benchmark]"
     python benchmarks/throughput.py --out docs/throughput.md data=cifar10
