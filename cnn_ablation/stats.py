@@ -224,7 +224,7 @@ def seeds_needed(differences_pp: Floats, settings: StatsConfig, *, num_compariso
     high = np.full(effect.shape, MAX_SEEDS_NEEDED)
     while np.any(low < high):  # bisection, for all at once: power grows with the number of seeds
         middle = (low + high) // 2
-        enough = _power(effect, middle, alpha) >= POWER
+        enough = ~(_power(effect, middle, alpha) < POWER)  # older scipy gives NaN where the power is next to 1
         low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
     return np.where(np.isnan(effect), math.nan, low)[()]
 
