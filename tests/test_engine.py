@@ -239,8 +239,12 @@ def test_graphs_train_as_the_reference_loop_does(overrides: list[str]) -> None:
 
 
 COUNT_PAGE_FAULTS = """
-import resource, torch
+import ctypes, resource, torch
 from cnn_ablation.engine.memory import keep_freed_memory
+
+mallopt = ctypes.CDLL(None).mallopt
+mallopt(-1, 2**17)  # the thresholds that glibc starts with; left alone it moves them, not in every process alike
+mallopt(-3, 2**17)
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
