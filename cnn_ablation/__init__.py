@@ -1,7 +1,7 @@
 """What does a knob do to a network's accuracy and training time? A controlled answer.
 
     cnn_ablation.compose(["model.activation=leaky"])    a configuration, as on the command line
-    cnn_ablation.ablate(baseline, {"model.activation": ["leaky"]})      a whole study, in this process
+    cnn_ablation.ablate(baseline, {"model.activation": ["leaky"]})      a whole study
     cnn_ablation.run(config, folder)                    train it with all its seeds
     cnn_ablation.load_runs(DIR)                         table of runs of a study
     cnn_ablation.load_curves(DIR)                       its learning curves

@@ -396,7 +396,7 @@ def ablate(
     *,
     design: str = "one_at_a_time",
 ) -> pd.DataFrame:
-    """A study in Python, in this process: trains every arm with every seed, writes and prints the tables.
+    """A study in Python: trains every arm with every seed, writes and prints the tables.
 
         ablate(baseline, {"model.activation": ["leaky"], "large": [{"train.batch_size": 256, "optimizer.lr": 4e-3}]})
 
