@@ -11,8 +11,7 @@ from typing import Any
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "relu": lambda nn: nn.ReLU(),
-    # eq2425 (section 5.3) divides negative inputs by 100: a slope of 0.01.
-    "leaky": lambda nn: nn.LeakyReLU(0.01),
+    "leaky": lambda nn: nn.LeakyReLU(),  # its slope is `model.leaky_slope`
     "prelu": lambda nn: nn.PReLU(),
     "elu": lambda nn: nn.ELU(),
     "sigmoid": lambda nn: nn.Sigmoid(),

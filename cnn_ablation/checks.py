@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnn_ablation import data
-from cnn_ablation.config import Config, ModelConfig, bounds_problems, nearest
+from cnn_ablation.config import Config, NetworkConfig, bounds_problems, nearest
 from cnn_ablation.data.images import DataSpec
 from cnn_ablation.designs import DESIGNS, Knob, keys_moved_twice
 from cnn_ablation.errors import ConfigError, Problem
@@ -18,7 +18,8 @@ NOT_KNOBS = {
     "replicates": "replicates=N once, for all arms",
     "arm": "the study names its arms itself",
     **dict.fromkeys(
-        ("stats", "reuse", "store", "dry_run", "on_error", "checkpoint_seconds"), "give it once, for all arms"
+        ("stats", "reuse", "store", "dry_run", "on_error", "checkpoint_seconds", "keep_weights", "paper"),
+        "give it once, for all arms",
     ),
 }
 
@@ -65,13 +66,20 @@ def check(config: Config, *, arm: str | None = None) -> None:
     problems = bounds_problems(config)
     if not problems:
         spec = data.describe(config.data)
-        problems = _batch_problems(config, spec) + _network_problems(config.model, spec)
+        problems = _train_problems(config, spec) + _network_problems(config.model, spec)
     if problems:
         raise ConfigError(problems, arm=arm)
 
 
-def _batch_problems(config: Config, spec: DataSpec) -> list[Problem]:
-    images = spec.train_images(config.data.val_fraction)
+def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
+    shift = config.train.max_translation
+    if shift >= spec.image_size:
+        allowed = f"fewer pixels than the {spec.image_size} of an image"
+        return [Problem("train.max_translation", shift, allowed, remedy="a few pixels; 4 is usual for 32x32 images")]
+    images = spec.train_images(config.data)
+    if config.data.val_images is not None and images < 1:
+        allowed = f"fewer than the {spec.source_train_images} training images of data={config.data.name}"
+        return [Problem("data.val_images", config.data.val_images, allowed, remedy="a smaller validation part")]
     if config.train.batch_size <= images:
         return []
     return [
@@ -84,21 +92,21 @@ def _batch_problems(config: Config, spec: DataSpec) -> list[Problem]:
     ]
 
 
-def _network_problems(model: ModelConfig, spec: DataSpec) -> list[Problem]:
-    if len(model.filters) != len(model.kernel_sizes):
-        count = len(model.filters)
-        return [
-            Problem("model.kernel_sizes", model.kernel_sizes, f"{count} sizes, one for each entry of model.filters")
-        ]
+def _network_problems(model: NetworkConfig, spec: DataSpec) -> list[Problem]:
     try:
         trace(network_layers(model, spec.num_classes), spec.input_shape)
+    except ConfigError as error:
+        return list(error.problems)
     except LayerError as error:
+        key = "model.groups" if "groups" in str(error) else "model.kernel_sizes"
         return [
             Problem(
-                "model.kernel_sizes",
-                model.kernel_sizes,
+                key,
+                getattr(model, key.removeprefix("model."), None),
                 f"filters and pooling windows that fit their maps; here {error} (layer {error.index + 1})",
-                remedy=f"smaller filters, fewer convolutions, or a data.image_size above {spec.image_size}",
+                remedy=f"smaller filters, fewer convolutions, or a data.image_size above {spec.image_size}"
+                if key == "model.kernel_sizes"
+                else "groups that divide the channels and filters of their convolution",
             )
         ]
     return []

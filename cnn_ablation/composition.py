@@ -26,24 +26,6 @@ _HERE = Path(__file__).resolve().parent
 CONF_DIR = str(_HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf")
 CONFIG_NAME = "config"
 
-# Stored apart from the groups themselves, so that `glob(*)` over a group yields only what conf/ holds.
-SCHEMAS: dict[str, dict[str, type]] = {
-    "data": {
-        "digits": schema.DigitsConfig,
-        "shapes": schema.ShapesConfig,
-        "torchvision": schema.TorchvisionConfig,
-        "image_folder": schema.ImageFolderConfig,
-    },
-    "model": {"three_conv": schema.ModelConfig},
-    "optimizer": {
-        "sgd": schema.SGDConfig,
-        "adam": schema.AdamConfig,
-        "adagrad": schema.AdaGradConfig,
-        "rmsprop": schema.RMSPropConfig,
-    },
-}
-
-
 SWEEPER_TARGET = "hydra_plugins.cnn_ablation.AblationSweeper"
 
 
@@ -61,8 +43,8 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
     store.store(name="schema", node=Config, provider="cnn_ablation")
-    for group, options in SCHEMAS.items():
-        for name, node in options.items():
+    for group, options in schema.GROUPS.items():
+        for name, node in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
             store.store(group=f"schema/{group}", name=name, node=node, provider="cnn_ablation")
 
 

@@ -12,11 +12,14 @@ import difflib
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.errors import ConfigError, Problem
+
+CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lenet5", "alexnet")
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,13 @@ class Bounds:
     at_most: float | None = None
     below: float | None = None
     min_length: int = 0
+    per_layer: type | None = None
+    """The type of one value, where a field takes one value for all layers or a list with one for each."""
 
     def allows(self, value: object) -> bool:
         """Whether a value (or, of a list, every element) lies within; None is the schema's business."""
+        if self.per_layer and not isinstance(value, list) and type(value) is not self.per_layer:
+            return False
         if value is None:
             return True
         if isinstance(value, list):
@@ -51,6 +58,9 @@ class Bounds:
         )
 
     def __str__(self) -> str:
+        if self.per_layer:
+            kind = "true, false" if self.per_layer is bool else str(replace(self, per_layer=None))
+            return f"{kind}; one value for all layers, or a list with one for each"
         if self.choices is not None:
             return ", ".join(str(choice) for choice in self.choices())
         limits = [("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below)]
@@ -67,6 +77,11 @@ def setting(default: Any, *, affects_result: bool = True, choices: Any = None, *
     return field(default=default, metadata=metadata)
 
 
+def paper_names() -> tuple[str, ...]:
+    """The papers whose figures can be printed beside a study's."""
+    return tuple(sorted(path.stem for path in (Path(__file__).parent / "papers").glob("*.yaml")))
+
+
 def group_name(name: str) -> Any:
     """The `name` of a config group's option: fixed by the group file, never set alone."""
     return setting(name, choices=(name,))
@@ -74,10 +89,14 @@ def group_name(name: str) -> Any:
 
 @dataclass
 class DataConfig:
-    """What every data source shares. `image_size` None keeps the source's own size."""
+    """What every data source shares. `image_size` None keeps the source's own size.
+
+    `val_images` sets the validation images by their number instead of their share.
+    """
 
     name: str
     val_fraction: float = setting(0.2, above=0, below=1)
+    val_images: int | None = setting(None, at_least=1)
     image_size: int | None = setting(None, at_least=1)
     scale: str = setting("half", choices=("half", "unit", "standard"))
     split_seed: int = setting(0, at_least=0)
@@ -123,26 +142,69 @@ class ImageFolderConfig(DataConfig):
 
 
 @dataclass
-class ModelConfig:
-    """The eq2425 three-conv network (section 4 of the paper) and its knobs."""
+class NetworkConfig:
+    """What every network shares: its fully connected part, activations, initial weights and output.
 
-    name: str = group_name("three_conv")
-    filters: list[int] = setting([24, 48, 96], at_least=1, min_length=1)
-    kernel_sizes: list[int] = setting([5, 3, 3], at_least=1, min_length=1)
+    `leaky_slope` is what `activation=leaky` multiplies negative inputs with; eq2425 (section 5.3) divides by 100.
+    `init`: `pytorch` (its own uniform weights and biases), `he_normal` (svalheim, equations 37 to 39) or `glorot`
+    (uniform, as in Keras); the last two start with biases of 0.
+    """
+
+    name: str
     hidden: list[int] = setting([512], at_least=1)
     activation: str = setting("relu", choices=lambda: tuple(ACTIVATIONS))
+    leaky_slope: float = setting(0.01, at_least=0)
     dropout: float = setting(0.0, at_least=0, below=1)
     batch_norm: bool = setting(False)
+    batch_norm_place: str = setting("before", choices=("before", "after"))
+    init: str = setting("pytorch", choices=("pytorch", "he_normal", "glorot"))
     output: str = setting("logits", choices=("logits", "softmax"))
+    output_bias: bool = setting(True)
+
+
+@dataclass
+class ModelConfig(NetworkConfig):
+    """A convolutional network; the defaults are eq2425's (section 4 of the paper).
+
+    Convolutions, `pool_after` (which of them are followed by pooling) and the fully connected layers of `hidden`.
+    `dropout` acts after every hidden layer, `conv_dropout` after every pooling. `last_activation` false leaves the last
+    convolution without one, as the paper lists it.
+    """
+
+    name: str = setting("three_conv", choices=CONV_NETWORKS)
+    filters: list[int] = setting([24, 48, 96], at_least=1, min_length=1)
+    kernel_sizes: list[int] = setting([5, 3, 3], at_least=1, min_length=1)
+    strides: Any = setting(1, at_least=1, per_layer=int)
+    padding: Any = setting("valid", choices=("valid", "same"), per_layer=str)
+    groups: Any = setting(1, at_least=1, per_layer=int)
+    last_activation: bool = setting(False)
+    pool: str = setting("max", choices=("max", "average"))
+    pool_size: int = setting(2, at_least=1)
+    pool_stride: int = setting(2, at_least=1)
+    pool_after: Any = setting(True, per_layer=bool)
+    conv_dropout: float = setting(0.0, at_least=0, below=1)
+
+
+@dataclass
+class MLPConfig(NetworkConfig):
+    """A fully connected network on the pixels of an image."""
+
+    name: str = setting("svalheim_mlp", choices=("svalheim_mlp", "jappinen_mlp"))
 
 
 @dataclass
 class OptimizerConfig:
-    """What every optimiser shares."""
+    """What every optimiser shares.
+
+    `weight_decay` w adds w / 2 times the sum of squares to the loss (an L2 penalty). Biases and the last layer's
+    weights may have penalties of their own (sorensen, equation 2.10); null is that of all others.
+    """
 
     name: str
     lr: float = setting(1e-3, above=0)
     weight_decay: float = setting(0.0, at_least=0)
+    weight_decay_biases: float | None = setting(None, at_least=0)
+    weight_decay_output: float | None = setting(None, at_least=0)
 
 
 @dataclass
@@ -156,11 +218,13 @@ class AdamConfig(OptimizerConfig):
     name: str = group_name("adam")
     beta1: float = setting(0.9, at_least=0, below=1)
     beta2: float = setting(0.999, at_least=0, below=1)
+    eps: float = setting(1e-8, above=0)
 
 
 @dataclass
 class AdaGradConfig(OptimizerConfig):
     name: str = group_name("adagrad")
+    eps: float = setting(1e-10, above=0)
 
 
 @dataclass
@@ -168,15 +232,46 @@ class RMSPropConfig(OptimizerConfig):
     name: str = group_name("rmsprop")
     alpha: float = setting(0.99, at_least=0, below=1)
     momentum: float = setting(0.0, at_least=0, below=1)
+    eps: float = setting(1e-8, above=0)
 
 
 @dataclass
 class TrainConfig:
-    """`shuffle` false repeats one fixed, class-mixed order in every epoch."""
+    """`shuffle` false repeats one fixed, class-mixed order in every epoch.
+
+    `updates` ends training after that many optimiser steps, whatever `epochs` says; `scale` shortens either, for a
+    small version of a long study. `stop_on` ends it once that quantity has not improved for `patience` epochs.
+    `max_translation` and `horizontal_flip` move and mirror training images at random (gonzalez, on AlexNet).
+    """
 
     epochs: int = setting(6, at_least=1)
+    updates: int | None = setting(None, at_least=1)
+    scale: float = setting(1.0, above=0, at_most=1)
     batch_size: int = setting(64, at_least=1)
     shuffle: bool = setting(True)
+    loss: str = setting("cross_entropy", choices=("cross_entropy", "mean_squared_error", "kullback_leibler"))
+    stop_on: str | None = setting(None, choices=("train_loss", "val_loss", "val_accuracy"))
+    patience: int = setting(3, at_least=1)
+    max_translation: int = setting(0, at_least=0)
+    horizontal_flip: bool = setting(False)
+
+    def num_epochs(self, train_images: int) -> int:
+        """Epochs to train at most, the last of which `updates` may cut short."""
+        return math.ceil(self.num_updates(train_images) / self._updates_per_epoch(train_images))
+
+    def num_updates(self, train_images: int) -> int:
+        """Optimiser steps to take at most."""
+        if self.updates is not None:
+            return max(1, round(self.scale * self.updates))
+        return max(1, round(self.scale * self.epochs)) * self._updates_per_epoch(train_images)
+
+    def epoch_images(self, epoch: int, train_images: int) -> int:
+        """Images to train on in an epoch, counted from 0; only the last one may have fewer than all."""
+        left = self.num_updates(train_images) - epoch * self._updates_per_epoch(train_images)
+        return min(train_images, left * self.batch_size)
+
+    def _updates_per_epoch(self, train_images: int) -> int:
+        return math.ceil(train_images / self.batch_size)
 
 
 @dataclass
@@ -207,7 +302,7 @@ class Config:
     """One configuration: everything that `python -m cnn_ablation` can be told."""
 
     data: DataConfig
-    model: ModelConfig
+    model: NetworkConfig
     optimizer: OptimizerConfig
     train: TrainConfig = field(default_factory=TrainConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
@@ -221,12 +316,27 @@ class Config:
     reuse: bool = setting(True, affects_result=False)
     store: str = setting(".ablation_runs", affects_result=False)
     checkpoint_seconds: float = setting(60.0, above=0, affects_result=False)
+    keep_weights: bool = setting(True, affects_result=False)
+    paper: str | None = setting(None, choices=paper_names, affects_result=False)
     on_error: str = setting("continue", choices=("continue", "stop"), affects_result=False)
     dry_run: bool = setting(False, affects_result=False)
 
     @property
     def seeds(self) -> range:
         return range(self.seed, self.seed + self.replicates)
+
+
+GROUPS: dict[str, dict[str, type]] = {
+    "data": {
+        "digits": DigitsConfig,
+        "shapes": ShapesConfig,
+        "torchvision": TorchvisionConfig,
+        "image_folder": ImageFolderConfig,
+    },
+    "model": {"convolutional": ModelConfig, "mlp": MLPConfig},
+    "optimizer": {"sgd": SGDConfig, "adam": AdamConfig, "adagrad": AdaGradConfig, "rmsprop": RMSPropConfig},
+}
+"""The schemas of each config group."""
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
@@ -290,7 +400,8 @@ def with_settings(config: Config, settings: Iterable[tuple[str, Any]]) -> Config
         except AttributeError as error:
             found = nearest(key, list(all_settings(config)))
             raise ConfigError([Problem(key, value, "known keys", nearest=found)]) from error
-        if not _same_type(value, present):
+        bounds: Bounds = owner.__dataclass_fields__[name].metadata.get("bounds", Bounds())
+        if not bounds.per_layer and not _same_type(value, present):
             raise ConfigError([Problem(key, value, f"{type(present).__name__}, as in {key}={present}")])
         setattr(owner, name, value)
     return changed
@@ -307,6 +418,38 @@ def _same_type(value: object, present: object) -> bool:
 def result_settings(config: Config) -> dict[str, Any]:
     """The values, by dotted key, that can change what one run of this configuration computes."""
     return {key: value for key, item, value in leaves(config) if item.metadata.get("affects_result", True)}
+
+
+def from_settings(settings: dict[str, Any]) -> Config:
+    """A configuration from its values by dotted key, as they stand in a run's record.
+
+    Raises:
+        ConfigError: a group has an option that this version does not know.
+    """
+    groups = {}
+    for group, options in GROUPS.items():
+        name = settings[f"{group}.name"]
+        found = [option for option in options.values() if _default_bounds(option).allows(name)]
+        if not found:
+            raise ConfigError(
+                [Problem(f"{group}.name", name, "what this version knows", remedy="the version it is of")]
+            )
+        groups[group] = _filled(found[0], settings, f"{group}.")
+    parts = {"train": TrainConfig, "stats": StatsConfig, "arm": ArmConfig}
+    groups |= {name: _filled(part, settings, f"{name}.") for name, part in parts.items()}
+    values = {item.name: settings[item.name] for item in dataclasses.fields(Config) if item.name in settings}
+    return Config(**groups, **values)
+
+
+def _default_bounds(option: type) -> Bounds:
+    """Of the option's name."""
+    bounds: Bounds = next(item for item in dataclasses.fields(option) if item.name == "name").metadata["bounds"]
+    return bounds
+
+
+def _filled(part: type, settings: dict[str, Any], prefix: str) -> Any:
+    names = [item.name for item in dataclasses.fields(part)]
+    return part(**{name: settings[prefix + name] for name in names if prefix + name in settings})
 
 
 def all_settings(config: Config) -> dict[str, Any]:

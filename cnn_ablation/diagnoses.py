@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from cnn_ablation.losses import Loss, cross_entropy
 from cnn_ablation.streams import stream_seed
 from cnn_ablation.training import autocast
 
@@ -95,8 +95,15 @@ def _summary(name: str, module: nn.Module, watch: _Watch) -> ActivationLayer:
     )
 
 
-def gradient_norm(network: nn.Module, batch: tuple[Tensor, Tensor], *, seed: int, precision: str) -> float:
-    """L2 norm, over all parameters, of the gradient of the mean cross-entropy of a batch in training mode.
+def gradient_norm(
+    network: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    *,
+    seed: int,
+    precision: str,
+    loss_of: Loss = cross_entropy,
+) -> float:
+    """L2 norm, over all parameters, of the gradient of the mean loss of a batch in training mode.
 
     Computed on a copy, with dropout from a stream of its own; the caller's random state is left as it was.
     """
@@ -106,7 +113,7 @@ def gradient_norm(network: nn.Module, batch: tuple[Tensor, Tensor], *, seed: int
     with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
         torch.manual_seed(stream_seed(seed, "diagnosis"))
         with autocast(inputs.device, precision):
-            loss = F.cross_entropy(rehearsal(inputs), labels)
+            loss = loss_of(rehearsal(inputs), labels)
     loss.backward()
     gradients = [parameter.grad for parameter in rehearsal.parameters() if parameter.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))

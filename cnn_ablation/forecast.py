@@ -38,7 +38,7 @@ class ArmForecast:
 def cost(config: Config) -> notes.Cost:
     """Updates, parameters and work of a configuration, by arithmetic."""
     spec = data.describe(config.data)
-    updates = config.train.epochs * math.ceil(spec.train_images(config.data.val_fraction) / config.train.batch_size)
+    updates = config.train.num_updates(spec.train_images(config.data))
     steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
     return notes.Cost(updates, sum(step.num_params for step in steps), sum(step.multiply_adds for step in steps))
 
@@ -97,8 +97,9 @@ def _work_done(run: Run) -> float:
 
 
 def _work_to_do(config: Config) -> float:
-    images = data.describe(config.data).train_images(config.data.val_fraction)
-    return cost(config).multiply_adds * config.train.epochs * images
+    images = data.describe(config.data).train_images(config.data)
+    seen = sum(config.train.epoch_images(epoch, images) for epoch in range(config.train.num_epochs(images)))
+    return cost(config).multiply_adds * seen
 
 
 def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:

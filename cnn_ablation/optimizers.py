@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn, optim
+from torch import Tensor, optim
 
 from cnn_ablation.config import OptimizerConfig
 
 _OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": lambda params, c, **how: optim.SGD(params, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, **how),
     "adam": lambda params, c, **how: optim.Adam(
-        params, lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, **how
+        params, lr=c.lr, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay, **how
     ),
-    "adagrad": lambda params, c, **how: optim.Adagrad(params, lr=c.lr, weight_decay=c.weight_decay, **how),
+    "adagrad": lambda params, c, **how: optim.Adagrad(params, lr=c.lr, eps=c.eps, weight_decay=c.weight_decay, **how),
     "rmsprop": lambda params, c, **how: optim.RMSprop(
-        params, lr=c.lr, alpha=c.alpha, momentum=c.momentum, weight_decay=c.weight_decay, **how
+        params, lr=c.lr, alpha=c.alpha, eps=c.eps, momentum=c.momentum, weight_decay=c.weight_decay, **how
     ),
 }
 _FUSED = {"cpu": ("sgd", "adam", "adagrad"), "cuda": ("sgd", "adam")}  # what PyTorch has one kernel for
 
 
 def make_optimizer(
-    config: OptimizerConfig, params: Iterable[nn.Parameter], device: torch.device, *, fused: bool = False
+    config: OptimizerConfig, params: Iterable[tuple[str, Tensor]], device: torch.device, *, fused: bool = False
 ) -> optim.Optimizer:
-    """The configured optimiser over `params` on `device`; `fused` asks for the single kernel where there is one."""
+    """The configured optimiser over named parameters on `device`.
+
+    Args:
+        config: with its penalties; the output layer is the one whose weights come last.
+        params: as from `nn.Module.named_parameters`.
+        device: where they are.
+        fused: asks for the single kernel where there is one.
+    """
     one_kernel = fused and config.name in _FUSED.get(device.type, ())
-    return _OPTIMIZERS[config.name](params, config, **({"fused": True} if one_kernel else {}))
+    return _OPTIMIZERS[config.name](_groups(config, dict(params)), config, **({"fused": True} if one_kernel else {}))
+
+
+def _groups(config: OptimizerConfig, params: dict[str, Tensor]) -> list[Any]:
+    """All parameters, or groups of them with a weight decay of their own."""
+    biases, output = config.weight_decay_biases, config.weight_decay_output
+    if biases is None and output is None:
+        return list(params.values())
+    last = [name for name in params if name.endswith(".weight")][-1]
+    decays = dict.fromkeys(params, config.weight_decay)
+    if biases is not None:
+        decays |= {name: biases for name in params if name.endswith(".bias")}
+    if output is not None:
+        decays[last] = output
+    return [
+        {"params": [param for name, param in params.items() if decays[name] == decay], "weight_decay": decay}
+        for decay in dict.fromkeys(decays.values())
+    ]

@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).parent
 
 # Code that can change what a run computes. Everything else (plans, tables, reports) may change without retraining.
 _TRAINING_CODE = (
-    "activations.py", "data", "devices.py", "diagnoses.py", "engine", "metrics.py", "models", "optimizers.py",
-    "streams.py", "training.py",
+    "activations.py", "data", "devices.py", "diagnoses.py", "engine", "evaluation.py", "losses.py", "metrics.py",
+    "models", "optimizers.py", "streams.py", "training.py",
 )  # fmt: skip
 _NUMERICAL_LIBRARIES = ("numpy", "pillow", "scikit-learn", "torch", "torchvision")
 

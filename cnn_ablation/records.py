@@ -38,7 +38,7 @@ class Run:
     train_loss: float = NAN
     val_loss: float = NAN
     test_loss: float = NAN
-    """Losses: mean cross-entropy in nats per image."""
+    """Losses: mean of `train.loss` over images; cross-entropy in nats."""
     train_seconds: float = NAN
     """Wall-clock time of training steps only."""
     total_seconds: float = NAN
@@ -62,7 +62,7 @@ class Run:
     multiply_adds: int = 0
     """Of one image's forward pass."""
     lowest_train_loss: float = NAN
-    """Over epochs, nats per image."""
+    """Over epochs, nats per image; NaN where another loss than cross-entropy was trained on."""
     initial_gradient_norm: float = NAN
     final_gradient_norm: float = NAN
     """Of the mean loss over up to 128 training images, L2 over all parameters."""
@@ -74,6 +74,11 @@ class Run:
     saturated_layer: str = ""
     double_softmax: bool = False
     """What reaches the cross-entropy are probabilities already."""
+    class_names: list[str] = field(default_factory=list)
+    per_class: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Of the validation ("val") and the test part: the rows of `metrics.per_class`, each with its class."""
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)
+    """Of the same parts: images by true class (rows) and predicted class; left out beyond 100 classes."""
     activation_layers: list[dict[str, Any]] = field(default_factory=list)
     """One entry per activation layer: layer, kind, units, dead, saturated."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -147,6 +152,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 def record_path(folder: Path, seed: int) -> Path:
     """The record of one seed in a job's folder."""
     return folder / f"run-seed{seed}.json"
+
+
+def weights_path(folder: Path, seed: int) -> Path:
+    """The weights of one seed in a job's folder."""
+    return folder / f"weights-seed{seed}.pt"
 
 
 def record_paths(folder: Path) -> list[Path]:

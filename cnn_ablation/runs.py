@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Sequence
@@ -15,12 +17,13 @@ from typing import Any
 
 import torch
 
-from cnn_ablation import data, devices, diagnoses, engine, progress, provenance
+from cnn_ablation import data, devices, diagnoses, engine, metrics, progress, provenance, trained
 from cnn_ablation.checkpoints import Checkpoints
 from cnn_ablation.config import Config, all_settings, result_settings
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.data.resident import resident
 from cnn_ablation.errors import RecordError, UserError
+from cnn_ablation.losses import LOSSES
 from cnn_ablation.models import extensions, network_layers
 from cnn_ablation.models.build import build
 from cnn_ablation.models.layers import trace
@@ -33,6 +36,7 @@ from cnn_ablation.records import (
     labels,
     record_path,
     stop_file,
+    weights_path,
     write_atomically,
     write_run,
 )
@@ -40,6 +44,8 @@ from cnn_ablation.store import BusyError, RunStore
 from cnn_ablation.training import TrainingResult, autocast
 
 log = logging.getLogger(__name__)
+
+_MOST_CLASSES_CONFUSED = 100  # a matrix of more would outgrow the rest of a record
 
 
 def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_runs: int = 1) -> list[Run]:
@@ -97,28 +103,33 @@ def _run_together(config: Config, folder: Path) -> list[Run]:
         if not missing:
             return []
         try:
-            records = _trained_together(config, images, missing, device)
+            finished = _trained_together(config, images, missing, device)
         except Exception as error:
             progress.warn(f"{_one_line(error)}; training one seed after the other, by the reference loop's steps")
             return []
         runs = []
-        for record in records:
+        for record, weights in finished:
             identity = identities[record.seed]
-            runs.append(_kept(store, provenance.fingerprint(identity), identity, record))
-            write_run(record_path(folder, record.seed), runs[-1])
+            runs.append(_kept(store, provenance.fingerprint(identity), identity, record, weights))
+            _leave(runs[-1], folder, store)
     return runs
 
 
-def _trained_together(config: Config, images: ImageData, seeds: Sequence[int], device: torch.device) -> list[Run]:
+def _trained_together(
+    config: Config, images: ImageData, seeds: Sequence[int], device: torch.device
+) -> list[tuple[Run, bytes | None]]:
     devices.reset_peak_memory(device)
     started = time.monotonic()
     label = f"epochs of {config.arm.name}, {counted(len(seeds), 'seed')} together"
-    with progress.bar(label, config.train.epochs) as advance:
+    with progress.bar(label, config.train.num_epochs(len(images.train))) as advance:
         results = engine.train_together(config, images, seeds=seeds, device=device, on_epoch=lambda epoch: advance(1))
     seconds = time.monotonic() - started
     return [
-        dataclasses.replace(
-            _record(config, images, result, seed, device, total_seconds=seconds), concurrent_runs=len(seeds)
+        (
+            dataclasses.replace(
+                _record(config, images, result, seed, device, total_seconds=seconds), concurrent_runs=len(seeds)
+            ),
+            _weights(config, images, result),
         )
         for seed, result in zip(seeds, results, strict=True)
     ]
@@ -139,8 +150,21 @@ def reuse(config: Config, folder: Path) -> bool:
             return False
         found.append(run)
     for run in found:
-        write_run(record_path(folder, run.seed), run)
+        _leave(run, folder, store)
     return True
+
+
+def _leave(run: Run, folder: Path, store: RunStore) -> None:
+    """Writes a run into its job's folder, with its weights if the store has them."""
+    write_run(record_path(folder, run.seed), run)
+    weights, wanted = store.weights_path(run.fingerprint), weights_path(folder, run.seed)
+    if run.fingerprint and weights.exists():
+        wanted.unlink(missing_ok=True)
+        try:
+            os.link(weights, wanted)
+        except OSError:  # another file system, or one without links
+            with suppress(OSError):  # on a full disk the store still has them
+                shutil.copyfile(weights, wanted)
 
 
 def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool, concurrent_runs: int) -> Run:
@@ -152,7 +176,7 @@ def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool, conc
         record = failed_run(config, seed, _one_line(error))
         if not isinstance(error, UserError):
             write_atomically(folder / f"run-seed{seed}.traceback.txt", traceback.format_exc().encode())
-    write_run(record_path(folder, seed), record)
+    _leave(record, folder, RunStore(Path(config.store)))
     log.info("%s seed %d: %s %s", record.arm, seed, record.status, record.error)
     return record
 
@@ -183,20 +207,20 @@ def _train_or_reuse(config: Config, seed: int, *, wait: bool, concurrent_runs: i
         if not config.reuse:
             store.checkpoint_path(fingerprint).unlink(missing_ok=True)
         checkpoints = Checkpoints(store.checkpoint_path(fingerprint), config.checkpoint_seconds, fingerprint)
-        record = _trained(config, images, seed, device, checkpoints)
+        record, weights = _trained(config, images, seed, device, checkpoints)
         record = dataclasses.replace(record, concurrent_runs=concurrent_runs)
-        return _kept(store, fingerprint, identity, record)
+        return _kept(store, fingerprint, identity, record, weights)
 
 
-def _kept(store: RunStore, fingerprint: str, identity: dict[str, Any], record: Run) -> Run:
-    """The record with its identity, put into the store."""
+def _kept(store: RunStore, fingerprint: str, identity: dict[str, Any], record: Run, weights: bytes | None) -> Run:
+    """The record with its identity, put into the store with the weights."""
     record = dataclasses.replace(
         record, fingerprint=fingerprint, provenance={**record.provenance, "identity": identity}
     )
     try:
-        store.keep(fingerprint, record)
+        store.keep(fingerprint, record, weights)
     except RecordError as error:
-        progress.warn(f"{error}; this run is kept in its study alone")
+        progress.warn(f"{error}; this run is kept in its study alone, without its weights")
     return record
 
 
@@ -220,13 +244,21 @@ def _finished(store: RunStore, fingerprint: str, config: Config) -> Run | None:
     return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)
 
 
-def _trained(config: Config, images: ImageData, seed: int, device: torch.device, checkpoints: Checkpoints) -> Run:
+def _trained(
+    config: Config, images: ImageData, seed: int, device: torch.device, checkpoints: Checkpoints
+) -> tuple[Run, bytes | None]:
     devices.reset_peak_memory(device)
-    with progress.bar(f"epochs of {config.arm.name}, seed {seed}", config.train.epochs) as advance:
+    epochs = config.train.num_epochs(len(images.train))
+    with progress.bar(f"epochs of {config.arm.name}, seed {seed}", epochs) as advance:
         result = engine.train(
             config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=lambda epoch: advance(1)
         )
-    return _record(config, images, result, seed, device, total_seconds=checkpoints.elapsed_seconds)
+    record = _record(config, images, result, seed, device, total_seconds=checkpoints.elapsed_seconds)
+    return record, _weights(config, images, result)
+
+
+def _weights(config: Config, images: ImageData, result: TrainingResult) -> bytes | None:
+    return trained.as_bytes(result.network, images) if config.keep_weights else None
 
 
 def _record(
@@ -238,6 +270,7 @@ def _record(
         seed=seed,
         **_measurements(result),
         **_diagnosis_or_warning(config, images, result, seed, device),
+        **_figures_per_class(images, result),
         total_seconds=total_seconds,
         peak_memory_mib=peak_memory_mib,
         device=device.type,
@@ -249,6 +282,20 @@ def _record(
             "process": os.getpid(),
         },
     )
+
+
+def _figures_per_class(images: ImageData, result: TrainingResult) -> dict[str, Any]:
+    """Of validation and test images; nothing for a network whose outputs are not finite."""
+    parts = {"val": (result.val, images.val.labels), "test": (result.test, images.test.labels)}
+    per_class, confusion = {}, {}
+    for part, (evaluation, truth) in parts.items():
+        if evaluation.probabilities is None or not evaluation.probabilities.isfinite().all():
+            continue
+        probabilities = evaluation.probabilities.numpy()
+        per_class[part] = metrics.per_class(probabilities, truth, images.class_names).reset_index().to_dict("records")
+        if images.num_classes <= _MOST_CLASSES_CONFUSED:
+            confusion[part] = metrics.confusion(probabilities, truth).tolist()
+    return {"class_names": list(images.class_names), "per_class": per_class, "confusion": confusion}
 
 
 def _diagnosis_or_warning(
@@ -267,21 +314,23 @@ def _diagnosis(
 ) -> dict[str, Any]:
     """The part of a record that explains its scores; the initial network is built once more from its seed."""
     layers = network_layers(config.model, images.num_classes)
-    initial = build(layers, images.input_shape, seed=seed).to(device)
+    initial = build(layers, images.input_shape, seed=seed, init=config.model.init).to(device)
     parts = resident(images, device, engine.technique_of(config).memory_format)
     some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
+    by_cross_entropy = config.train.loss == "cross_entropy"
     with autocast(device, result.precision):
         found = diagnoses.activation_layers(result.network, parts.val.head(diagnoses.ACTIVATION_IMAGES))
-        double_softmax = diagnoses.gives_probabilities(result.network, some[0])
+        double_softmax = by_cross_entropy and diagnoses.gives_probabilities(result.network, some[0])
+    loss_of = LOSSES[config.train.loss]
     norms = [
-        diagnoses.gradient_norm(network, some, seed=seed, precision=result.precision)
+        diagnoses.gradient_norm(network, some, seed=seed, precision=result.precision, loss_of=loss_of)
         for network in (initial, result.network)
     ]
     deadest, flattest = (max(found, key=attrgetter(share), default=None) for share in ("dead", "saturated"))
     return {
         "num_classes": images.num_classes,
         "multiply_adds": sum(step.multiply_adds for step in trace(layers, images.input_shape)),
-        "lowest_train_loss": min(epoch.train_loss for epoch in result.curves),
+        "lowest_train_loss": min(epoch.train_loss for epoch in result.curves) if by_cross_entropy else math.nan,
         "initial_gradient_norm": norms[0],
         "final_gradient_norm": norms[1],
         **({"dead_units": deadest.dead, "dead_layer": deadest.label} if deadest else {}),

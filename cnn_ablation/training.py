@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,14 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
-from torch.nn import functional as F
 
 from cnn_ablation import devices
 from cnn_ablation.checkpoints import DAMAGED, Checkpoints
-from cnn_ablation.config import Config
+from cnn_ablation.config import Config, TrainConfig
+from cnn_ablation.data.augmentation import image_moves
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.data.resident import Resident, ResidentSplit, resident
-from cnn_ablation.metrics import Evaluation, evaluate
+from cnn_ablation.evaluation import Evaluation, evaluate, probabilities_from
+from cnn_ablation.losses import LOSSES, Loss, cross_entropy
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
 from cnn_ablation.optimizers import make_optimizer
@@ -83,7 +84,7 @@ class EpochSums:
     """Sums over the batches of the epoch in training."""
 
     loss: Tensor
-    """Of all images so far, nats; on the device."""
+    """Of all images so far; on the device."""
     num_images: int = 0
     num_batches: int = 0
 
@@ -95,11 +96,13 @@ class TrainingState:
         self, config: Config, data: ImageData, *, seed: int, device: torch.device, technique: Technique = REFERENCE
     ):
         layers = network_layers(config.model, data.num_classes)
-        self.device = device
-        self.network = build(layers, data.input_shape, seed=seed).to(device).to(memory_format=technique.memory_format)
+        self.device, self.train, self.loss = device, config.train, LOSSES[config.train.loss]
+        self.to_probabilities = probabilities_from(config.model.output)
+        network = build(layers, data.input_shape, seed=seed, init=config.model.init)
+        self.network = network.to(device).to(memory_format=technique.memory_format)
         self.computed = technique.rewrite(self.network)
         fused = technique.fused_optimizer
-        self.optimizer = make_optimizer(config.optimizer, self.network.parameters(), device, fused=fused)
+        self.optimizer = make_optimizer(config.optimizer, self.network.named_parameters(), device, fused=fused)
         self.clock = StepClock(device)
         self.curves: list[Epoch] = []
         self.val: Evaluation | None = None
@@ -123,6 +126,14 @@ class TrainingState:
         """Whether a loss of the last epoch was not finite."""
         return bool(self.curves) and not (
             math.isfinite(self.curves[-1].train_loss) and math.isfinite(self.curves[-1].val_loss)
+        )
+
+    def is_finished(self, num_images: int) -> bool:
+        """Whether training has come to its end: as long as asked for, diverged, or no longer improving."""
+        return (
+            self.diverged
+            or len(self.curves) >= self.train.num_epochs(num_images)
+            or has_stalled(self.curves, self.train)
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -166,41 +177,57 @@ def train(
     parts = resident(data, device, technique.memory_format)
     checkpoints = checkpoints or Checkpoints()
     state = _started_or_resumed(config, data, checkpoints, seed=seed, device=device, technique=technique)
-    orders = image_orders(len(parts.train), shuffle=config.train.shuffle, seed=seed)
-    orders = itertools.islice(orders, len(state.curves), None)
+    num_images, batch_size = len(parts.train), config.train.batch_size
+    orders = image_orders(num_images, shuffle=config.train.shuffle, seed=seed)
+    moves_of = image_moves(config.train, num_images, seed=seed)
+    epochs = itertools.islice(zip(orders, moves_of, strict=True), len(state.curves), None)
     for epoch in state.curves:
         on_epoch(epoch)
 
     with torch.random.fork_rng(devices=_cuda(device)):  # dropout can only draw from torch's global generators
-        warm_up(state.computed, next(parts.train.in_order(config.train.batch_size)), precision=precision)
+        warm_up(state.computed, next(parts.train.in_order(batch_size)), precision=precision, loss_of=state.loss)
         _set_random_state(state.random)
-        while len(state.curves) < config.train.epochs and not state.diverged:
-            rest = next(orders)[state.sums.num_batches * config.train.batch_size :]
-            batches = parts.train.batches(rest.to(device), config.train.batch_size)
+        while not state.is_finished(num_images):
+            order, moves = next(epochs)
+            rest = slice(state.sums.num_batches * batch_size, config.train.epoch_images(len(state.curves), num_images))
+            moves = None if moves is None else moves[rest].to(device)
+            batches = parts.train.batches(order[rest].to(device), batch_size, moves)
             train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
             state.end_epoch(train_loss, score(state, parts.val, precision), state.clock.seconds)
             on_epoch(state.curves[-1])
-        return result_of(state, parts, batch_size=config.train.batch_size, precision=precision)
+        return result_of(state, parts, precision=precision)
 
 
-def score(state: TrainingState, part: ResidentSplit, precision: str) -> Evaluation:
+def has_stalled(curves: Sequence[Epoch], train: TrainConfig) -> bool:
+    """Whether `stop_on` was at its best `patience` or more epochs ago; False where nothing is watched."""
+    if train.stop_on is None or not curves:
+        return False
+    sign = -1 if train.stop_on.endswith("accuracy") else 1
+    values = [sign * getattr(epoch, train.stop_on) for epoch in curves]
+    return len(values) - 1 - values.index(min(values)) >= train.patience
+
+
+def score(state: TrainingState, part: ResidentSplit, precision: str, *, keep_probabilities: bool = True) -> Evaluation:
     """The network as it is now, on a part of the data."""
+    to_probabilities = state.to_probabilities if keep_probabilities else None
     with autocast(state.device, precision):
-        return evaluate(state.computed, part.in_order(EVALUATION_BATCH))
+        return evaluate(state.computed, part.in_order(EVALUATION_BATCH), state.loss, to_probabilities)
 
 
-def result_of(state: TrainingState, parts: Resident, *, batch_size: int, precision: str) -> TrainingResult:
+def result_of(state: TrainingState, parts: Resident, *, precision: str) -> TrainingResult:
     """A network at the end of its training, with its scores on all parts of the data."""
+    num_images, train = len(parts.train), state.train
+    seen = [train.epoch_images(epoch, num_images) for epoch in range(len(state.curves))]
     return TrainingResult(
         network=state.network,
         status="diverged" if state.diverged else "ok",
-        train=score(state, parts.train, precision),
+        train=score(state, parts.train, precision, keep_probabilities=False),
         val=state.val or score(state, parts.val, precision),
         test=score(state, parts.test, precision),
         curves=tuple(state.curves),
         train_seconds=state.curves[-1].train_seconds,
-        updates=len(state.curves) * math.ceil(len(parts.train) / batch_size),
-        images_seen=len(state.curves) * len(parts.train),
+        updates=sum(math.ceil(images / train.batch_size) for images in seen),
+        images_seen=sum(seen),
         num_params=sum(parameter.numel() for parameter in state.network.parameters()),
         precision=precision,
     )
@@ -226,7 +253,9 @@ def _train_epoch(
     state: TrainingState, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, *, precision: str
 ) -> float:
     """The rest of an epoch under the clock, which stands still while a checkpoint is written."""
-    steps = partial(train_batches, state.computed, state.optimizer, batches, state.sums, precision=precision)
+    steps = partial(
+        train_batches, state.computed, state.optimizer, batches, state.sums, precision=precision, loss_of=state.loss
+    )
     while True:
         with state.clock.running():
             ended = steps(pause=checkpoints.due)
@@ -243,9 +272,10 @@ def train_batches(
     sums: EpochSums,
     *,
     precision: str = "float32",
+    loss_of: Loss = cross_entropy,
     pause: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """One optimiser step per batch on the mean cross-entropy, until the batches end or `pause` says so.
+    """One optimiser step per batch on the mean loss, until the batches end or `pause` says so.
 
     Adds to `sums` in place; nothing is read back from the device.
 
@@ -256,7 +286,7 @@ def train_batches(
     for inputs, labels in batches:
         optimizer.zero_grad()
         with autocast(inputs.device, precision):
-            loss = F.cross_entropy(network(inputs), labels)
+            loss = loss_of(network(inputs), labels)
         loss.backward()
         optimizer.step()
         sums.loss += loss.detach() * len(labels)
@@ -274,12 +304,14 @@ def image_orders(num_images: int, *, shuffle: bool, seed: int) -> Iterator[Tenso
         yield torch.randperm(num_images, generator=generator) if shuffle else torch.arange(num_images)
 
 
-def warm_up(network: nn.Module, batch: tuple[Tensor, Tensor], *, precision: str = "float32") -> None:
+def warm_up(
+    network: nn.Module, batch: tuple[Tensor, Tensor], *, precision: str = "float32", loss_of: Loss = cross_entropy
+) -> None:
     """Runs one step on a copy that is thrown away, so that no first-call set-up falls into the timed steps."""
     rehearsal = copy.deepcopy(network).train()
     inputs, labels = batch
     with autocast(inputs.device, precision):
-        loss = F.cross_entropy(rehearsal(inputs), labels)
+        loss = loss_of(rehearsal(inputs), labels)
     loss.backward()
 
 

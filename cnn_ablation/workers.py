@@ -27,7 +27,8 @@ from cnn_ablation.config import Config
 
 LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
 _GIB_PER_PROCESS = 1.5  # torch, scikit-learn, a copy of CIFAR-10 in two forms, and the maps of a step
-_PRELOADED = ["cnn_ablation.runs", "torch._dynamo"]  # the optimisers import the latter when first used
+# The optimisers import torch._dynamo when first used, the figures per class pandas and scikit-learn.
+_PRELOADED = ["cnn_ablation.runs", "torch._dynamo", "pandas", "sklearn.metrics"]
 
 
 @dataclass(frozen=True)

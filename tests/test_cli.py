@@ -287,7 +287,10 @@ MESSAGES = {
         ["model.kernel_sizes=[5,3,7]"],
         ["model.kernel_sizes=[5, 3, 7]", "a 7x7 filter does not fit a 6x6 map", "data.image_size above 32"],
     ),
-    "unequal lengths": (["model.filters=[8,8]"], ["model.kernel_sizes=[5, 3, 3]", "2 sizes, one for each entry"]),
+    "unequal lengths": (
+        ["model.filters=[8,8]"],
+        ["model.kernel_sizes=[5, 3, 3]", "2 kernel sizes, one for each"],
+    ),
     "no filters": (["model.filters=[]", "model.kernel_sizes=[]"], ["model.filters=[]", "1 or more values"]),
     "name instead of group": (["optimizer.name=sgd"], ["optimizer.name=sgd", "write optimizer=sgd"]),
     "image folder": (["data=image_folder", "data.root=nowhere"], ["data.root=nowhere", "train/<class>/*"]),

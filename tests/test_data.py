@@ -50,7 +50,7 @@ def test_digits_are_the_1797_images_of_scikit_learn_upscaled() -> None:
 )
 def test_description_agrees_with_what_is_loaded(config: DataConfig) -> None:
     spec, images = data.describe(config), data.load(config)
-    assert spec.train_images(config.val_fraction) == len(images.train)
+    assert spec.train_images(config) == len(images.train)
     assert spec.input_shape == images.input_shape
     assert spec.num_classes == images.num_classes
 

@@ -12,7 +12,7 @@ import torch
 from cnn_ablation import data
 from cnn_ablation.config import Config, DigitsConfig, ModelConfig, SGDConfig, TrainConfig
 from cnn_ablation.data.resident import resident
-from cnn_ablation.metrics import count_correct, evaluate
+from cnn_ablation.evaluation import count_correct, evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
 from cnn_ablation.training import EpochSums, StepClock, TrainingResult, image_orders, train, train_batches, warm_up
@@ -51,10 +51,12 @@ def batches_seen(config: Config, monkeypatch: pytest.MonkeyPatch) -> list[list[i
     original = ResidentSplit.batch
     num_train = len(data.load(config.data).train)
 
-    def spy(part: ResidentSplit, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def spy(
+        part: ResidentSplit, indices: torch.Tensor, moves: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if len(part) == num_train and torch.is_grad_enabled():
             seen.append(indices.tolist())
-        return original(part, indices)
+        return original(part, indices, moves)
 
     with monkeypatch.context() as patch:
         patch.setattr(ResidentSplit, "batch", spy)

@@ -25,5 +25,6 @@ def load(data: DigitsConfig) -> Source:
     digits = load_digits()
     grey = np.rint(digits.images * (255 / MAX_INTENSITY)).astype(np.uint8)[..., None]
     pixels = channels_first(np.repeat(resize(grey, data.image_size), 3, axis=3))
-    train, test = split_off(Split(pixels, digits.target.astype(np.int64)), data.test_fraction, data.split_seed)
+    num_test = num_held_out(NUM_IMAGES, data.test_fraction)
+    train, test = split_off(Split(pixels, digits.target.astype(np.int64)), num_test, data.split_seed)
     return Source(train, test, tuple(str(digit) for digit in range(10)))

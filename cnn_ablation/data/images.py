@@ -27,9 +27,9 @@ class DataSpec:
     source_train_images: int
     """Images of the source's training part, before the validation split."""
 
-    def train_images(self, val_fraction: float) -> int:
-        """Images left for training after the validation split."""
-        return self.source_train_images - num_held_out(self.source_train_images, val_fraction)
+    def train_images(self, data: DataConfig) -> int:
+        """Images left for training after the validation split; below 1 where that takes all."""
+        return self.source_train_images - num_validation(self.source_train_images, data)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -120,7 +120,12 @@ def num_held_out(total: int, fraction: float) -> int:
     return int(np.ceil(total * fraction))
 
 
-def split_off(images: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+def num_validation(total: int, data: DataConfig) -> int:
+    """Images of a training part of `total` that the validation split takes away."""
+    return num_held_out(total, data.val_fraction) if data.val_images is None else data.val_images
+
+
+def split_off(images: Split, held_out: int, seed: int) -> tuple[Split, Split]:
     """(kept, held out): a stratified random split, both parts in mixed class order.
 
     Raises:
@@ -129,15 +134,15 @@ def split_off(images: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     from sklearn.model_selection import train_test_split
 
     try:
-        kept, held_out = train_test_split(
+        kept, taken = train_test_split(
             np.arange(len(images)),
-            test_size=num_held_out(len(images), fraction),
+            test_size=held_out,
             stratify=images.labels,
             random_state=seed,
         )
     except ValueError as error:
-        raise DataError(f"{len(images)} images cannot be split by a fraction of {fraction:g}: {error}") from error
-    return images.take(kept), images.take(held_out)
+        raise DataError(f"{held_out} of {len(images)} images cannot be split off: {error}") from error
+    return images.take(kept), images.take(taken)
 
 
 def split(source: Source, data: DataConfig) -> ImageData:
@@ -146,7 +151,7 @@ def split(source: Source, data: DataConfig) -> ImageData:
     The training part is left in mixed class order, so that `train.shuffle=false` means a fixed order and not one class
     after the other.
     """
-    train, val = split_off(source.train, data.val_fraction, data.split_seed)
+    train, val = split_off(source.train, num_validation(len(source.train), data), data.split_seed)
     return ImageData(train, val, source.test, source.class_names, data.scale)
 
 

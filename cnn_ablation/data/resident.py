@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cnn_ablation.data.augmentation import moved
 from cnn_ablation.data.images import ImageData, Split
 
 
@@ -25,16 +26,20 @@ class ResidentSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Tensor, moves: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Normalised images float32 (batch, channels, height, width) and their labels, by int64 `indices` (batch,).
 
-        The images have the memory format of `pixels`.
+        The images have the memory format of `pixels`. `moves` (batch, 3) is a part of `augmentation.image_moves`.
         """
-        return _rows(self.pixels, indices).float().mul_(self.factor).add_(self.shift), self.labels[indices]
+        pixels = _rows(self.pixels, indices)
+        pixels = pixels if moves is None else moved(pixels, moves)
+        return pixels.float().mul_(self.factor).add_(self.shift), self.labels[indices]
 
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, order: Tensor, batch_size: int, moves: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in the given order; the last one may be smaller."""
-        return (self.batch(order[start : start + batch_size]) for start in range(0, len(order), batch_size))
+        for start in range(0, len(order), batch_size):
+            part = slice(start, start + batch_size)
+            yield self.batch(order[part], None if moves is None else moves[part])
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in stored order."""

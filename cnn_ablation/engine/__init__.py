@@ -13,6 +13,7 @@ import torch
 from cnn_ablation import training
 from cnn_ablation.checkpoints import Checkpoints
 from cnn_ablation.config import Config
+from cnn_ablation.data.augmentation import augments
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.engine import together
 from cnn_ablation.engine.graphs import GraphedSteps
@@ -50,8 +51,11 @@ def train(
 
 
 def trains_together(config: Config, device: torch.device) -> bool:
-    """Whether the seeds of an arm are trained together; on a CPU that is slower than runs side by side."""
-    return device.type == "cuda" and config.engine == "fast"
+    """Whether the seeds of an arm are trained together; on a CPU that is slower than runs side by side.
+
+    Augmented images are not: each seed moves its own.
+    """
+    return device.type == "cuda" and config.engine == "fast" and not augments(config.train)
 
 
 def train_together(

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn, optim
-from torch.nn import functional as F
 
 from cnn_ablation.config import Config
 from cnn_ablation.data.resident import ResidentSplit
@@ -35,6 +34,7 @@ class GraphedSteps:
     ):
         device = images.labels.device
         self.images, self.precision, self.batch_size = images, precision, config.train.batch_size
+        self.loss_of = states[0].loss
         self.generators = [torch.Generator(device).manual_seed(stream_seed(seed, "dropout")) for seed in seeds]
         self.optimizers = [_capturable(state.optimizer) for state in states]
         self.networks = [
@@ -52,7 +52,7 @@ class GraphedSteps:
 
     def epoch(self, orders: Tensor) -> Tensor:
         """Replays the graph of a full batch, then that of the smaller last one."""
-        self.orders.copy_(orders)
+        self.orders[:, : orders.shape[1]].copy_(orders)
         self.position.zero_()
         self.sums.zero_()
         whole, rest = divmod(orders.shape[1], self.batch_size)
@@ -98,7 +98,7 @@ class GraphedSteps:
         inputs, labels = self.images.batch(self.orders[index].index_select(0, places))
         optimizer.zero_grad()
         with autocast(inputs.device, self.precision):
-            loss = F.cross_entropy(network(inputs), labels)
+            loss = self.loss_of(network(inputs), labels)
         loss.backward()
         optimizer.step()
         self.sums[index] += loss.detach() * size

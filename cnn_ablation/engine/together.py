@@ -56,8 +56,8 @@ def train_together(
 ) -> list[TrainingResult]:
     """Trains one configuration with several seeds at once; each seed's streams are those of a lone run.
 
-    `train_seconds` is the wall-clock time of all of them: they share the device as runs side by side do. A diverged
-    seed is evaluated in the epoch where its loss stopped being finite; the others go on.
+    `train_seconds` is the wall-clock time of all of them: they share the device as runs side by side do. A seed that
+    diverged or stopped early is evaluated in the epoch where it did; the others go on.
     """
     precision = devices.resolve_precision(config.precision, device)
     parts = resident(data, device, technique.memory_format)
@@ -65,18 +65,20 @@ def train_together(
     orders = [image_orders(len(parts.train), shuffle=config.train.shuffle, seed=seed) for seed in seeds]
     steps, clock = make_steps(config, states, parts.train, seeds, precision), StepClock(device)
     results: dict[int, TrainingResult] = {}
-    for epoch in range(1, config.train.epochs + 1):
-        order = torch.stack([next(each) for each in orders]).to(device)
+    num_images = len(parts.train)
+    for epoch in range(config.train.num_epochs(num_images)):
+        size = config.train.epoch_images(epoch, num_images)
+        order = torch.stack([next(each)[:size] for each in orders]).to(device)
         with clock.running():
             losses = steps.epoch(order)
         steps.update_networks()
         for index, (state, loss) in enumerate(zip(states, losses.tolist(), strict=True)):
             if index in results:
                 continue
-            state.end_epoch(loss / len(parts.train), score(state, parts.val, precision), clock.seconds)
-            if state.diverged or epoch == config.train.epochs:
-                results[index] = result_of(state, parts, batch_size=config.train.batch_size, precision=precision)
-        on_epoch(epoch)
+            state.end_epoch(loss / size, score(state, parts.val, precision), clock.seconds)
+            if state.is_finished(num_images):
+                results[index] = result_of(state, parts, precision=precision)
+        on_epoch(epoch + 1)
         if len(results) == len(states):
             break
     return [results[index] for index in range(len(states))]

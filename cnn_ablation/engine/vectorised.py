@@ -12,7 +12,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from torch.nn import functional as F
 
 from cnn_ablation.config import Config
 from cnn_ablation.data.resident import ResidentSplit
@@ -34,11 +33,11 @@ class VectorisedSteps:
         precision: str,
     ):
         self.states, self.images, self.precision = states, images, precision
-        self.batch_size = config.train.batch_size
+        self.batch_size, self.loss_of = config.train.batch_size, states[0].loss
         device = images.labels.device
         params, self.buffers = stack_module_state([state.network for state in states])
         self.params = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-        self.optimizer = make_optimizer(config.optimizer, self.params.values(), device, fused=True)
+        self.optimizer = make_optimizer(config.optimizer, self.params.items(), device, fused=True)
         self.generators = [torch.Generator(device).manual_seed(stream_seed(seed, "dropout")) for seed in seeds]
         self.network = _with_masks(states[0].network)
         self.widths = self._dropout_widths()
@@ -65,7 +64,7 @@ class VectorisedSteps:
             state.network.load_state_dict({name: value[index] for name, value in stacked.items()})
 
     def _losses(self, indices: Tensor, masks: dict[str, Tensor]) -> Tensor:
-        """Mean cross-entropy of each seed, (seeds,), for its own images, int64 (seeds, batch)."""
+        """Mean loss of each seed, (seeds,), for its own images, int64 (seeds, batch)."""
         inputs, labels = self.images.batch(indices.flatten())
 
         def forward(params: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -75,7 +74,7 @@ class VectorisedSteps:
         with autocast(inputs.device, self.precision):
             images = inputs.unflatten(0, indices.shape)
             logits = vmap(forward)(self.params, {**self.buffers, **masks}, images)
-            losses = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none")
+            losses = self.loss_of(logits.flatten(0, 1), labels, reduction="none")
         return losses.view(indices.shape).mean(dim=1)
 
     def _draw_masks(self, batch_size: int) -> dict[str, Tensor]:

@@ -16,11 +16,11 @@ Shape = tuple[int, ...]
 
 
 class LayerError(ValueError):
-    """A layer that does not fit the map it is given, with the layer's position in the network."""
+    """A layer that does not fit what it is given, with the layer's position in the network."""
 
-    def __init__(self, layer: Layer, index: int, map_size: int):
-        super().__init__(f"{layer} does not fit a {map_size}x{map_size} map")
-        self.layer, self.index, self.map_size = layer, index, map_size
+    def __init__(self, layer: Layer, index: int, given: str):
+        super().__init__(f"{layer} does not fit {given}")
+        self.layer, self.index = layer, index
 
 
 class Layer(Protocol):
@@ -30,6 +30,7 @@ class Layer(Protocol):
     def kind(self) -> str: ...
     def output_shape(self, shape: Shape) -> Shape: ...
     def num_params(self, shape: Shape) -> int: ...
+    def num_statistics(self, shape: Shape) -> int: ...
     def multiply_adds(self, shape: Shape) -> int: ...
 
 
@@ -42,11 +43,18 @@ def window_output_size(size: int, window: int, stride: int = 1, padding: int = 0
 
 
 @dataclass(frozen=True)
-class _NoParameters:
+class _Plain:
+    """What most layers have in common."""
+
     def output_shape(self, shape: Shape) -> Shape:
         return shape
 
     def num_params(self, shape: Shape) -> int:
+        """Trainable ones."""
+        return 0
+
+    def num_statistics(self, shape: Shape) -> int:
+        """Values that are kept with the weights but not trained; Keras counts them among the parameters."""
         return 0
 
     def multiply_adds(self, shape: Shape) -> int:
@@ -54,13 +62,17 @@ class _NoParameters:
 
 
 @dataclass(frozen=True)
-class Conv:
-    """A convolution with bias: n_f (f f c + 1) parameters (jappinen, section on convolutional layers)."""
+class Conv(_Plain):
+    """A convolution with bias: n_f (f f c + 1) parameters (jappinen, section on convolutional layers).
+
+    Each of `groups` sees its own share of the channels (AlexNet's two halves; jappinen, section 3.6.2).
+    """
 
     filters: int
     kernel: int
     stride: int = 1
     padding: int = 0
+    groups: int = 1
     kind = "Conv"
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -68,22 +80,21 @@ class Conv:
         return (self.filters, height, width)
 
     def num_params(self, shape: Shape) -> int:
-        return self.filters * (self.kernel * self.kernel * shape[0] + 1)
+        return self.filters * (self.kernel * self.kernel * shape[0] // self.groups + 1)
 
     def multiply_adds(self, shape: Shape) -> int:
-        return math.prod(self.output_shape(shape)) * self.kernel * self.kernel * shape[0]
+        return math.prod(self.output_shape(shape)) * self.kernel * self.kernel * shape[0] // self.groups
 
     def __str__(self) -> str:
-        return f"a {self.kernel}x{self.kernel} filter"
+        return (
+            f"a {self.kernel}x{self.kernel} filter" if self.groups == 1 else f"a convolution of {self.filters} filters"
+        )
 
 
 @dataclass(frozen=True)
-class MaxPool(_NoParameters):
-    """The largest value of each window."""
-
+class _Pool(_Plain):
     window: int = 2
     stride: int = 2
-    kind = "MaxPool"
 
     def output_shape(self, shape: Shape) -> Shape:
         height, width = (window_output_size(size, self.window, self.stride) for size in shape[1:])
@@ -94,15 +105,32 @@ class MaxPool(_NoParameters):
 
 
 @dataclass(frozen=True)
-class BatchNorm:
-    """Normalisation per channel over the batch, with scale and shift: two trainable parameters a channel."""
+class MaxPool(_Pool):
+    """The largest value of each window; windows overlap where the stride is smaller than the window."""
+
+    kind = "MaxPool"
+
+
+@dataclass(frozen=True)
+class AveragePool(_Pool):
+    """The mean of each window."""
+
+    kind = "AveragePool"
+
+
+@dataclass(frozen=True)
+class BatchNorm(_Plain):
+    """Normalisation per channel over the batch, with scale and shift: two trainable parameters a channel.
+
+    Mean and variance of each channel are kept for evaluation (sorensen, equation 2.11).
+    """
 
     kind = "BatchNorm"
 
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
-
     def num_params(self, shape: Shape) -> int:
+        return 2 * shape[0]
+
+    def num_statistics(self, shape: Shape) -> int:
         return 2 * shape[0]
 
     def multiply_adds(self, shape: Shape) -> int:
@@ -110,24 +138,19 @@ class BatchNorm:
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(_Plain):
     """A function applied to every value, by its name in `activations.ACTIVATIONS`; PReLU learns one slope."""
 
     name: str
+    leaky_slope: float = 0.01
     kind = "Activation"
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
 
     def num_params(self, shape: Shape) -> int:
         return 1 if self.name == "prelu" else 0
 
-    def multiply_adds(self, shape: Shape) -> int:
-        return 0
-
 
 @dataclass(frozen=True)
-class Dropout(_NoParameters):
+class Dropout(_Plain):
     """Each value is zeroed with this probability while training and the others scaled up."""
 
     probability: float
@@ -135,7 +158,7 @@ class Dropout(_NoParameters):
 
 
 @dataclass(frozen=True)
-class Flatten(_NoParameters):
+class Flatten(_Plain):
     """(channels, height, width) -> (channels * height * width,)."""
 
     kind = "Flatten"
@@ -145,24 +168,25 @@ class Flatten(_NoParameters):
 
 
 @dataclass(frozen=True)
-class Linear:
-    """A fully connected layer with bias."""
+class Linear(_Plain):
+    """A fully connected layer."""
 
     width: int
+    bias: bool = True
     kind = "Linear"
 
     def output_shape(self, shape: Shape) -> Shape:
         return (self.width,)
 
     def num_params(self, shape: Shape) -> int:
-        return self.width * (shape[0] + 1)
+        return self.width * (shape[0] + int(self.bias))
 
     def multiply_adds(self, shape: Shape) -> int:
         return self.width * shape[0]
 
 
 @dataclass(frozen=True)
-class Softmax(_NoParameters):
+class Softmax(_Plain):
     """Logits -> probabilities."""
 
     kind = "Softmax"
@@ -176,6 +200,7 @@ class TracedLayer:
     input_shape: Shape
     output_shape: Shape
     num_params: int
+    num_statistics: int
     multiply_adds: int
 
 
@@ -183,18 +208,21 @@ def trace(layers: Sequence[Layer], input_shape: Shape) -> list[TracedLayer]:
     """Follows a shape through a network.
 
     Raises:
-        LayerError: a window is larger than the map it slides over.
+        LayerError: a window is larger than the map it slides over, or channels cannot be shared by groups.
     """
     traced, shape = [], input_shape
     for index, layer in enumerate(layers):
+        if isinstance(layer, Conv) and (shape[0] % layer.groups or layer.filters % layer.groups):
+            raise LayerError(layer, index, f"{layer.groups} groups of {shape[0]} channels")
         output = layer.output_shape(shape)
         if min(output) < 1:
-            raise LayerError(layer, index, map_size=min(shape[1:]))
-        traced.append(TracedLayer(layer, shape, output, layer.num_params(shape), layer.multiply_adds(shape)))
+            raise LayerError(layer, index, f"a {min(shape[1:])}x{min(shape[1:])} map")
+        costs = layer.num_params(shape), layer.num_statistics(shape), layer.multiply_adds(shape)
+        traced.append(TracedLayer(layer, shape, output, *costs))
         shape = output
     return traced
 
 
 def total_params(layers: Sequence[Layer], input_shape: Shape) -> int:
-    """Parameters of the whole network."""
+    """Trainable parameters of the whole network."""
     return sum(step.num_params for step in trace(layers, input_shape))

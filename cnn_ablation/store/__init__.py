@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 
 from cnn_ablation import progress
 from cnn_ablation.errors import RecordError
-from cnn_ablation.records import Run, read_run, write_run
+from cnn_ablation.records import Run, read_run, write_atomically, write_run
 
-RUN_FILE, CHECKPOINT_FILE = "run.json", "checkpoint.pt"
+RUN_FILE, CHECKPOINT_FILE, WEIGHTS_FILE = "run.json", "checkpoint.pt", "weights.pt"
 LOCKS = "locks"
 
 
@@ -35,6 +35,9 @@ class RunStore:
     def checkpoint_path(self, fingerprint: str) -> Path:
         return self.folder / fingerprint / CHECKPOINT_FILE
 
+    def weights_path(self, fingerprint: str) -> Path:
+        return self.folder / fingerprint / WEIGHTS_FILE
+
     def find(self, fingerprint: str) -> Run | None:
         """The finished run, or None; a damaged or unreadable one is named and counts as none."""
         path = self.run_path(fingerprint)
@@ -44,12 +47,14 @@ class RunStore:
             progress.warn(f"{error}; training this run again")
             return None
 
-    def keep(self, fingerprint: str, run: Run) -> None:
-        """Stores a finished run; its checkpoint is no longer needed.
+    def keep(self, fingerprint: str, run: Run, weights: bytes | None = None) -> None:
+        """Stores a finished run, and its weights if there are any; its checkpoint is no longer needed.
 
         Raises:
             RecordError: it cannot be written.
         """
+        if weights is not None:
+            write_atomically(self.weights_path(fingerprint), weights)
         write_run(self.run_path(fingerprint), run)
         self.checkpoint_path(fingerprint).unlink(missing_ok=True)
 

@@ -1,0 +1,59 @@
+"""Losses by name. Each takes outputs (batch, classes) before the softmax and int64 labels (batch,)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_SMALLEST = 1e-7  # probabilities stay this far from 1 where a logarithm is taken of what is left, as in Keras
+
+
+class Loss(Protocol):
+    """The loss of a batch: `reduction` is "mean" over images, "sum", or "none" for one value per image."""
+
+    def __call__(self, outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor: ...
+
+
+def cross_entropy(outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """-log y of the true class, nats (sorensen, equation 2.7; jappinen, equation 38)."""
+    return F.cross_entropy(outputs, labels, reduction=reduction)
+
+
+def mean_squared_error(outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Mean over classes of (y - t)^2, with y the softmax of the outputs and t 1 for the true class."""
+    probabilities = _wide(outputs).softmax(dim=1)
+    return _reduced((probabilities - _targets(probabilities, labels)).square().mean(dim=1), reduction)
+
+
+def kullback_leibler(outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Sum over classes of -[t log y + (1 - t) log(1 - y)], nats, with y the softmax (sorensen, equation 2.8).
+
+    The paper calls it Kullback-Leibler; it is the binary cross-entropy of every class against the rest.
+    """
+    logarithms = _wide(outputs).log_softmax(dim=1)
+    targets = _targets(logarithms, labels)
+    rest = torch.log1p(-logarithms.exp().clamp(max=1 - _SMALLEST))
+    return _reduced(-(targets * logarithms + (1 - targets) * rest).sum(dim=1), reduction)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "mean_squared_error": mean_squared_error,
+    "kullback_leibler": kullback_leibler,
+}
+
+
+def _wide(outputs: Tensor) -> Tensor:
+    """float32, or float64 where it is that already."""
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
+
+
+def _targets(like: Tensor, labels: Tensor) -> Tensor:
+    return F.one_hot(labels, like.shape[1]).to(like.dtype)
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
