@@ -10,7 +10,7 @@ from cnn_ablation.data.images import DataSpec
 from cnn_ablation.designs import DESIGNS, Knob, keys_moved_twice
 from cnn_ablation.errors import ConfigError, Problem
 from cnn_ablation.models import network_layers
-from cnn_ablation.models.layers import LayerError, trace
+from cnn_ablation.models.layers import LayerError, Shape, trace
 
 # What a study sets for all its runs; varying it would compare nothing.
 NOT_KNOBS = {
@@ -66,7 +66,7 @@ def check(config: Config, *, arm: str | None = None) -> None:
     problems = bounds_problems(config)
     if not problems:
         spec = data.describe(config.data)
-        problems = _train_problems(config, spec) + _network_problems(config.model, spec)
+        problems = _train_problems(config, spec) + network_problems(config.model, spec.input_shape, spec.num_classes)
     if problems:
         raise ConfigError(problems, arm=arm)
 
@@ -92,9 +92,13 @@ def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
     ]
 
 
-def _network_problems(model: NetworkConfig, spec: DataSpec) -> list[Problem]:
+def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
+    """Settings of a network that are out of bounds, contradict each other or do not fit images of this shape."""
+    problems = bounds_problems(model, "model.")
+    if problems:
+        return problems
     try:
-        trace(network_layers(model, spec.num_classes), spec.input_shape)
+        trace(network_layers(model, num_classes), input_shape)
     except ConfigError as error:
         return list(error.problems)
     except LayerError as error:
@@ -104,7 +108,7 @@ def _network_problems(model: NetworkConfig, spec: DataSpec) -> list[Problem]:
                 key,
                 getattr(model, key.removeprefix("model."), None),
                 f"filters and pooling windows that fit their maps; here {error} (layer {error.index + 1})",
-                remedy=f"smaller filters, fewer convolutions, or a data.image_size above {spec.image_size}"
+                remedy=f"smaller filters, fewer convolutions, or a data.image_size above {min(input_shape[1:])}"
                 if key == "model.kernel_sizes"
                 else "groups that divide the channels and filters of their convolution",
             )

@@ -349,10 +349,10 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
             yield key, item, value
 
 
-def bounds_problems(config: Any) -> list[Problem]:
-    """Values outside their field's bounds."""
+def bounds_problems(config: Any, prefix: str = "") -> list[Problem]:
+    """Values outside their field's bounds; `prefix` stands before their keys."""
     problems = []
-    for key, item, value in leaves(config):
+    for key, item, value in leaves(config, prefix):
         bounds: Bounds = item.metadata.get("bounds", Bounds())
         if bounds.allows(value):
             continue

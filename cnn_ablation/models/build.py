@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnn_ablation.activations import ACTIVATIONS
-from cnn_ablation.models.layers import Activation, Layer, Shape, trace
+from cnn_ablation.models.layers import Activation, Layer, Shape, layer_names, trace
 from cnn_ablation.streams import stream_seed
 
 # kind -> module, from the layer and the shape that reaches it
@@ -51,14 +50,11 @@ def build(layers: Sequence[Layer], input_shape: Shape, *, seed: int, init: str =
     Returns:
         A module taking float (batch, channels, height, width) to logits (batch, classes).
     """
-    network, seen = nn.Sequential(), Counter[str]()
-    for step in trace(layers, input_shape):
-        kind = step.layer.kind
-        seen[kind] += 1
-        name = f"{kind}{seen[kind]}"
+    network = nn.Sequential()
+    for name, step in zip(layer_names(layers), trace(layers, input_shape), strict=True):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, f"weights/{name}"))
-            module = _MODULES[kind](step.layer, step.input_shape)
+            module = _MODULES[step.layer.kind](step.layer, step.input_shape)
             if init != "pytorch" and isinstance(module, nn.Conv2d | nn.Linear):
                 _INITIAL_WEIGHTS[init](module.weight)
                 if module.bias is not None:

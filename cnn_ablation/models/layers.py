@@ -8,6 +8,7 @@ Shapes are tuples without the batch axis: (channels, height, width) for images, 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,6 +29,8 @@ class Layer(Protocol):
 
     @property
     def kind(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
     def output_shape(self, shape: Shape) -> Shape: ...
     def num_params(self, shape: Shape) -> int: ...
     def num_statistics(self, shape: Shape) -> int: ...
@@ -45,6 +48,11 @@ def window_output_size(size: int, window: int, stride: int = 1, padding: int = 0
 @dataclass(frozen=True)
 class _Plain:
     """What most layers have in common."""
+
+    @property
+    def summary(self) -> str:
+        """In a few words, for layer tables."""
+        return ""
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape
@@ -85,6 +93,11 @@ class Conv(_Plain):
     def multiply_adds(self, shape: Shape) -> int:
         return math.prod(self.output_shape(shape)) * self.kernel * self.kernel * shape[0] // self.groups
 
+    @property
+    def summary(self) -> str:
+        groups = f", {self.groups} groups" if self.groups > 1 else ""
+        return f"{self.filters} of {self.kernel}x{self.kernel}, stride {self.stride}, padding {self.padding}{groups}"
+
     def __str__(self) -> str:
         return (
             f"a {self.kernel}x{self.kernel} filter" if self.groups == 1 else f"a convolution of {self.filters} filters"
@@ -99,6 +112,10 @@ class _Pool(_Plain):
     def output_shape(self, shape: Shape) -> Shape:
         height, width = (window_output_size(size, self.window, self.stride) for size in shape[1:])
         return (shape[0], height, width)
+
+    @property
+    def summary(self) -> str:
+        return f"{self.window}x{self.window}, stride {self.stride}"
 
     def __str__(self) -> str:
         return f"a {self.window}x{self.window} pooling window"
@@ -145,6 +162,10 @@ class Activation(_Plain):
     leaky_slope: float = 0.01
     kind = "Activation"
 
+    @property
+    def summary(self) -> str:
+        return f"{self.name} {self.leaky_slope:g}" if self.name == "leaky" else self.name
+
     def num_params(self, shape: Shape) -> int:
         return 1 if self.name == "prelu" else 0
 
@@ -155,6 +176,10 @@ class Dropout(_Plain):
 
     probability: float
     kind = "Dropout"
+
+    @property
+    def summary(self) -> str:
+        return f"probability {self.probability:g}"
 
 
 @dataclass(frozen=True)
@@ -174,6 +199,10 @@ class Linear(_Plain):
     width: int
     bias: bool = True
     kind = "Linear"
+
+    @property
+    def summary(self) -> str:
+        return f"{self.width} units" + ("" if self.bias else ", no bias")
 
     def output_shape(self, shape: Shape) -> Shape:
         return (self.width,)
@@ -221,6 +250,15 @@ def trace(layers: Sequence[Layer], input_shape: Shape) -> list[TracedLayer]:
         traced.append(TracedLayer(layer, shape, output, *costs))
         shape = output
     return traced
+
+
+def layer_names(layers: Sequence[Layer]) -> list[str]:
+    """Each layer's kind and place among its kind: `Conv1`, `Activation1`, `Conv2`."""
+    seen, names = Counter[str](), []
+    for layer in layers:
+        seen[layer.kind] += 1
+        names.append(f"{layer.kind}{seen[layer.kind]}")
+    return names
 
 
 def total_params(layers: Sequence[Layer], input_shape: Shape) -> int:

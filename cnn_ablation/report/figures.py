@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from cnn_ablation.report.text import reference_words
 Floats = npt.NDArray[np.float64]
 
 MAX_NAMES_INSIDE = 6  # arms in a legend from which it stands beside the curves
+_MOST_BARS = 10
 MIN_LOG_SPAN = 4  # largest over smallest value from which an axis is logarithmic
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the marker says the same in black and white.
@@ -150,6 +152,62 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
     ax.set_ylabel(column.replace("val_", "validation ").replace("_", " ") + (" (%)" if factor == 100 else " (nats)"))
     beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     ax.legend(frameon=False, fontsize="small", **(beside if curves["arm"].nunique() > MAX_NAMES_INSIDE else {}))
+    return ax
+
+
+def plot_confusion(counts: npt.ArrayLike, class_names: Sequence[str], ax: Axes) -> Axes:
+    """Confusion matrix: percent of each true class (rows) by predicted class, the number in every cell.
+
+    Args:
+        counts: images (K, K), true class by predicted class.
+        class_names: K names.
+        ax: drawn on.
+    """
+    images = np.asarray(counts, dtype=np.float64)
+    percent = 100 * images / np.maximum(images.sum(axis=1, keepdims=True), 1)
+    ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    places = range(len(class_names))
+    ax.set_xticks(places, class_names, rotation=45, ha="right")
+    ax.set_yticks(places, class_names)
+    for row, column in np.ndindex(*percent.shape):
+        value = percent[row, column]
+        colour = "white" if value > 60 else "black"
+        ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize="small", color=colour)
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("true class (rows sum to 100 %)")
+    return ax
+
+
+def plot_image(pixels: npt.NDArray[np.uint8], ax: Axes, *, title: str = "", colour: str = "black") -> Axes:
+    """A picture, uint8 (channels, height, width) or (height, width, channels) with 1 or 3 channels."""
+    image = pixels.transpose(1, 2, 0) if pixels.shape[0] in (1, 3) and pixels.shape[-1] not in (1, 3) else pixels
+    ax.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255)
+    ax.set_title(title, fontsize="small", color=colour)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return ax
+
+
+def plot_probabilities(
+    probabilities: npt.ArrayLike, class_names: Sequence[str], ax: Axes, *, true_class: int | None = None
+) -> Axes:
+    """Bar chart of one picture's class probabilities in percent: blue the prediction, red a true class that it missed.
+
+    Args:
+        probabilities: float (K,).
+        class_names: K names; beyond ten classes the ten most probable are drawn.
+        ax: drawn on.
+        true_class: where it is known.
+    """
+    percent = 100 * np.asarray(probabilities, dtype=np.float64)
+    shown = np.sort(np.argsort(-percent, kind="stable")[:_MOST_BARS])
+    best = int(percent.argmax())
+    colours = ["#0072B2" if place == best else "#D55E00" if place == true_class else "0.75" for place in shown]
+    ax.barh([str(class_names[place]) for place in shown], percent[shown], color=colours)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("probability (%)", fontsize="small")
+    ax.tick_params(labelsize="small")
     return ax
 
 

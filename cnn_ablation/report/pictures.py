@@ -43,7 +43,7 @@ def write_pictures(
         draw(figure.add_subplot())
         for suffix in ("png", "svg"):
             written.append(folder / f"{name}.{suffix}")
-            write_atomically(written[-1], _rendered(figure, suffix))
+            write_atomically(written[-1], rendered(figure, suffix))
     return written
 
 
@@ -72,7 +72,7 @@ def _height(arms: pd.DataFrame) -> float:
     return 1.5 + sum(0.2 + 0.17 * len(figures.folded(arm).splitlines()) for arm in arms["arm"])
 
 
-def _rendered(figure: Figure, suffix: str) -> bytes:
+def rendered(figure: Figure, suffix: str) -> bytes:
     """The file's content; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "cnn_ablation"}):

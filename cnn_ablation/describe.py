@@ -1,0 +1,103 @@
+"""`python -m cnn_ablation.describe [KEY=VALUE ...] [input=[C,H,W]] [classes=N]`: a network's layers and parameters.
+
+Trains nothing. `input` and `classes` are those of the data set unless given.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from cnn_ablation import checks, data
+from cnn_ablation.composition import compose
+from cnn_ablation.config import NetworkConfig
+from cnn_ablation.errors import ConfigError, Problem, UserError
+from cnn_ablation.models import network_layers
+from cnn_ablation.models.layers import Layer, Shape, TracedLayer, layer_names, trace
+
+_WIDTH_WITHOUT_TERMINAL = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the layer table of a configuration; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
+    try:
+        _describe(words)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _describe(words: Sequence[str]) -> None:
+    own = {key: word.partition("=")[2] for word in words if (key := word.partition("=")[0]) in ("input", "classes")}
+    config = compose([word for word in words if word.partition("=")[0] not in own])
+    shape = _shape(own["input"]) if "input" in own else None
+    classes = _classes(own["classes"]) if "classes" in own else None
+    if shape is None or classes is None:
+        spec = data.describe(config.data)
+        shape, classes = shape or spec.input_shape, classes or spec.num_classes
+    show(config.model, shape, classes)
+
+
+def _shape(text: str) -> Shape:
+    found = re.fullmatch(r"\[?(\d+),\s*(\d+),\s*(\d+)\]?", text.strip())
+    sizes = tuple(map(int, found.groups())) if found else ()
+    if not sizes or min(sizes) < 1:
+        problem = Problem("input", text, "channels, height and width, each at least 1", remedy="input=[3,32,32]")
+        raise ConfigError([problem])
+    return sizes
+
+
+def _classes(text: str) -> int:
+    if not text.isdigit() or int(text) < 2:
+        raise ConfigError([Problem("classes", text, "a whole number, at least 2", remedy="classes=10")])
+    return int(text)
+
+
+def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
+    """Prints a network's layers: output shape, parameters, and how many of them are trained.
+
+    Parameters are counted as Keras does, with the mean and variance that batch norm keeps but does not train.
+
+    Raises:
+        ConfigError: a setting is out of bounds, or the network does not fit the input.
+    """
+    problems = checks.network_problems(model, input_shape, num_classes)
+    if problems:
+        raise ConfigError(problems)
+    layers = network_layers(model, num_classes)
+    steps = trace(layers, input_shape)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False, markup=False)
+    console.print(_table(layers, steps, f"{model.name}, input {_times(input_shape)}"))
+    trained = sum(step.num_params for step in steps)
+    kept = sum(step.num_statistics for step in steps)
+    work = sum(step.multiply_adds for step in steps)
+    console.print(f"{trained + kept:,} parameters, {trained:,} of them trainable; {work:,} multiply-adds an image")
+
+
+def _table(layers: Sequence[Layer], steps: Sequence[TracedLayer], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("layer", "what it is"):
+        table.add_column(name)
+    for name in ("output shape", "parameters", "trainable"):
+        table.add_column(name, justify="right")
+    for name, step in zip(layer_names(layers), steps, strict=True):
+        counts = step.num_params + step.num_statistics, step.num_params
+        table.add_row(name, step.layer.summary, _times(step.output_shape), *(f"{count:,}" for count in counts))
+    return table
+
+
+def _times(shape: Shape) -> str:
+    return " x ".join(map(str, shape))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
