@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BASELINE = "baseline"
+LABEL = "label"
 FULL = "full"
 
 Setting = tuple[str, Any]
@@ -60,8 +61,16 @@ def knob(key: str, values: Sequence[Any]) -> Knob:
 
 
 def zipped_knob(name: str, levels: Sequence[dict[str, Any]]) -> Knob:
-    """A knob whose levels set several keys together: `{"train.batch_size": 256, "optimizer.lr": 4e-3}`."""
-    return Knob(name, tuple(Level(_zipped_label(level), tuple(level.items())) for level in levels))
+    """A knob whose levels set several keys together: `{"train.batch_size": 256, "optimizer.lr": 4e-3}`.
+
+    A `label` among them names the level in tables; it is no key.
+    """
+    return Knob(name, tuple(_zipped_level(level) for level in levels))
+
+
+def _zipped_level(level: dict[str, Any]) -> Level:
+    settings = {key: value for key, value in level.items() if key != LABEL}
+    return Level(label_of(level.get(LABEL, "")) or _zipped_label(settings), tuple(settings.items()))
 
 
 def _zipped_label(level: dict[str, Any]) -> str:
@@ -71,7 +80,9 @@ def _zipped_label(level: dict[str, Any]) -> str:
 def label_of(value: Any) -> str:
     """A value as typed on the command line: `true` for True, `[24,48]` for a list, the name of a group's option."""
     value = getattr(value, "name", value)
-    text = str(value).replace(" ", "") if isinstance(value, list | dict) else str(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(label_of, value))}]"
+    text = str(value).replace(" ", "") if isinstance(value, dict) else str(value)
     return text.lower() if text in ("True", "False") else text.strip("'\"")
 
 

@@ -91,7 +91,9 @@ class Plan:
         if arm.name not in (BASELINE, FULL) or not self.keys:
             return ""
         settings = {**self.baseline, **{key: label_of(value) for key, value in arm.settings}}
-        return f" ({', '.join(f'{key}={label_of(setting_of(settings, key))}' for key in self.keys)})"
+        values = {key: setting_of(settings, key) for key in self.keys}
+        shown = [f"{key}={label_of(value)}" for key, value in values.items() if value is not None]
+        return f" ({', '.join(shown)})" if shown else ""
 
 
 def counted(number: int, noun: str) -> str:
@@ -102,7 +104,7 @@ def counted(number: int, noun: str) -> str:
 def setting_of(settings: dict[str, Any], key: str) -> Any:
     """The value of a swept key: lists as text, a config group (`optimizer`) as the name of its option."""
     value = settings.get(key, settings.get(f"{key}.name"))
-    return str(value).replace(" ", "") if isinstance(value, list) else value
+    return label_of(value) if isinstance(value, list) else value
 
 
 def write_plan(folder: Path, plan: Plan) -> None:

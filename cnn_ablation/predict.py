@@ -80,24 +80,28 @@ def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: 
 def as_input(picture: Any, channels: int, size: int) -> Pixels:
     """A picture as the network saw its own: uint8 (1, channels, size, size).
 
-    Transparent parts become white; grey levels beyond 8 bits are scaled. Resized to a square by bicubic interpolation,
-    as `data.image_size` does, so that other shapes are squeezed.
+    Resized to a square by bicubic interpolation, as `data.image_size` does, so that other shapes are squeezed.
 
     Args:
-        picture: a PIL image of any mode.
+        picture: a PIL image in RGB.
         channels: 1 or 3.
         size: in pixels.
     """
+    pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
+    return channels_first(resize(pixels.reshape(1, *pixels.shape[:2], channels), size))
+
+
+def opaque(picture: Any) -> Any:
+    """A PIL image of any mode in RGB: transparent parts become white, grey levels beyond 8 bits are scaled."""
     from PIL import Image
 
-    if picture.mode.startswith("I"):
+    if picture.mode.startswith(("I", "F")):
         levels = np.asarray(picture, dtype=np.float64)
-        picture = Image.fromarray((levels / max(levels.max(), 1) * 255).astype(np.uint8))
+        picture = Image.fromarray((levels / max(levels.max(), 1) * 255).clip(0, 255).astype(np.uint8))
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
-    return channels_first(resize(pixels.reshape(1, *pixels.shape[:2], channels), size))
+    return picture.convert("RGB")
 
 
 def _record(folder: Path, seed: int | None) -> Run:
@@ -127,7 +131,7 @@ def _record(folder: Path, seed: int | None) -> Run:
 
 
 def _opened(path: Path) -> Any:
-    """A picture, decoded.
+    """A picture, decoded, in RGB.
 
     Raises:
         DataError: it is missing or no picture.
@@ -137,7 +141,7 @@ def _opened(path: Path) -> Any:
     try:
         with Image.open(path) as picture:
             picture.load()
-            return ImageOps.exif_transpose(picture)
+            return opaque(ImageOps.exif_transpose(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as a picture ({error})") from error
 
@@ -160,12 +164,12 @@ def _draw_predictions(answers: Sequence[Answer], class_names: Sequence[str], fol
     figure = Figure(figsize=(9, 2.6 * len(answers)), layout="constrained")
     axes = figure.subplots(len(answers), 3, squeeze=False, width_ratios=[1, 1, 1.4])
     for row, answer in zip(axes, answers, strict=True):
-        figures.plot_image(np.asarray(answer.picture.convert("RGB")), row[0], title=answer.name)
+        figures.plot_image(np.asarray(answer.picture), row[0], title=answer.name)
         size = "x".join(map(str, answer.seen.shape[1:]))
         figures.plot_image(answer.seen, row[1], title=f"as the network sees it, {size}")
         best = int(answer.probabilities.argmax())
         figures.plot_probabilities(answer.probabilities, class_names, row[2])
-        row[2].set_title(f"{class_names[best]} {100 * answer.probabilities[best]:.1f} %", fontsize="small")
+        row[2].set_title(f"{class_names[best]}: {100 * answer.probabilities[best]:.1f} %", fontsize="small")
     return _written(figure, folder / "predictions.png")
 
 
@@ -210,7 +214,7 @@ def _grid(part: data.Split, class_names: Sequence[str], probabilities: npt.NDArr
             continue
         values = probabilities[index]
         best = int(values.argmax())
-        title = f"{class_names[best]} {100 * values[best]:.0f} % ({class_names[label]})"
+        title = f"{class_names[best]}: {100 * values[best]:.0f} % ({class_names[label]})"
         colour = "#0072B2" if best == label else "#D55E00"
         figures.plot_image(part.images[index], axes[index][0], title=title, colour=colour)
         figures.plot_probabilities(values, class_names, axes[index][1], true_class=int(label))

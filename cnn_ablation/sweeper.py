@@ -24,7 +24,9 @@ from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
 from cnn_ablation.workers import Task
 
 ZIP = "zip."
-"""`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together."""
+"""`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together.
+
+`label:WORD` among the keys names a level in tables."""
 
 
 # Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.

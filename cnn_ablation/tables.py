@@ -58,6 +58,26 @@ class FinishedStudy:
         frame.loc[frame["arm"].isin(self.plan.dropped), ["test_accuracy", "test_loss"]] = math.nan
         return frame
 
+    def per_class(self) -> pd.DataFrame:
+        """Means over seeds: `arm, part, class`, the columns of `metrics.per_class`, and the number of seeds `n`."""
+        dropped = set(self.plan.dropped)
+        rows = [
+            {"arm": run.arm, "part": part, **row}
+            for run in self.runs
+            for part, found in run.per_class.items()
+            for row in found
+            if part != "test" or run.arm not in dropped
+        ]
+        if not rows:
+            return pd.DataFrame()
+        groups = pd.DataFrame(rows).groupby(["arm", "part", "class"], sort=False)
+        return groups.mean().join(groups.size().rename("n")).reset_index()
+
+    def confusion(self, arm: str, part: str) -> npt.NDArray[np.float64] | None:
+        """Mean over seeds of an arm's confusion matrix on "val" or "test"; None where there is none."""
+        found = [run.confusion[part] for run in self.runs if run.arm == arm and part in run.confusion]
+        return np.mean(found, axis=0, dtype=np.float64) if found else None
+
     def curves(self) -> pd.DataFrame:
         """Learning curves: `arm, seed, epoch, train_loss, val_loss, val_accuracy, train_seconds` per epoch."""
         return pd.DataFrame([{"arm": run.arm, "seed": run.seed, **point} for run in self.runs for point in run.curves])

@@ -87,3 +87,14 @@ def _html(arms: pd.DataFrame, readable: pd.DataFrame, caption: str) -> str:
         .set_caption(escape(caption))
     )
     return _PAGE.format(table=styler.to_html())
+
+
+def write_frame(folder: Path, name: str, frame: pd.DataFrame) -> Path:
+    """Writes one more table as CSV.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
+    path = folder / f"{name}.csv"
+    write_atomically(path, frame.to_csv(index=False).encode())
+    return path

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +19,7 @@ from cnn_ablation.records import write_atomically
 from cnn_ablation.report import figures
 
 _DPI = 150
+_MOST_CLASSES = 30
 
 
 def write_pictures(
@@ -45,6 +48,28 @@ def write_pictures(
             written.append(folder / f"{name}.{suffix}")
             write_atomically(written[-1], rendered(figure, suffix))
     return written
+
+
+def write_confusion(
+    folder: Path, matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str]
+) -> list[Path]:
+    """Writes confusion.png and .svg, one panel for each part of the data; nothing where there is none, or no room.
+
+    Raises:
+        RecordError: one of them cannot be written.
+    """
+    if not matrices or len(class_names) > _MOST_CLASSES:
+        return []
+    inches = 2 + 0.4 * len(class_names)
+    figure = Figure(figsize=(inches * len(matrices), inches), layout="constrained")
+    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+    for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
+        figures.plot_confusion(matrix, class_names, ax)
+        ax.set_title({"val": "validation images", "test": "test images"}[part])
+    paths = [folder / f"confusion.{suffix}" for suffix in ("png", "svg")]
+    for path in paths:
+        write_atomically(path, rendered(figure, path.suffix[1:]))
+    return paths
 
 
 def _drawings(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cnn_ablation import tables
+from cnn_ablation import papers, tables
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.errors import RecordError
 from cnn_ablation.plans import PathStep, counted
-from cnn_ablation.records import Run
-from cnn_ablation.report.files import write_tables
-from cnn_ablation.report.pictures import write_pictures
+from cnn_ablation.records import Run, write_atomically
+from cnn_ablation.report.files import write_frame, write_tables
+from cnn_ablation.report.paper import print_section, section
+from cnn_ablation.report.pictures import write_confusion, write_pictures
 from cnn_ablation.report.terminal import print_table
 from cnn_ablation.report.text import caption
 
@@ -46,11 +47,53 @@ def report_study(folder: Path, out: Path | None = None, overrides: dict[str, Any
     study = tables.read_study(folder)
     plan = study.plan
     unfinished = plan.num_runs - len(study.runs)
-    made_with = _made_with(study.runs)
+    made_with = _scaled_down(plan.baseline) + _made_with(study.runs)
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
     settings = dataclasses.replace(plan.stats, **(overrides or {}))
-    return _report(study.run_table(), study.curves(), out or folder, settings, made_with=made_with, path=plan.path)
+    out = out or folder
+    report = _report(study.run_table(), study.curves(), out, settings, made_with=made_with, path=plan.path)
+    more = [*_write_per_class(study, out), *_write_paper(study, out, settings)]
+    if more:
+        print(f"and {', '.join(_grouped(more))}")
+    return report
+
+
+def _scaled_down(baseline: dict[str, Any]) -> str:
+    """What a study with `train.scale` below 1 has to say of itself."""
+    scale, updates = baseline.get("train.scale", 1.0), baseline.get("train.updates")
+    if scale == 1:
+        return ""
+    whole = f"{updates} updates" if updates else f"{baseline['train.epochs']} epochs"
+    return f"Scaled down to {scale:g} of the {whole} of the baseline, and other arms likewise. "
+
+
+def _write_per_class(study: tables.FinishedStudy, out: Path) -> Iterator[Path]:
+    """Figures per class of every arm, and the confusion matrices of the arm that others are compared with."""
+    per_class = study.per_class()
+    if not len(per_class):
+        return
+    yield write_frame(out, "per_class", per_class)
+    reference = study.plan.arms[0].name
+    matrices = {part: study.confusion(reference, part) for part in ("val", "test")}
+    names = next((run.class_names for run in study.runs if run.arm == reference), [])
+    yield from write_confusion(out, {part: matrix for part, matrix in matrices.items() if matrix is not None}, names)
+
+
+def _write_paper(study: tables.FinishedStudy, out: Path, settings: StatsConfig) -> Iterator[Path]:
+    """The section "paper against ours" of a study that names its paper."""
+    name = study.plan.baseline.get("paper")
+    if not name:
+        return
+    paper = papers.read(name)
+    comparison = papers.compare(paper, study, settings.alpha)
+    if not len(comparison):
+        return
+    departures = list(paper.departures(study.plan.baseline))
+    print_section(paper, comparison, departures)
+    yield write_frame(out, "paper", comparison)
+    write_atomically(out / "paper.md", section(paper, comparison, departures).encode())
+    yield out / "paper.md"
 
 
 def report_runs(runs_file: Path, out: Path, overrides: dict[str, Any] | None = None) -> Report:

@@ -12,7 +12,7 @@ from cnn_ablation.config import StatsConfig
 from cnn_ablation.designs import FULL
 from cnn_ablation.plans import counted
 
-TEXT_COLUMNS = {"arm", "verdict", "notes"}
+TEXT_COLUMNS = {"arm", "verdict", "notes", "figure", "the paper's is", "printed in", "why"}
 
 
 def readable_table(arms: pd.DataFrame) -> pd.DataFrame:
