@@ -39,7 +39,7 @@ class Trained:
     @torch.inference_mode()
     def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities (N, classes) of uint8 images (N, channels, height, width)."""
-        outputs = self.network(torch.from_numpy(pixels).float().mul_(self.factor).add_(self.shift))
+        outputs = self.network(torch.tensor(pixels).float().mul_(self.factor).add_(self.shift))
         found: npt.NDArray[np.float32] = probabilities_from(self.output)(outputs).numpy()
         return found
 

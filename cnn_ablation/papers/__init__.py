@@ -24,7 +24,9 @@ from cnn_ablation.records import Run
 from cnn_ablation.tables import COUNTED, FinishedStudy
 
 COLUMNS = ("arm", "figure", "class", "paper", "ours", "ci_low", "ci_high", "n", "agreement", "where", "why")
-INSIDE, HIGHER, LOWER, UNKNOWN = "inside", "paper is higher", "paper is lower", "no interval"
+INSIDE, HIGHER, LOWER, UNKNOWN = "inside", "higher", "lower", "no interval"
+EQUAL, DIFFERENT = "equal", "different"
+COUNT = "num_params"
 _DIFFERENCE = "_difference"
 
 
@@ -68,7 +70,7 @@ def read(name: str) -> Paper:
 def compare(paper: Paper, study: FinishedStudy, alpha: float) -> pd.DataFrame:
     """Our mean over seeds with its t interval beside each of the paper's figures whose arm has been trained.
 
-    `agreement` says whether the paper's figure lies inside our interval.
+    `agreement` says where the paper's figure lies: inside our interval, higher or lower; counts are equal or different.
 
     Args:
         paper: from `read`.
@@ -87,7 +89,7 @@ def compare(paper: Paper, study: FinishedStudy, alpha: float) -> pd.DataFrame:
             continue
         interval = stats.mean_interval(ours, alpha)
         mean, low, high = (float(value) for value in (interval.mean, interval.low, interval.high))
-        if not figure.metric.endswith((_DIFFERENCE, "_seconds", "num_params")):  # a share lies in 0..1
+        if not figure.metric.endswith((_DIFFERENCE, "_seconds", COUNT)):  # a share lies in 0..1
             low, high = max(low, 0.0), min(high, 1.0)
         rows.append(
             {
@@ -99,7 +101,7 @@ def compare(paper: Paper, study: FinishedStudy, alpha: float) -> pd.DataFrame:
                 "ci_low": low,
                 "ci_high": high,
                 "n": len(ours),
-                "agreement": _agreement(figure.value, low, high, is_count=figure.metric == "num_params"),
+                "agreement": _agreement(figure, mean, low, high),
                 "where": figure.where,
                 "why": figure.why,
             }
@@ -107,12 +109,14 @@ def compare(paper: Paper, study: FinishedStudy, alpha: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _agreement(paper: float, low: float, high: float, *, is_count: bool) -> str:
+def _agreement(figure: Figure, mean: float, low: float, high: float) -> str:
+    if figure.metric == COUNT:
+        return EQUAL if figure.value == mean else DIFFERENT
     if math.isnan(low):
         return UNKNOWN
-    if low <= paper <= high or (is_count and math.isclose(paper, low)):
+    if low <= figure.value <= high:
         return INSIDE
-    return HIGHER if paper > high else LOWER
+    return HIGHER if figure.value > high else LOWER
 
 
 def _values(figure: Figure, study: FinishedStudy) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cnn_ablation.papers import HIGHER, INSIDE, LOWER, UNKNOWN, Paper
+from cnn_ablation.papers import COUNT, DIFFERENT, EQUAL, HIGHER, INSIDE, LOWER, UNKNOWN, Paper
 from cnn_ablation.report.files import markdown
 
 
@@ -29,9 +29,9 @@ def _readable(row: pd.Series[Any]) -> dict[str, str]:
         "arm": row["arm"],
         "figure": f"{words}{unit}",
         "paper": paper,
-        "ours": ours if row["agreement"] == UNKNOWN or not unit else f"{ours} [{low}, {high}]",
+        "ours": f"{ours} [{low}, {high}]" if row["agreement"] in (INSIDE, HIGHER, LOWER) else ours,
         "n": str(row["n"]),
-        "the paper's is": "equal" if not unit and paper == ours else row["agreement"],
+        "the paper's is": row["agreement"],
         "printed in": row["where"],
         "why": row["why"],
     }
@@ -39,7 +39,7 @@ def _readable(row: pd.Series[Any]) -> dict[str, str]:
 
 def _unit(figure: str) -> tuple[str, float, str]:
     """What stands behind a figure's name, its factor and its form."""
-    if figure == "num_params":
+    if figure == COUNT:
         return "", 1, "{:,.0f}"
     if figure.endswith("_seconds"):
         return ", s", 1, "{:.1f}"
@@ -58,12 +58,14 @@ def section(paper: Paper, comparison: pd.DataFrame, departures: Iterable[str]) -
         f"Figures of {paper.source}.",
         f"Otherwise than in the paper: {otherwise}." if otherwise else "The protocol is the paper's.",
         markdown(readable_comparison(comparison)),
-        f"Of {len(comparison)} figures {summary}. Intervals are t intervals over our seeds.",
+        f"Of the paper's {len(comparison)} figures {summary}. Intervals are t intervals over our seeds.",
     ]
     return "\n\n".join(lines) + "\n"
 
 
 _COUNTED = {
+    EQUAL: "are counts that are equal",
+    DIFFERENT: "are counts that differ",
     INSIDE: "lie inside our interval",
     HIGHER: "lie above it",
     LOWER: "lie below it",

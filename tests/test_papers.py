@@ -1,0 +1,138 @@
+"""The papers' studies: every figure belongs to an arm of its study, and comparing is arithmetic on records."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cnn_ablation import papers
+from cnn_ablation.composition import CONF_DIR
+from cnn_ablation.config import StatsConfig, paper_names
+from cnn_ablation.designs import Arm
+from cnn_ablation.plans import Plan, read_plan
+from cnn_ablation.records import RUN_COLUMNS, Run
+from cnn_ablation.report.paper import readable_comparison, section
+from cnn_ablation.tables import FinishedStudy
+
+STUDIES = {
+    path.stem: found[1]
+    for path in sorted(Path(CONF_DIR).glob("study/*.yaml"))
+    if (found := re.search(r"^paper: (\w+)$", path.read_text(), re.MULTILINE))
+}
+
+
+def test_every_paper_has_a_study() -> None:
+    assert set(STUDIES.values()) == set(paper_names())
+    assert {name.partition("_")[0] for name in STUDIES} == {"eq2425", "sorensen", "svalheim", "jappinen"}
+
+
+@pytest.mark.parametrize("name", paper_names())
+def test_every_figure_belongs_to_an_arm_and_says_where_it_is_printed(name: str, cli: Callable[..., Any]) -> None:
+    arms = set()
+    for study in (study for study, paper in STUDIES.items() if paper == name):
+        answer = cli("-m", f"study={study}", "dry_run=true")
+        assert answer.code == 0, answer.err
+        arms |= {line.split(" (")[0].strip() for line in answer.out.splitlines() if line.startswith("  ")}
+    paper = papers.read(name)
+    assert paper.source
+    for figure in paper.figures:
+        assert figure.arm in arms, figure
+        assert figure.where
+        column = figure.metric.removesuffix("_difference")
+        assert column in RUN_COLUMNS or column.partition("_")[0] in ("val", "test")
+        assert figure.metric == "num_params" or figure.metric.endswith("seconds") or -1 < figure.value < 1
+
+
+def study_of(scores: dict[str, list[float]], **baseline: Any) -> FinishedStudy:
+    """Runs with these test accuracies, one per seed."""
+    names = list(scores)
+    plan = Plan("one_at_a_time", {}, [], [Arm(name) for name in names], [0, 1, 2], baseline, StatsConfig())
+    rows = [{"class": "cat", "f1": 0.25}, {"class": "weighted", "f1": 0.5}]
+    runs = [
+        Run(name, "", "", seed, "ok", test_accuracy=score, num_params=7, per_class={"test": rows})
+        for name in names
+        for seed, score in enumerate(scores[name])
+    ]
+    return FinishedStudy(plan, runs)
+
+
+def compared(study: FinishedStudy, *figures: papers.Figure) -> list[dict[str, Any]]:
+    frame = papers.compare(papers.Paper("a paper", {"train.epochs": 9}, figures), study, alpha=0.05)
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def test_agreement_is_where_the_papers_figure_lies() -> None:
+    """Mean 0.60, deviation 0.01, t 4.303 with 2 degrees of freedom: 0.60 +- 0.0248."""
+    study = study_of({"baseline": [0.59, 0.60, 0.61]})
+    figures = [papers.Figure("baseline", "test_accuracy", value, "table 1") for value in (0.58, 0.62, 0.63, 0.57)]
+    rows = compared(study, *figures)
+    assert [row["agreement"] for row in rows] == ["inside", "inside", "higher", "lower"]
+    assert rows[0]["ours"] == pytest.approx(0.60)
+    assert rows[0]["ci_high"] == pytest.approx(0.60 + 4.3027 * 0.01 / math.sqrt(3), abs=1e-5)
+
+
+def test_figures_of_a_class_of_all_classes_and_of_differences() -> None:
+    study = study_of({"baseline": [0.5, 0.6, 0.7], "column=2": [0.6, 0.7, 0.8]})
+    rows = compared(
+        study,
+        papers.Figure("baseline", "test_f1", 0.5, "table 1"),
+        papers.Figure("baseline", "test_f1", 0.25, "table 1", class_name="cat"),
+        papers.Figure("baseline", "num_params", 7, "figure 2"),
+        papers.Figure("column=2", "test_accuracy_difference", 0.1, "table 3"),
+        papers.Figure("column=3", "test_accuracy", 0.1, "never trained"),
+    )
+    assert [row["ours"] for row in rows] == pytest.approx([0.5, 0.25, 7, 0.1])
+    assert [row["n"] for row in rows] == [3] * 4
+
+
+def test_one_seed_has_no_interval_and_says_so() -> None:
+    (row,) = compared(study_of({"baseline": [0.5]}), papers.Figure("baseline", "test_accuracy", 0.5, "table 1"))
+    assert row["agreement"] == "no interval"
+
+
+def test_what_our_protocol_does_otherwise_is_said() -> None:
+    paper = papers.Paper("a paper", {"train.epochs": 300, "data.name": "cifar10", "train.shuffle": False})
+    found = list(paper.departures({"train.epochs": 6, "data.name": "digits", "train.shuffle": False}))
+    assert found == ["train.epochs=6 here, 300 in the paper", "data=digits here, cifar10 in the paper"]
+
+
+def test_a_study_leaves_the_section(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """A real study, scaled down, on the bundled digits; its report can be rebuilt."""
+    answer = cli(
+        "-m", "study=jappinen_cifar10", "data=digits", "data.image_size=8", "train.scale=0.01", "replicates=2",
+        "zip.network={label:cnn,model:jappinen_cnn,train.batch_size:500,train.epochs:100}", "hydra.sweep.dir=study",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "Paper against ours: jappinen" in answer.out
+    assert "Scaled down to 0.01 of the 300 epochs" in answer.out
+    comparison = pd.read_csv(tmp_path / "study" / "paper.csv")
+    assert list(comparison.columns) == list(papers.COLUMNS)
+    text = (tmp_path / "study" / "paper.md").read_text()
+    assert "train.scale=0.01 here, 1.0 in the paper" in text
+    per_class = pd.read_csv(tmp_path / "study" / "per_class.csv")
+    assert set(per_class["part"]) == {"val", "test"}
+    assert set(per_class["arm"]) == {"baseline", "network=cnn"}
+    assert (tmp_path / "study" / "confusion.png").stat().st_size > 10_000
+    assert read_plan(tmp_path / "study").baseline["paper"] == "jappinen_cifar10"
+
+
+def test_the_section_rounds_and_counts() -> None:
+    study = study_of({"baseline": [0.59, 0.60, 0.61]}, **{"train.epochs": 9})
+    figures = (
+        papers.Figure("baseline", "test_accuracy", 0.58, "table 1"),
+        papers.Figure("baseline", "num_params", 7, "f"),
+    )
+    paper = papers.Paper("a paper", {"train.epochs": 9}, figures)
+    comparison = papers.compare(paper, study, 0.05)
+    readable = readable_comparison(comparison)
+    assert readable["ours"].tolist() == ["60.00 [57.52, 62.48]", "7"]
+    assert readable["the paper's is"].tolist() == ["inside", "equal"]
+    text = section(paper, comparison, paper.departures(study.plan.baseline))
+    assert "The protocol is the paper's." in text
+    assert "Of the paper's 2 figures 1 are counts that are equal, 1 lie inside our interval." in text
