@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
             "device=cpu",
             "optimizer.lr=5e-3",
             f"store={folder / 'store'}",
-        ]  # fmt: skip
+        ]
     )
     run(config, folder / "0")
     return config, folder / "0"
