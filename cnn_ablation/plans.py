@@ -21,7 +21,16 @@ from cnn_ablation.records import write_atomically
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FILE_NAME = "study.yaml"
 _WIDTH = 78
-_MAY_DIFFER = ("seed", "replicates", "reuse", "store", "stats.", "data.cache")  # they mix nothing within a table
+_MAY_DIFFER = (
+    "seed",
+    "replicates",
+    "reuse",
+    "store",
+    "stats.",
+    "data.cache",
+    "keep_weights",
+    "paper",
+)  # they mix nothing within a table
 
 
 @dataclass(frozen=True)

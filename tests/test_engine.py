@@ -23,7 +23,7 @@ from cnn_ablation.engine.together import train_together
 from cnn_ablation.engine.vectorised import VectorisedSteps
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
-from cnn_ablation.training import TrainingResult
+from cnn_ablation.training import Technique, TrainingResult
 
 CPU = torch.device("cpu")
 NETWORKS = [
@@ -178,17 +178,18 @@ SEEDS = (0, 1, 2)
         ["model.dropout=0.3", "model.hidden=[8,9]"],
         ["model.batch_norm=true", "optimizer=sgd"],
         ["optimizer=rmsprop"],
+        ["model.conv_dropout=0.3", "model.last_activation=true", "model.pool=average"],
+        ["train.loss=kullback_leibler", "optimizer.weight_decay_biases=0.1", "model.init=he_normal"],
     ],
     ids=str,
 )
-def test_seeds_trained_together_are_those_trained_alone(tiny_config: Config, overrides: list[str]) -> None:
+@pytest.mark.parametrize("technique", [training.REFERENCE, engine.FAST], ids=["reference", "fast"])
+def test_seeds_trained_together_are_those_trained_alone(overrides: list[str], technique: Technique) -> None:
     config = cnn_ablation.compose([*TINY, *overrides, "precision=float32"])
     images = data.load(config.data)
-    joined = train_together(
-        config, images, seeds=SEEDS, device=CPU, make_steps=VectorisedSteps, technique=training.REFERENCE
-    )
+    joined = train_together(config, images, seeds=SEEDS, device=CPU, make_steps=VectorisedSteps, technique=technique)
     for seed, result in zip(SEEDS, joined, strict=True):
-        alone = training.train(config, images, seed=seed, device=CPU)
+        alone = training.train(config, images, seed=seed, device=CPU, technique=technique)
         assert (result.status, result.updates, len(result.curves)) == (alone.status, alone.updates, len(alone.curves))
         losses = [[point.train_loss for point in found.curves] for found in (result, alone)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)

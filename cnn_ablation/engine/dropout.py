@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 
-def draw_mask(shape: torch.Size | tuple[int, ...], probability: float, generator: torch.Generator) -> Tensor:
-    """0 or 1 / (1 - probability), float32 on the generator's device: the values that `nn.Dropout` multiplies with."""
-    kept = torch.empty(shape, device=generator.device).bernoulli_(1 - probability, generator=generator)
+def draw_mask(like: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """0 or 1 / (1 - probability), float32, of the shape and memory format of `like`: what `nn.Dropout` multiplies with.
+
+    `nn.Dropout` draws in the order of the memory, so that the format decides which value gets which draw.
+    """
+    kept = torch.empty_like(like, dtype=torch.float32).bernoulli_(1 - probability, generator=generator)
     return kept.div_(1 - probability)
 
 
@@ -34,4 +37,4 @@ class OwnDropout(nn.Module):
         self.probability, self.generator = probability, generator
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs * draw_mask(inputs.shape, self.probability, self.generator) if self.training else inputs
+        return inputs * draw_mask(inputs, self.probability, self.generator) if self.training else inputs

@@ -40,7 +40,7 @@ class VectorisedSteps:
         self.optimizer = make_optimizer(config.optimizer, self.params.items(), device, fused=True)
         self.generators = [torch.Generator(device).manual_seed(stream_seed(seed, "dropout")) for seed in seeds]
         self.network = _with_masks(states[0].network)
-        self.widths = self._dropout_widths()
+        self.dropouts = self._dropouts()
         self._warm_up()
 
     def epoch(self, orders: Tensor) -> Tensor:
@@ -78,19 +78,28 @@ class VectorisedSteps:
         return losses.view(indices.shape).mean(dim=1)
 
     def _draw_masks(self, batch_size: int) -> dict[str, Tensor]:
-        """By name, float32 (seeds, batch, features); each seed draws layer by layer, as its lone run does."""
+        """By name, float32 (seeds, batch, ...); each seed draws layer by layer, as its lone run does."""
         by_seed = [
-            {name: draw_mask((batch_size, width), p, generator) for name, (p, width) in self.widths.items()}
+            {
+                name: draw_mask(self._batch_like(one, batch_size), p, generator)
+                for name, (p, one) in self.dropouts.items()
+            }
             for generator in self.generators
         ]
-        return {f"{name}.mask": torch.stack([masks[name] for masks in by_seed]) for name in self.widths}
+        return {f"{name}.mask": torch.stack([masks[name] for masks in by_seed]) for name in self.dropouts}
 
-    def _dropout_widths(self) -> dict[str, tuple[float, int]]:
-        """(probability, features) of every dropout layer by name, found by passing one image through the network."""
-        found: dict[str, tuple[float, int]] = {}
+    def _batch_like(self, one: Tensor, batch_size: int) -> Tensor:
+        """An empty batch of what a layer is given for one image, in the layout that it has in training."""
+        is_plain = one.dim() != 4 or self.images.pixels.is_contiguous()
+        layout = torch.contiguous_format if is_plain else torch.channels_last
+        return torch.empty(batch_size, *one.shape[1:], device=one.device, memory_format=layout)
+
+    def _dropouts(self) -> dict[str, tuple[float, Tensor]]:
+        """Probability and input of every dropout layer by name, found by passing one image through the network."""
+        found: dict[str, tuple[float, Tensor]] = {}
         hooks = [
             module.register_forward_pre_hook(
-                lambda layer, given, name=name: found.update({name: (layer.probability, given[0].shape[-1])})
+                lambda layer, given, name=name: found.update({name: (layer.probability, given[0])})
             )
             for name, module in self.network.named_modules()
             if isinstance(module, MaskedDropout)
@@ -107,8 +116,8 @@ class VectorisedSteps:
         before = {name: value.clone() for name, value in self.buffers.items()}
         indices = torch.zeros(len(self.states), self.batch_size, dtype=torch.int64, device=self.images.labels.device)
         ones = {
-            f"{name}.mask": torch.ones(*indices.shape, width, device=indices.device)
-            for name, (_, width) in self.widths.items()
+            f"{name}.mask": torch.ones(*indices.shape, *one.shape[1:], device=indices.device)
+            for name, (_, one) in self.dropouts.items()
         }
         self._losses(indices, ones).sum().backward()
         self.optimizer.zero_grad()
