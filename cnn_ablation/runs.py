@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from operator import attrgetter
 from pathlib import Path
@@ -269,8 +269,8 @@ def _record(
         **labels(config),
         seed=seed,
         **_measurements(result),
-        **_diagnosis_or_warning(config, images, result, seed, device),
-        **_figures_per_class(images, result),
+        **_attempt("diagnosis", config, seed, lambda: _diagnosis(config, images, result, seed, device)),
+        **_attempt("figures per class", config, seed, lambda: _figures_per_class(images, result)),
         total_seconds=total_seconds,
         peak_memory_mib=peak_memory_mib,
         device=device.type,
@@ -298,14 +298,12 @@ def _figures_per_class(images: ImageData, result: TrainingResult) -> dict[str, A
     return {"class_names": list(images.class_names), "per_class": per_class, "confusion": confusion}
 
 
-def _diagnosis_or_warning(
-    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
-) -> dict[str, Any]:
-    """A trained network is never lost to a diagnosis that cannot be made (out of memory, an unusual network)."""
+def _attempt(what: str, config: Config, seed: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A trained network is never lost to what cannot be said of it (out of memory, an unusual network)."""
     try:
-        return _diagnosis(config, images, result, seed, device)
+        return measure()
     except Exception as error:
-        progress.warn(f"no diagnosis of {config.arm.name}, seed {seed}: {_one_line(error)}")
+        progress.warn(f"no {what} of {config.arm.name}, seed {seed}: {_one_line(error)}")
         return {}
 
 

@@ -58,6 +58,7 @@ def test_one_knob_leaves_two_arms_with_every_seed(cli: Cli, tmp_path: Path) -> N
         ".hydra",
         "cnn_ablation.log",
         "run-seed2.json",
+        "weights-seed2.pt",
     }
     assert "model.activation=leaky" in answer.out
 
@@ -268,7 +269,7 @@ MESSAGES = {
     "added top-level key": (["+epochs=3"], ["epochs=3", "did you mean: train.epochs=3"]),
     "unknown Hydra key": (["hydra.swep.dir=x"], ["hydra.swep.dir=x", "did you mean: hydra.sweep.dir=x"]),
     "unknown option": (["optimizer=adm"], ["optimizer=adm", "adagrad, adam, rmsprop, sgd", "optimizer=adam"]),
-    "unknown study": (["study=knob"], ["study=knob", "allowed: knobs", "did you mean: study=knobs"]),
+    "unknown study": (["study=knob"], ["study=knob", "allowed: eq2425, ", "did you mean: study=knobs"]),
     "not an integer": (["train.epochs=many"], ["train.epochs=many", "allowed: int, at least 1", "the default is 6"]),
     "not a list": (["model.filters=64"], ["model.filters=64", "1 or more values, each at least 1", "[24,48,96]"]),
     "wrong element": (["model.filters=[1.5]"], ["model.filters[0]=1.5", "list[int]"]),

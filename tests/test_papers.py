@@ -134,5 +134,5 @@ def test_the_section_rounds_and_counts() -> None:
     assert readable["ours"].tolist() == ["60.00 [57.52, 62.48]", "7"]
     assert readable["the paper's is"].tolist() == ["inside", "equal"]
     text = section(paper, comparison, paper.departures(study.plan.baseline))
-    assert "The protocol is the paper's." in text
+    assert "Settings that the paper gives are the paper's." in text
     assert "Of the paper's 2 figures 1 are counts that are equal, 1 lie inside our interval." in text

@@ -56,7 +56,7 @@ def section(paper: Paper, comparison: pd.DataFrame, departures: Iterable[str]) -
     lines = [
         "## Paper against ours",
         f"Figures of {paper.source}.",
-        f"Otherwise than in the paper: {otherwise}." if otherwise else "The protocol is the paper's.",
+        f"Otherwise than in the paper: {otherwise}." if otherwise else "Settings that the paper gives are the paper's.",
         markdown(readable_comparison(comparison)),
         f"Of the paper's {len(comparison)} figures {summary}. Intervals are t intervals over our seeds.",
     ]
