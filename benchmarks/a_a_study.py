@@ -26,7 +26,7 @@ NUM_ARMS = 12
 def train(num_seeds: int, store: str) -> pd.DataFrame:
     """The table of runs, every arm with the seeds 0 to n - 1 by name."""
     arms = [BASELINE, *(f"copy {number}" for number in range(1, NUM_ARMS + 1))]
-    config = cnn_ablation.compose([f"replicates={num_seeds * len(arms)}", f"store={store}"])
+    config = cnn_ablation.compose([f"replicates={num_seeds * len(arms)}", f"store={store}", "keep_weights=false"])
     with tempfile.TemporaryDirectory() as folder:
         runs = cnn_ablation.run(config, Path(folder) / "0")
     rows = [
