@@ -89,8 +89,8 @@ def compare(paper: Paper, study: FinishedStudy, alpha: float) -> pd.DataFrame:
             continue
         interval = stats.mean_interval(ours, alpha)
         mean, low, high = (float(value) for value in (interval.mean, interval.low, interval.high))
-        if not figure.metric.endswith((_DIFFERENCE, "_seconds", COUNT)):  # a share lies in 0..1
-            low, high = max(low, 0.0), min(high, 1.0)
+        if not figure.metric.endswith((_DIFFERENCE, "_seconds", COUNT)):  # shares lie in 0..1, area ratios in -1..1
+            low, high = max(low, -1.0 if figure.metric.endswith("area_ratio") else 0.0), min(high, 1.0)
         rows.append(
             {
                 "arm": figure.arm,
