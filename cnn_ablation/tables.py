@@ -73,6 +73,31 @@ class FinishedStudy:
         groups = pd.DataFrame(rows).groupby(["arm", "part", "class"], sort=False)
         return groups.mean().join(groups.size().rename("n")).reset_index()
 
+    def confusions(self) -> pd.DataFrame:
+        """Confusion matrices of all arms: `arm, part, true_class, predicted_class, images` (mean), `percent` of the class."""
+        frames = []
+        for (arm, part), names in self._confused().items():
+            matrix = self.confusion(arm, part)
+            if matrix is None:
+                continue
+            percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+            true, predicted = (np.asarray(names)[places.ravel()] for places in np.indices(matrix.shape))
+            counts = {"images": matrix.ravel(), "percent": percent.ravel()}
+            frames.append(
+                pd.DataFrame({"arm": arm, "part": part, "true_class": true, "predicted_class": predicted, **counts})
+            )
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def _confused(self) -> dict[tuple[str, str], list[str]]:
+        """Arm and part of every matrix that may be shown -> names of classes."""
+        dropped = set(self.plan.dropped)
+        return {
+            (run.arm, part): run.class_names
+            for run in self.runs
+            for part in run.confusion
+            if part != "test" or run.arm not in dropped
+        }
+
     def confusion(self, arm: str, part: str) -> npt.NDArray[np.float64] | None:
         """Mean over seeds of an arm's confusion matrix on "val" or "test"; None where there is none."""
         found = [run.confusion[part] for run in self.runs if run.arm == arm and part in run.confusion]

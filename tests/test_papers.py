@@ -119,6 +119,16 @@ def test_a_study_leaves_the_section(cli: Callable[..., Any], tmp_path: Path) -> 
     assert set(per_class["part"]) == {"val", "test"}
     assert set(per_class["arm"]) == {"baseline", "network=cnn"}
     assert (tmp_path / "study" / "confusion.png").stat().st_size > 10_000
+    confusion = pd.read_csv(tmp_path / "study" / "confusion.csv")
+    rows = confusion.groupby(["arm", "part", "true_class"])
+    assert len(rows) == 2 * 2 * 10
+    assert rows["percent"].sum().to_numpy() == pytest.approx(100)
+    diagonal = confusion[confusion["true_class"] == confusion["predicted_class"]].set_index(
+        ["arm", "part", "true_class"]
+    )
+    recall = per_class[per_class["class"] != "weighted"].set_index(["arm", "part", "class"])["recall"]
+    recall.index = recall.index.set_levels(recall.index.levels[2].astype(int), level=2)
+    assert (diagonal["percent"] / 100 - recall.reindex(diagonal.index)).abs().max() < 0.01  # seeds have equal classes
     assert read_plan(tmp_path / "study").baseline["paper"] == "jappinen_cifar10"
 
 

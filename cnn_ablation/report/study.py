@@ -74,6 +74,9 @@ def _write_per_class(study: tables.FinishedStudy, out: Path) -> Iterator[Path]:
     if not len(per_class):
         return
     yield write_frame(out, "per_class", per_class)
+    confusions = study.confusions()
+    if len(confusions):
+        yield write_frame(out, "confusion", confusions)
     reference = study.plan.arms[0].name
     matrices = {part: study.confusion(reference, part) for part in ("val", "test")}
     names = next((run.class_names for run in study.runs if run.arm == reference), [])
