@@ -74,7 +74,7 @@ class FinishedStudy:
         return groups.mean().join(groups.size().rename("n")).reset_index()
 
     def confusions(self) -> pd.DataFrame:
-        """Confusion matrices of all arms: `arm, part, true_class, predicted_class`, mean `images`, `percent` of class."""
+        """Confusion matrices of all arms: `arm, part, true_class, predicted_class`, mean `images`, `percent`."""
         frames = []
         for (arm, part), names in self._confused().items():
             matrix = self.confusion(arm, part)
