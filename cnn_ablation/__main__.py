@@ -5,6 +5,7 @@ Exit codes: 0 all runs finished, 1 runs failed, 2 bad configuration or data, 130
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ def main() -> NoReturn:
     """Runs what the command line asks for and exits."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing 60 lines; see `_explained`
     signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
+    logging.raiseExceptions = False  # a log that a full disk cannot take is no reason for a traceback
     try:
         _run_hydra()
     except KeyboardInterrupt:

@@ -240,6 +240,7 @@ def _work(connection: Connection, how: Packing) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.raiseExceptions = False  # a log that a full disk cannot take is no reason for a traceback
     import torch
 
     from cnn_ablation.runs import run
