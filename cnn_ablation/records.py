@@ -62,7 +62,7 @@ class Run:
     multiply_adds: int = 0
     """Of one image's forward pass."""
     lowest_train_loss: float = NAN
-    """Over epochs, nats per image; NaN where another loss than cross-entropy was trained on."""
+    """Over epochs and at the end, nats per image; NaN where another loss than cross-entropy was trained on."""
     initial_gradient_norm: float = NAN
     final_gradient_norm: float = NAN
     """Of the mean loss over up to 128 training images, L2 over all parameters."""

@@ -328,7 +328,7 @@ def _diagnosis(
     return {
         "num_classes": images.num_classes,
         "multiply_adds": sum(step.multiply_adds for step in trace(layers, images.input_shape)),
-        "lowest_train_loss": min(epoch.train_loss for epoch in result.curves) if by_cross_entropy else math.nan,
+        "lowest_train_loss": _lowest_train_loss(result) if by_cross_entropy else math.nan,
         "initial_gradient_norm": norms[0],
         "final_gradient_norm": norms[1],
         **({"dead_units": deadest.dead, "dead_layer": deadest.label} if deadest else {}),
@@ -336,6 +336,12 @@ def _diagnosis(
         "double_softmax": double_softmax,
         "activation_layers": [dataclasses.asdict(layer) for layer in found],
     }
+
+
+def _lowest_train_loss(result: TrainingResult) -> float:
+    """Over epochs, and at the end: a first epoch's mean, with dropout, says little of what it has learnt."""
+    losses = [result.train.loss, *(epoch.train_loss for epoch in result.curves)]
+    return min(filter(math.isfinite, losses), default=math.nan)
 
 
 def _measurements(result: TrainingResult) -> dict[str, Any]:

@@ -234,3 +234,12 @@ def test_only_cross_entropy_can_stay_at_the_loss_of_guessing(tiny_config: Config
     (record,) = run(config, tmp_path)
     assert math.isnan(record.lowest_train_loss)
     assert not record.double_softmax
+
+
+def test_a_network_that_learnt_in_its_only_epoch_is_not_called_stuck(tiny_config: Config, tmp_path: Path) -> None:
+    """The mean loss of a first epoch may lie near ln K while the network at its end does not."""
+    easy = replace(tiny_config.data, difficulty=0.0, train_images=400)
+    config = replace(tiny_config, data=easy, replicates=1, train=TrainConfig(epochs=1, batch_size=16))
+    (record,) = run(config, tmp_path)
+    assert record.lowest_train_loss == pytest.approx(record.train_loss)
+    assert record.lowest_train_loss < record.curves[0]["train_loss"]
