@@ -504,8 +504,11 @@ def test_greedy_keeps_what_validation_likes_best(cli: Cli, tmp_path: Path) -> No
     assert set(runs["arm"][runs["test_accuracy"] != ""]) == chosen
     for step in plan["path"]:
         for name in step["candidates"]:
-            by = round(100 * (mean[name] - mean[step["before"]]), 2) + 0.0
-            assert f"{'kept' if name == step['kept'] else 'dropped'}, {by:+.2f} pp on validation" in arms["notes"][name]
+            said = re.search(r": (kept|dropped), ([+-]\d+\.\d\d) pp on validation", arms["notes"][name])
+            assert said
+            assert said[1] == ("kept" if name == step["kept"] else "dropped")
+            difference = 100 * (mean[name] - mean[step["before"]])
+            assert float(said[2]) == pytest.approx(difference, abs=0.0051)  # halves may be rounded up or down
     assert "test accuracy" not in answer.err
 
 
