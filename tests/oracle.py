@@ -124,8 +124,8 @@ class BatchNorm:
         return values.reshape(1, -1, *[1] * (dimensions - 2))
 
 
-# name -> (function, derivative): sigmoid and tanh (svalheim, equations 8 to 10), ReLU (svalheim, equation 11; sorensen,
-# section 2.4), leaky ReLU x / 100 (eq2425, section 5.3), ELU (svalheim, equation 12; jappinen), none.
+# name -> (function, derivative): sigmoid and tanh (svalheim, equations 9 and 10), ReLU (svalheim, equation 11;
+# sorensen, section 2.4), leaky ReLU x / 100 (eq2425, section 5.3), ELU (svalheim, equation 12; jappinen), none.
 FUNCTIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda x: np.exp(-x) / (1 + np.exp(-x)) ** 2),
     "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
