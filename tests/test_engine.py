@@ -17,7 +17,7 @@ import cnn_ablation
 from cnn_ablation import data, engine, training
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, ModelConfig, SGDConfig
-from cnn_ablation.engine import pooling
+from cnn_ablation.engine import compiled, pooling
 from cnn_ablation.engine.networks import rewritten
 from cnn_ablation.engine.together import train_together
 from cnn_ablation.engine.vectorised import VectorisedSteps
@@ -65,35 +65,36 @@ def test_pooling_of_another_form_stays_where_it_is(pool: nn.Module) -> None:
     assert [type(module) for module in rewritten(nn.Sequential(nn.ReLU(), pool))] == [nn.ReLU, nn.MaxPool2d]
 
 
-def maps(images: int, channels: int, height: int, width: int) -> Tensor:
+def maps(images: int, channels: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
     """Few different values, so that windows hold ties, zeros of both signs and values that round."""
     generator = torch.Generator().manual_seed(channels)
     values = torch.randn(images, channels, height, width, generator=generator)
     values[torch.rand(values.shape, generator=generator) < 0.3] = 0.0
     values[torch.rand(values.shape, generator=generator) < 0.3] *= -0.0
-    return values.bfloat16().contiguous(memory_format=torch.channels_last)
+    return values.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
-needs_compiler = pytest.mark.skipif(pooling.library() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(compiled.library() is None, reason="no C compiler")
 
 
 @needs_compiler
 @pytest.mark.parametrize("activation", [None, nn.ReLU(), nn.LeakyReLU(0.01), nn.LeakyReLU(0.3)], ids=str)
 @pytest.mark.parametrize("shape", [(3, 1, 2, 2), (2, 8, 5, 4), (5, 24, 28, 28), (2, 33, 6, 7), (1, 64, 3, 3)], ids=str)
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_compiled_pooling_gives_the_bits_of_pytorch(
-    activation: nn.Module | None, shape: tuple[int, ...], threads: int
+    activation: nn.Module | None, shape: tuple[int, int, int, int], threads: int, dtype: torch.dtype
 ) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        inputs = maps(*shape).requires_grad_()
+        inputs = maps(*shape, dtype).requires_grad_()
         plain, compiled = nn.MaxPool2d(2), pooling.PooledActivation(nn.MaxPool2d(2), activation)
         expected = activation(plain(inputs)) if activation else plain(inputs)
         outputs = compiled(inputs)
         assert outputs.grad_fn.name() == "_MaxPoolBackward"
         assert torch.equal(outputs, expected)
-        gradient = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+        gradient = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
         wanted, found = (torch.autograd.grad(result, inputs, gradient)[0] for result in (expected, outputs))
         assert torch.equal(found, wanted)
     finally:
@@ -102,17 +103,18 @@ def test_compiled_pooling_gives_the_bits_of_pytorch(
 
 @needs_compiler
 @pytest.mark.parametrize("places", [[0], [3], [1, 2]])
-def test_compiled_pooling_passes_nan_on(places: list[int]) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_compiled_pooling_passes_nan_on(places: list[int], dtype: torch.dtype) -> None:
     window = torch.tensor([1.0, -1.0, 2.0, -torch.inf])
     window[places] = torch.nan
-    inputs = window.view(1, 1, 2, 2).bfloat16().contiguous(memory_format=torch.channels_last)
+    inputs = window.view(1, 1, 2, 2).to(dtype).contiguous(memory_format=torch.channels_last)
     assert pooling.PooledActivation(nn.MaxPool2d(2), nn.ReLU())(inputs).isnan().all()
 
 
 @pytest.mark.parametrize(
     "inputs",
-    [torch.rand(2, 4, 6, 6), torch.rand(2, 4, 6, 6).bfloat16(), torch.rand(4, 6, 6).bfloat16()],
-    ids=["float32", "contiguous", "one image"],
+    [torch.rand(2, 4, 6, 6).double(), torch.rand(2, 4, 6, 6).bfloat16(), torch.rand(4, 6, 6).bfloat16()],
+    ids=["float64", "contiguous", "one image"],
 )
 def test_maps_of_another_form_take_pytorchs_own_pooling(inputs: Tensor) -> None:
     expected = F.max_pool2d(inputs, 2).relu()
@@ -151,13 +153,13 @@ def test_the_engine_in_bfloat16_follows_the_reference_loop_in_float32(tiny_confi
 @needs_compiler
 def test_without_a_compiler_the_result_has_the_same_bits(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     with_compiler = trained(tiny_config, precision="bfloat16")
-    monkeypatch.setattr(pooling, "_COMMAND", ("no-such-compiler",))
-    pooling.library.cache_clear()
+    monkeypatch.setattr(compiled, "_COMMAND", ("no-such-compiler",))
+    compiled.library.cache_clear()
     try:
-        assert pooling.library() is None
+        assert compiled.library() is None
         without = trained(tiny_config, precision="bfloat16")
     finally:
-        pooling.library.cache_clear()
+        compiled.library.cache_clear()
     assert without.curves[-1].val_loss == with_compiler.curves[-1].val_loss
     for name, value in without.network.state_dict().items():
         assert torch.equal(value, with_compiler.network.state_dict()[name]), name

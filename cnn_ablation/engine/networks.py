@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from cnn_ablation.engine.convolution import Convolution, is_computable
 from cnn_ablation.engine.pooling import PooledActivation
 
 # Functions that never decrease: the largest value of a window stays the largest, so that pooling may come first.
@@ -29,6 +30,8 @@ def rewritten(network: nn.Module) -> nn.Module:
             ordered.append(PooledActivation(left.pop(0), module))
         elif _is_pooling(module):
             ordered.append(PooledActivation(module, None))
+        elif is_computable(module):
+            ordered.append(Convolution(module))
         else:
             ordered.append(module)
     return nn.Sequential(*ordered)

@@ -1,4 +1,4 @@
-"""2x2 max pooling and a piecewise linear activation in one pass over bfloat16 maps, compiled from pooling.c.
+"""2x2 max pooling and a piecewise linear activation in one pass, compiled from pooling.c.
 
 The same bits as PyTorch's own two operations. Without a C compiler, or where a map has another form, those are used.
 """
@@ -6,23 +6,19 @@ The same bits as PyTorch's own two operations. Without a C compiler, or where a 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import subprocess
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_SOURCE = Path(__file__).with_name("pooling.c")
-_COMMAND = ("cc", "-std=c99", "-O3", "-march=native", "-shared", "-fPIC")
-_WIDE = "-mprefer-vector-width=512"  # x86 compilers prefer half the register otherwise
-_TIMEOUT_SECONDS = 60
+from cnn_ablation.engine.compiled import library, over_images, pointer
+
+_INDICES = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+"""Types of values that pooling.c takes -> type of the places that it keeps."""
+
+
+class _Maps(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_long) for name in ("height", "width", "channels")]
 
 
 class PooledActivation(nn.Module):
@@ -61,7 +57,7 @@ def slope_of(activation: nn.Module | None) -> float | None:
 def _fits(inputs: Tensor) -> bool:
     return (
         inputs.device.type == "cpu"
-        and inputs.dtype == torch.bfloat16
+        and inputs.dtype in _INDICES
         and inputs.dim() == 4
         and min(inputs.shape[2:]) >= 2
         and inputs.is_contiguous(memory_format=torch.channels_last)
@@ -74,9 +70,8 @@ class _MaxPool(torch.autograd.Function):
         images, channels, height, width = inputs.shape
         shape = (images, channels, height // 2, width // 2)
         outputs = torch.empty(shape, dtype=inputs.dtype, memory_format=torch.channels_last)
-        index = torch.empty(shape, dtype=torch.int16, memory_format=torch.channels_last)
-        pointers = (inputs.data_ptr(), outputs.data_ptr(), index.data_ptr())
-        _over_images(library().max_pool_forward, pointers, inputs.shape, slope)
+        index = torch.empty(shape, dtype=_INDICES[inputs.dtype], memory_format=torch.channels_last)
+        _call("max_pool_forward", inputs.shape, slope, inputs, outputs, index)
         ctx.save_for_backward(outputs, index)
         ctx.shape, ctx.slope = inputs.shape, slope
         return outputs
@@ -86,65 +81,14 @@ class _MaxPool(torch.autograd.Function):
         outputs, index = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         in_gradient = torch.empty(ctx.shape, dtype=outputs.dtype, memory_format=torch.channels_last)
-        pointers = (gradient.data_ptr(), outputs.data_ptr(), index.data_ptr(), in_gradient.data_ptr())
-        _over_images(library().max_pool_backward, pointers, ctx.shape, ctx.slope)
+        _call("max_pool_backward", ctx.shape, ctx.slope, gradient, outputs, index, in_gradient)
         return in_gradient, None
 
 
-def _over_images(function: Any, pointers: tuple[int, ...], shape: torch.Size, slope: float) -> None:
-    """Calls a function of the library on the whole batch, shared by as many threads as PyTorch uses."""
+def _call(name: str, shape: torch.Size, slope: float, first: Tensor, *others: Tensor) -> None:
+    """Calls the function for the type of `first` on the whole batch; `shape` is that of the maps before pooling."""
     images, channels, height, width = shape
-    threads = min(torch.get_num_threads(), images)
-
-    def call(first: int, last: int) -> None:
-        function(*pointers, first, last, height, width, channels, slope)
-
-    if threads <= 1:
-        call(0, images)
-        return
-    bounds = [images * part // threads for part in range(threads + 1)]
-    list(_threads(threads).map(call, bounds, bounds[1:]))
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="pooling")
-
-
-@cache
-def library() -> Any:
-    """The compiled functions, or None where there is no C compiler for this processor.
-
-    Compiled once per processor and version of the source; processes that do so at the same time leave the same file.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnn_ablation"
-    wide = [_WIDE] if platform.machine() in ("x86_64", "AMD64") else []
-    key = hashlib.sha256(_SOURCE.read_bytes() + repr((*_COMMAND, *wide)).encode() + _processor()).hexdigest()[:16]
-    path = folder / f"pooling-{key}.so"
-    try:
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                built = Path(scratch) / path.name
-                command = [*_COMMAND, *wide, str(_SOURCE), "-o", str(built)]
-                subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS)
-                built.replace(path)
-        return _declared(ctypes.CDLL(str(path)))
-    except (OSError, subprocess.SubprocessError, AttributeError):
-        return None
-
-
-def _processor() -> bytes:
-    """What `-march=native` depends on; a home folder may be shared by different machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor().encode()
-    return repr([line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]).encode()
-
-
-def _declared(compiled: ctypes.CDLL) -> ctypes.CDLL:
-    for function, num_pointers in ((compiled.max_pool_forward, 3), (compiled.max_pool_backward, 4)):
-        function.argtypes = [ctypes.c_void_p] * num_pointers + [ctypes.c_long] * 5 + [ctypes.c_float]
-        function.restype = None
-    return compiled
+    function = getattr(library(), f"{name}_{str(first.dtype).removeprefix('torch.')}")
+    pointers = [pointer(tensor) for tensor in (first, *others)]
+    told = ctypes.byref(_Maps(height, width, channels)), ctypes.c_float(slope)
+    over_images(images, lambda part, begin, end: function(*pointers, begin, end, *told))

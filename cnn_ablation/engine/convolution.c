@@ -1,0 +1,331 @@
+/* Convolutions with stride 1 of float32 maps in channels-last order (images, height, width, channels).
+ *
+ * Two ways. Directly: a row of outputs is a matrix product that reads the input where it lies. By Winograd's minimal
+ * filtering F(4x4, 3x3) (Lavin and Gray 2015, arXiv:1509.09308): 36 multiplications for 4x4 outputs of a 3x3 kernel
+ * instead of 144; the inputs are cut into tiles of 6x6 and transformed, each of the 36 places in a tile is a matrix
+ * product of its own, and the products are transformed back. The caller transforms the weights.
+ *
+ * The number of filters is a multiple of LANES, for Winograd that of channels too. Functions work on images first to
+ * last, so that threads can share a batch.
+ */
+#include <stddef.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+#define LANES 8
+#define PANEL (2 * LANES)
+
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE vector load(const float *from) { return *(const vector *)from; }
+INLINE void store(float *to, vector value) { *(vector *)to = value; }
+INLINE vector broadcast(float x) { return (vector){ x, x, x, x, x, x, x, x }; }
+INLINE long least(long a, long b) { return a < b ? a : b; }
+
+typedef struct {
+    long height, width, channels, kernel_height, kernel_width, filters, padding;
+} Shape;
+
+INLINE long out_height(const Shape *shape) { return shape->height + 2 * shape->padding - shape->kernel_height + 1; }
+INLINE long out_width(const Shape *shape) { return shape->width + 2 * shape->padding - shape->kernel_width + 1; }
+
+/* ---- Matrix products ---- */
+
+/* The left matrix: element (p, segment s, k) lies at data[p * row + s * segment + k * step]. */
+typedef struct {
+    const float *data;
+    long row, segment, step, segments, length;
+} Left;
+
+/* The right one, in panels of PANEL columns (the last may have LANES), `panel` apart. The rows of a panel lie `row`
+ * apart, or close together where that is 0. */
+typedef struct {
+    const float *data;
+    long panel, row;
+} Right;
+
+INLINE Left by_rows(const float *data, long columns) { return (Left){ data, columns, 0, 1, 1, columns }; }
+INLINE Left by_columns(const float *data, long rows, long columns) { return (Left){ data, 1, 0, columns, 1, rows }; }
+INLINE Right dense(const float *data, long columns) { return (Right){ data, PANEL, columns }; }
+INLINE Right panels(const float *data, long rows) { return (Right){ data, PANEL * rows, 0 }; }
+
+/* rows x (vectors * LANES) numbers of out = start + left * right, held in registers. `start` is NULL, or out itself, or
+ * one row that all begin with (start_row 0). */
+INLINE void block(const Left *left, long first, const float *right, long right_row, const float *start, long start_row,
+                  float *out, long out_row, const int rows, const int vectors)
+{
+    vector sum[8][2];
+    UNROLL for (int p = 0; p < rows; p++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[p][v] = start ? load(start + p * start_row + v * LANES) : broadcast(0);
+    for (long s = 0; s < left->segments; s++) {
+        const float *from = left->data + first * left->row + s * left->segment;
+        for (long k = 0; k < left->length; k++, from += left->step, right += right_row) {
+            vector weights[2];
+            UNROLL for (int v = 0; v < vectors; v++) weights[v] = load(right + v * LANES);
+            UNROLL for (int p = 0; p < rows; p++) {
+                vector value = broadcast(from[p * left->row]);
+                UNROLL for (int v = 0; v < vectors; v++) sum[p][v] += value * weights[v];
+            }
+        }
+    }
+    UNROLL for (int p = 0; p < rows; p++)
+        UNROLL for (int v = 0; v < vectors; v++) store(out + p * out_row + v * LANES, sum[p][v]);
+}
+
+/* out (rows x columns, dense) = start + left * right */
+static void multiply(const Left *left, long rows, Right right, long columns, const float *start, long start_row,
+                     float *out)
+{
+    for (long c = 0; c < columns; c += PANEL, right.data += right.panel) {
+        const int vectors = columns - c >= PANEL ? 2 : 1;
+        /* As many sums as registers hold, in blocks of nearly equal height: a low block waits for its own sums. */
+        const long most = vectors == 2 ? 6 : 8, blocks = (rows + most - 1) / most;
+        long right_row = right.row ? right.row : vectors * LANES, p = 0, height;
+        for (long b = 0; b < blocks; b++, p += height) {
+            height = (rows - p + blocks - b - 1) / (blocks - b);
+#define BLOCK(ROWS, VECTORS) \
+    case 2 * ROWS + VECTORS: \
+        block(left, p, right.data, right_row, start ? start + p * start_row + c : NULL, start_row, \
+              out + p * columns + c, columns, ROWS, VECTORS); \
+        break;
+            switch (2 * height + vectors) {
+                BLOCK(1, 1) BLOCK(2, 1) BLOCK(3, 1) BLOCK(4, 1) BLOCK(5, 1) BLOCK(6, 1) BLOCK(7, 1) BLOCK(8, 1)
+                BLOCK(1, 2) BLOCK(2, 2) BLOCK(3, 2) BLOCK(4, 2) BLOCK(5, 2) BLOCK(6, 2)
+            }
+        }
+    }
+}
+
+/* ---- Directly; padding, if any, is in the inputs already and 0 in the shape ---- */
+
+/* weights: panels of the matrix (kernel_height * kernel_width * channels, filters) */
+void direct_forward(const float *in, const float *weights, const float *bias, float *out, long first, long last,
+                    const Shape *shape)
+{
+    long row = shape->width * shape->channels, height = out_height(shape), width = out_width(shape);
+    for (long image = first; image < last; image++)
+        for (long i = 0; i < height; i++) {
+            Left pixels = { in + (image * shape->height + i) * row, shape->channels, row, 1, shape->kernel_height,
+                            shape->kernel_width * shape->channels };
+            multiply(&pixels, width, panels(weights, pixels.segments * pixels.length), shape->filters, bias, 0,
+                     out + (image * height + i) * width * shape->filters);
+        }
+}
+
+/* gradient: of the weights, dense (kernel_height * kernel_width * channels, filters), what these images add to it */
+void direct_weights(const float *in, const float *out_gradient, float *gradient, long first, long last,
+                    const Shape *shape)
+{
+    enum { ROWS = 4 }; /* of outputs at a time, so that their gradient stays in the nearest cache */
+    long row = shape->width * shape->channels, span = shape->kernel_width * shape->channels;
+    long height = out_height(shape), width = out_width(shape), filters = shape->filters;
+    memset(gradient, 0, sizeof(float) * shape->kernel_height * span * filters);
+    for (long image = first; image < last; image++)
+        for (long i = 0; i < height; i += ROWS)
+            for (long k = 0; k < shape->kernel_height; k++) {
+                Left pixels = { in + (image * shape->height + i + k) * row, 1, row, shape->channels,
+                                least(ROWS, height - i), width };
+                float *part = gradient + k * span * filters;
+                multiply(&pixels, span, dense(out_gradient + (image * height + i) * width * filters, filters), filters,
+                         part, filters, part);
+            }
+}
+
+/* ---- Winograd ---- */
+
+#define EDGE 6 /* of a tile of inputs, of which neighbours share two rows or columns */
+#define OUT_EDGE 4 /* of its outputs */
+#define PLACES (EDGE * EDGE)
+#define OUT_PLACES (OUT_EDGE * OUT_EDGE)
+#define TILES 48 /* at a time: few enough for the cache, enough for the products */
+#define GAP 16 /* floats; places a power of two apart would fall on the same lines of the cache */
+
+/* x -> B'x, Lavin and Gray's B' for inputs (6x6); x and y in steps */
+INLINE void transform_input(const vector *x, long step, vector *y)
+{
+    vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
+    vector a = x4 - 4 * x2, b = x3 - 4 * x1, c = x4 - x2, d = 2 * (x3 - x1);
+    y[0] = 4 * x0 - 5 * x2 + x4;
+    y[1] = a + b;
+    y[2] = a - b;
+    y[3] = c + d;
+    y[4] = c - d;
+    y[5] = 4 * x1 - 5 * x3 + x5;
+}
+
+/* y -> By: the gradient of the former */
+INLINE void transform_input_back(const vector *y, long step, vector *x)
+{
+    vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step], y4 = y[4 * step], y5 = y[5 * step];
+    vector a = y1 + y2, b = y2 - y1, c = y3 + y4, d = 2 * (y4 - y3);
+    x[0] = 4 * y0;
+    x[1] = 4 * (b + y5) + d;
+    x[2] = -5 * y0 - 4 * a - c;
+    x[3] = -5 * y5 - b - d;
+    x[4] = y0 + a + c;
+    x[5] = y5;
+}
+
+/* x -> A'x, Lavin and Gray's A' for outputs (4x6) */
+INLINE void transform_output(const vector *x, long step, vector *y)
+{
+    vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
+    vector a = x1 + x2, b = x1 - x2, c = x3 + x4, d = x3 - x4;
+    y[0] = x0 + a + c;
+    y[1] = b + 2 * d;
+    y[2] = a + 4 * c;
+    y[3] = b + 8 * d + x5;
+}
+
+/* y -> Ay: the gradient of the former */
+INLINE void transform_output_back(const vector *y, long step, vector *x)
+{
+    vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
+    vector a = y0 + y2, b = y1 + y3, c = y0 + 4 * y2, d = 2 * y1 + 8 * y3;
+    x[0] = y0;
+    x[1] = a + b;
+    x[2] = a - b;
+    x[3] = c + d;
+    x[4] = c - d;
+    x[5] = y3;
+}
+
+/* A transform along both sides of a tile: FROM x FROM -> TO x TO. */
+#define TRANSFORM_TILE(TRANSFORM, FROM, TO, in, out) \
+    do { \
+        vector half[FROM * TO]; \
+        UNROLL for (int j = 0; j < FROM; j++) { \
+            vector column[TO]; \
+            TRANSFORM(in + j, FROM, column); \
+            UNROLL for (int i = 0; i < TO; i++) half[i * FROM + j] = column[i]; \
+        } \
+        UNROLL for (int i = 0; i < TO; i++) TRANSFORM(half + i * FROM, 1, out + i * TO); \
+    } while (0)
+
+/* Maps of one size, cut into tiles of edge x edge pixels whose corners lie OUT_EDGE apart. */
+typedef struct {
+    long height, width, channels, padding, edge, tile_rows, tile_columns;
+} Maps;
+
+INLINE Maps maps_of(const Shape *shape, int outputs)
+{
+    long height = out_height(shape), width = out_width(shape);
+    long rows = (height + OUT_EDGE - 1) / OUT_EDGE, columns = (width + OUT_EDGE - 1) / OUT_EDGE;
+    return outputs ? (Maps){ height, width, shape->filters, 0, OUT_EDGE, rows, columns }
+                   : (Maps){ shape->height, shape->width, shape->channels, shape->padding, EDGE, rows, columns };
+}
+
+INLINE long tiles_of(const Maps *maps) { return maps->tile_rows * maps->tile_columns; }
+INLINE long place_of(const Maps *maps) { return TILES * maps->channels + GAP; } /* floats from a place to the next */
+
+/* Where each pixel of a tile lies, -1 for one outside its map. */
+static void pixels_of(const Maps *maps, long tile, long *pixels)
+{
+    long image = tile / tiles_of(maps), top = tile / maps->tile_columns % maps->tile_rows * OUT_EDGE - maps->padding;
+    long left = tile % maps->tile_columns * OUT_EDGE - maps->padding;
+    for (long i = 0; i < maps->edge; i++)
+        for (long j = 0; j < maps->edge; j++) {
+            long y = top + i, x = left + j;
+            int inside = y >= 0 && y < maps->height && x >= 0 && x < maps->width;
+            *pixels++ = inside ? ((image * maps->height + y) * maps->width + x) * maps->channels : -1;
+        }
+}
+
+/* Tiles of the maps at `from` -> their transforms at `to` (PLACES, TILES, channels) with gaps. */
+#define GATHER(NAME, TRANSFORM, FROM) \
+    static void NAME(const float *from, const Maps *maps, long first, long tiles, float *to) \
+    { \
+        long pixels[FROM * FROM]; \
+        for (long t = 0; t < tiles; t++) { \
+            pixels_of(maps, first + t, pixels); \
+            for (long c = 0; c < maps->channels; c += LANES) { \
+                vector tile[FROM * FROM], changed[PLACES]; \
+                for (int p = 0; p < FROM * FROM; p++) \
+                    tile[p] = pixels[p] < 0 ? broadcast(0) : load(from + pixels[p] + c); \
+                TRANSFORM_TILE(TRANSFORM, FROM, EDGE, tile, changed); \
+                for (int p = 0; p < PLACES; p++) store(to + p * place_of(maps) + t * maps->channels + c, changed[p]); \
+            } \
+        } \
+    }
+
+/* The way back; `start` says what a pixel is added to. */
+#define SCATTER(NAME, TRANSFORM, TO, start) \
+    static void NAME(const float *from, const float *bias, const Maps *maps, long first, long tiles, float *to) \
+    { \
+        long pixels[TO * TO]; \
+        for (long t = 0; t < tiles; t++) { \
+            pixels_of(maps, first + t, pixels); \
+            for (long c = 0; c < maps->channels; c += LANES) { \
+                vector tile[PLACES], changed[TO * TO]; \
+                for (int p = 0; p < PLACES; p++) tile[p] = load(from + p * place_of(maps) + t * maps->channels + c); \
+                TRANSFORM_TILE(TRANSFORM, EDGE, TO, tile, changed); \
+                for (int p = 0; p < TO * TO; p++) \
+                    if (pixels[p] >= 0) { \
+                        float *pixel = to + pixels[p] + c; \
+                        store(pixel, changed[p] + (start)); \
+                    } \
+            } \
+        } \
+    }
+
+GATHER(gather_inputs, transform_input, EDGE)
+GATHER(gather_out_gradient, transform_output_back, OUT_EDGE)
+SCATTER(scatter_outputs, transform_output, OUT_EDGE, bias ? load(bias + c) : broadcast(0))
+SCATTER(scatter_in_gradient, transform_input_back, EDGE, load(pixel)) /* tiles of inputs overlap */
+
+/* Floats that a thread needs at `scratch` below. */
+long winograd_scratch(const Shape *shape)
+{
+    Maps in = maps_of(shape, 0), out = maps_of(shape, 1);
+    return PLACES * (place_of(&in) + place_of(&out));
+}
+
+/* weights: transformed; for each of PLACES panels of a matrix (channels, filters) */
+void winograd_forward(const float *in, const float *weights, const float *bias, float *out, float *scratch, long first,
+                      long last, const Shape *shape)
+{
+    const Maps in_maps = maps_of(shape, 0), out_maps = maps_of(shape, 1);
+    long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
+    float *products = scratch + PLACES * place_of(&in_maps);
+    for (long tile = first * tiles_of(&in_maps); tile < end; tile += TILES) {
+        long tiles = least(TILES, end - tile);
+        gather_inputs(in, &in_maps, tile, tiles, scratch);
+        for (long p = 0; p < PLACES; p++) {
+            Left values = by_rows(scratch + p * place_of(&in_maps), channels);
+            multiply(&values, tiles, panels(weights + p * channels * filters, channels), filters, NULL, 0,
+                     products + p * place_of(&out_maps));
+        }
+        scatter_outputs(products, bias, &out_maps, tile, tiles, out);
+    }
+}
+
+/* weights: transformed; for each of PLACES panels of a matrix (filters, channels); NULL where in_gradient is not wanted.
+ * gradient: of the transformed weights, dense (PLACES, channels, filters), what these images add to it. */
+void winograd_backward(const float *in, const float *weights, const float *out_gradient, float *in_gradient,
+                       float *gradient, float *scratch, long first, long last, const Shape *shape)
+{
+    const Maps in_maps = maps_of(shape, 0), out_maps = maps_of(shape, 1);
+    long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
+    long image = shape->height * shape->width * channels;
+    float *products = scratch + PLACES * place_of(&in_maps);
+    memset(gradient, 0, sizeof(float) * PLACES * channels * filters);
+    if (weights)
+        memset(in_gradient + first * image, 0, sizeof(float) * (last - first) * image);
+    for (long tile = first * tiles_of(&in_maps); tile < end; tile += TILES) {
+        long tiles = least(TILES, end - tile);
+        gather_inputs(in, &in_maps, tile, tiles, scratch);
+        gather_out_gradient(out_gradient, &out_maps, tile, tiles, products);
+        for (long p = 0; p < PLACES; p++) {
+            float *values = scratch + p * place_of(&in_maps), *gradients = products + p * place_of(&out_maps);
+            float *sum = gradient + p * channels * filters;
+            Left transposed = by_columns(values, tiles, channels), rows = by_rows(gradients, filters);
+            multiply(&transposed, channels, dense(gradients, filters), filters, sum, filters, sum);
+            if (weights) /* the inputs' transforms are no longer needed */
+                multiply(&rows, tiles, panels(weights + p * channels * filters, filters), channels, NULL, 0, values);
+        }
+        if (weights)
+            scatter_in_gradient(scratch, NULL, &in_maps, tile, tiles, in_gradient);
+    }
+}

@@ -1,0 +1,242 @@
+"""Convolutions of float32 maps on a CPU, compiled from convolution.c: Winograd's for 3x3 kernels, else direct ones.
+
+The same function as PyTorch's up to rounding. Without a C compiler, or where a layer has another form, PyTorch's runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any, NamedTuple, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
+
+from cnn_ablation.engine.compiled import library, over_images, parts_of, pointer
+
+_LANES, _PANEL = 8, 16
+_EDGE, _OUT_EDGE = 6, 4  # of Winograd's tiles
+
+# Lavin and Gray 2015 (arXiv:1509.09308), section 4.2: a row of a 3x3 kernel -> the 6 numbers that stand for it.
+_G = torch.tensor(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+    dtype=torch.float64,
+)
+_TRANSFORM = torch.kron(_G, _G).float()
+"""A whole kernel, (9,) -> the 36 places of a tile: both sides at once, one product for all kernels."""
+
+_PROCESSORS = ("AVX2",)
+"""What `torch.backends.cpu.get_cpu_capability` says where this was measured to be faster than PyTorch's own."""
+
+
+class Shape(NamedTuple):
+    """Sizes of one convolution, as convolution.c has them."""
+
+    height: int
+    width: int
+    channels: int
+    kernel_height: int
+    kernel_width: int
+    filters: int
+    padding: int
+
+    @property
+    def out_height(self) -> int:
+        return self.height + 2 * self.padding - self.kernel_height + 1
+
+    @property
+    def out_width(self) -> int:
+        return self.width + 2 * self.padding - self.kernel_width + 1
+
+
+class _CShape(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_long) for name in Shape._fields]
+
+
+class Convolution(nn.Module):
+    """A convolution with stride 1, computed by compiled code where that can be done.
+
+    Args:
+        convolution: whose weights are used; it runs itself where compiled code cannot.
+    """
+
+    def __init__(self, convolution: nn.Conv2d):
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps (batch, channels, height, width) -> (batch, filters, out_height, out_width)."""
+        way = self._way(inputs)
+        if way is None:
+            return self.convolution(inputs)  # type: ignore[no-any-return]
+        outputs: Tensor = way.apply(inputs, self.convolution.weight, self.convolution.bias, _padding(self.convolution))
+        return outputs
+
+    def _way(self, inputs: Tensor) -> Any:
+        if not (_is_float32_on_cpu(inputs) and torch.backends.cpu.get_cpu_capability() in _PROCESSORS and library()):
+            return None
+        shape = _shape(inputs, self.convolution.weight, _padding(self.convolution))
+        return Winograd if winograd_pays(shape) else Direct if direct_pays(shape) else None
+
+
+def is_computable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer has a form that convolution.c knows."""
+    return (
+        type(module) is nn.Conv2d
+        and module.stride == (1, 1)
+        and module.dilation == (1, 1)
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and module.padding in [(padding, padding) for padding in range(module.kernel_size[0])]
+        and module.out_channels % _LANES == 0
+    )
+
+
+def winograd_pays(shape: Shape) -> bool:
+    """Whether Winograd's way can be gone, and needs at most half the multiplications of the direct one."""
+    if (shape.kernel_height, shape.kernel_width) != (3, 3) or shape.channels % _LANES:
+        return False
+    tiles = math.ceil(shape.out_height / _OUT_EDGE) * math.ceil(shape.out_width / _OUT_EDGE)
+    return 2 * tiles * _EDGE**2 <= 9 * shape.out_height * shape.out_width
+
+
+def direct_pays(shape: Shape) -> bool:
+    """Whether a row of outputs is long enough to fill the processor's registers."""
+    return shape.out_width >= _LANES
+
+
+def _is_float32_on_cpu(inputs: Tensor) -> bool:
+    return (
+        inputs.device.type == "cpu"
+        and inputs.dtype == torch.float32
+        and inputs.dim() == 4
+        and inputs.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _padding(convolution: nn.Conv2d) -> int:
+    return int(convolution.padding[0])
+
+
+def _shape(inputs: Tensor, weight: Tensor, padding: int) -> Shape:
+    _, channels, height, width = inputs.shape
+    filters, _, kernel_height, kernel_width = weight.shape
+    return Shape(height, width, channels, kernel_height, kernel_width, filters, padding)
+
+
+class Winograd(torch.autograd.Function):
+    """3x3 convolution of float32 maps in channels-last order; channels and filters are multiples of 8."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+        shape = _shape(inputs, weight, padding)
+        ctx.save_for_backward(inputs, weight)
+        ctx.shape, ctx.has_bias = shape, bias is not None
+        transformed = _TRANSFORM @ _panels(weight.permute(2, 3, 1, 0).reshape(9, shape.channels, shape.filters))
+        outputs, scratch = _empty_outputs(inputs, shape), _scratch(inputs, shape)
+        told = pointer(inputs), pointer(transformed), pointer(bias), pointer(outputs)
+        over_images(
+            len(inputs),
+            lambda part, first, last: library().winograd_forward(
+                *told, pointer(scratch[part]), first, last, ctypes.byref(_CShape(*shape))
+            ),
+        )
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+        inputs, weight = ctx.saved_tensors
+        shape: Shape = ctx.shape
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        in_gradient = transposed = None
+        if ctx.needs_input_grad[0]:
+            in_gradient = torch.empty_like(inputs)
+            transposed = _TRANSFORM @ _panels(weight.permute(2, 3, 0, 1).reshape(9, shape.filters, shape.channels))
+        sums = torch.empty(parts_of(len(inputs)), _EDGE**2, shape.channels * shape.filters)
+        scratch = _scratch(inputs, shape)
+        told = pointer(inputs), pointer(transposed), pointer(gradient), pointer(in_gradient)
+        over_images(
+            len(inputs),
+            lambda part, first, last: library().winograd_backward(
+                *told, pointer(sums[part]), pointer(scratch[part]), first, last, ctypes.byref(_CShape(*shape))
+            ),
+        )
+        of_weight = (_TRANSFORM.T @ _total(sums)).view(3, 3, shape.channels, shape.filters).permute(3, 2, 0, 1)
+        return in_gradient, of_weight, _bias_gradient(ctx, gradient), None
+
+
+class Direct(torch.autograd.Function):
+    """Convolution of float32 maps in channels-last order; filters are a multiple of 8."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+        padded = _padded(inputs, padding)
+        shape = _shape(padded, weight, 0)
+        ctx.save_for_backward(inputs, weight)
+        ctx.padding, ctx.has_bias = padding, bias is not None
+        panels, outputs = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters)), _empty_outputs(inputs, shape)
+        told = pointer(padded), pointer(panels), pointer(bias), pointer(outputs)
+        over_images(
+            len(inputs),
+            lambda part, first, last: library().direct_forward(*told, first, last, ctypes.byref(_CShape(*shape))),
+        )
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+        inputs, weight = ctx.saved_tensors
+        padded, padding = _padded(inputs, ctx.padding), ctx.padding
+        shape = _shape(padded, weight, 0)
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        sums = torch.empty(parts_of(len(inputs)), *shape[3:5], shape.channels, shape.filters)
+        told = pointer(padded), pointer(gradient)
+        over_images(
+            len(inputs),
+            lambda part, first, last: library().direct_weights(
+                *told, pointer(sums[part]), first, last, ctypes.byref(_CShape(*shape))
+            ),
+        )
+        in_gradient = None
+        if ctx.needs_input_grad[0]:
+            in_gradient = conv2d_input(inputs.shape, weight, gradient, padding=padding)
+        return in_gradient, _total(sums).permute(3, 2, 0, 1), _bias_gradient(ctx, gradient), None
+
+
+def _padded(inputs: Tensor, padding: int) -> Tensor:
+    return F.pad(inputs, [padding] * 4).contiguous(memory_format=torch.channels_last) if padding else inputs
+
+
+def _panels(matrix: Tensor) -> Tensor:
+    """(..., rows, columns) -> (..., rows * columns): panels of 16 columns, and one of 8 where that many are left."""
+    whole = matrix.shape[-1] // _PANEL * _PANEL
+    panels = matrix[..., :whole].unflatten(-1, (-1, _PANEL)).movedim(-2, -3).flatten(-3)
+    return torch.cat([panels, matrix[..., whole:].flatten(-2)], dim=-1)
+
+
+def _empty_outputs(inputs: Tensor, shape: Shape) -> Tensor:
+    size = (len(inputs), shape.filters, shape.out_height, shape.out_width)
+    return torch.empty(size, memory_format=torch.channels_last)
+
+
+def _scratch(inputs: Tensor, shape: Shape) -> Tensor:
+    """Room for transformed tiles, one row per thread."""
+    return torch.empty(parts_of(len(inputs)), library().winograd_scratch(ctypes.byref(_CShape(*shape))))
+
+
+def _total(sums: Tensor) -> Tensor:
+    """Of the threads' sums; always in the same order."""
+    return sums[0] if len(sums) == 1 else sums.sum(0)
+
+
+def _bias_gradient(ctx: Any, gradient: Tensor) -> Tensor | None:
+    return gradient.sum((0, 2, 3)) if ctx.has_bias else None
