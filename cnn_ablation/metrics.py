@@ -40,7 +40,7 @@ def per_class(
             not whole numbers or out of range, or names that are too few, too many or not unique.
     """
     import pandas as pd
-    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+    from sklearn.metrics import precision_recall_fscore_support
 
     scores, truth = _checked(probabilities, labels)
     classes = range(scores.shape[1])
@@ -53,8 +53,7 @@ def per_class(
     if missing.any():
         listed = ", ".join(str(names[index]) for index in np.flatnonzero(missing))
         warnings.warn(f"no examples of class {listed}: recall, F1 and AUC are NaN there", UserWarning, stacklevel=2)
-    has_rest = (support > 0) & (support < len(truth))
-    auc = [roc_auc_score(truth == index, scores[:, index]) if has_rest[index] else np.nan for index in classes]
+    auc = _areas(scores, truth, support)
     frame = pd.DataFrame(
         {
             "support": support,
@@ -62,7 +61,7 @@ def per_class(
             "recall": np.where(missing, np.nan, recall),
             "f1": np.where(missing, np.nan, f1),
             "auc": auc,
-            "area_ratio": 2 * np.array(auc) - 1,
+            "area_ratio": 2 * auc - 1,
             "true_positives": np.bincount(truth[truth == predicted], minlength=len(classes)),
         },
         index=pd.Index(names, name="class"),
@@ -84,6 +83,21 @@ def confusion(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArra
     scores, truth = _checked(probabilities, labels)
     matrix: npt.NDArray[np.int64] = confusion_matrix(truth, scores.argmax(axis=1), labels=range(scores.shape[1]))
     return matrix
+
+
+def _areas(
+    scores: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], support: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Under the ROC curve of every class against the rest; NaN where there is no such class or no rest."""
+    import sklearn
+    from sklearn.metrics import roc_auc_score
+
+    areas = np.full(len(support), np.nan)
+    [judged] = np.nonzero((support > 0) & (support < len(truth)))
+    if len(judged):
+        with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # `_checked` has seen to it
+            areas[judged] = roc_auc_score(truth[:, None] == judged, scores[:, judged], average=None)
+    return areas
 
 
 def _weighted_mean(values: npt.NDArray[np.float64], weights: npt.NDArray[np.int64]) -> float:

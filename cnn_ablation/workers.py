@@ -27,8 +27,6 @@ from cnn_ablation.config import Config
 
 LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
 _GIB_PER_PROCESS = 1.5  # torch, scikit-learn, a copy of CIFAR-10 in two forms, and the maps of a step
-# The optimisers import torch._dynamo when first used, the figures per class pandas and scikit-learn.
-_PRELOADED = ["cnn_ablation.runs", "torch._dynamo", "pandas", "sklearn.metrics"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def start_loading() -> None:
     if context.get_start_method() == "forkserver":
         from multiprocessing import forkserver
 
-        context.set_forkserver_preload(_PRELOADED)
+        context.set_forkserver_preload(["cnn_ablation.preloaded"])
         with _without_main():
             forkserver.ensure_running()
 

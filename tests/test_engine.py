@@ -4,6 +4,7 @@ import copy
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import cnn_ablation
 from cnn_ablation import data, engine, training
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, ModelConfig, SGDConfig
-from cnn_ablation.engine import compiled, pooling
+from cnn_ablation.engine import compiled, convolution, pooling
 from cnn_ablation.engine.networks import rewritten
 from cnn_ablation.engine.together import train_together
 from cnn_ablation.engine.vectorised import VectorisedSteps
@@ -121,16 +122,150 @@ def test_maps_of_another_form_take_pytorchs_own_pooling(inputs: Tensor) -> None:
     assert torch.equal(pooling.PooledActivation(nn.MaxPool2d(2), nn.ReLU())(inputs), expected)
 
 
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "_PROCESSORS", (torch.backends.cpu.get_cpu_capability(),))
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """Up to 2e-5 of the largest number: Winograd's sums are larger than their results."""
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
+CONVOLUTIONS = [  # images, channels, height, width, filters, kernel, padding
+    (5, 8, 14, 14, 16, 3, 0),
+    (3, 24, 6, 6, 40, 3, 0),
+    (2, 16, 9, 13, 8, 3, 1),
+    (4, 8, 2, 6, 24, 3, 2),
+    (60, 8, 6, 6, 8, 3, 0),
+    (3, 3, 32, 32, 24, 5, 0),
+    (2, 1, 12, 17, 8, 4, 1),
+    (1, 5, 9, 19, 48, 7, 3),
+    (2, 16, 9, 9, 8, 1, 0),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize("sizes", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("threads", [1, 2], indirect=True, ids="{} threads".format)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_compiled_convolutions_are_those_of_pytorch(
+    sizes: tuple[int, ...], bias: bool, threads: None, on_any_processor: None
+) -> None:
+    images, channels, height, width, filters, kernel, padding = sizes
+    generator = torch.Generator().manual_seed(0)
+    plain = nn.Conv2d(channels, filters, kernel, padding=padding, bias=bias)
+    exact = copy.deepcopy(plain).double()
+    inputs = torch.randn(images, channels, height, width, generator=generator)
+    inputs = inputs.contiguous(memory_format=torch.channels_last).requires_grad_()
+    outputs = convolution.Convolution(plain)(inputs)
+    assert outputs.grad_fn.name() == ("WinogradBackward" if kernel == 3 else "DirectBackward")
+    assert outputs.is_contiguous(memory_format=torch.channels_last)
+    gradient = torch.randn(outputs.shape, generator=generator)
+    outputs.backward(gradient)
+    wanted_inputs = inputs.detach().double().requires_grad_()
+    expected = exact(wanted_inputs)
+    expected.backward(gradient.double())
+    close(outputs.detach(), expected.detach())
+    close(inputs.grad, wanted_inputs.grad)
+    for found, wanted in zip(plain.parameters(), exact.parameters(), strict=True):
+        close(found.grad, wanted.grad)
+
+
+@needs_compiler
+@pytest.mark.parametrize("activation", [None, nn.ReLU(), nn.LeakyReLU(0.2)], ids=str)
+@pytest.mark.parametrize("sizes", [(3, 3, 32, 32, 24, 5, 0), (2, 1, 13, 18, 8, 4, 1), (1, 3, 4, 11, 16, 3, 0)], ids=str)
+@pytest.mark.parametrize("threads", [1, 2], indirect=True, ids="{} threads".format)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_a_convolution_that_pools_is_the_two_layers(
+    activation: nn.Module | None, sizes: tuple[int, ...], bias: bool, threads: None, on_any_processor: None
+) -> None:
+    images, channels, height, width, filters, kernel, padding = sizes
+    generator = torch.Generator().manual_seed(0)
+    plain = nn.Conv2d(channels, filters, kernel, padding=padding, bias=bias)
+    exact = copy.deepcopy(plain).double()
+    inputs = torch.randn(images, channels, height, width, generator=generator)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    pooled = pooling.PooledActivation(nn.MaxPool2d(2), activation)
+    outputs = convolution.Convolution(plain, pooled)(inputs)
+    assert outputs.grad_fn.name() == "DirectPooledBackward"
+    expected = F.max_pool2d(exact(inputs.double()), 2)
+    expected = activation(expected) if activation else expected
+    gradient = torch.randn(outputs.shape, generator=generator)
+    outputs.backward(gradient)
+    expected.backward(gradient.double())
+    close(outputs.detach(), expected.detach())
+    for found, wanted in zip(plain.parameters(), exact.parameters(), strict=True):
+        close(found.grad, wanted.grad)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(8, 8, 3, stride=2),
+        nn.Conv2d(8, 8, 3, dilation=2),
+        nn.Conv2d(8, 8, 3, groups=2),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(8, 8, 3, padding="same"),
+        nn.Conv2d(8, 8, 3, padding=3),
+        nn.Conv2d(8, 8, 3, padding=(1, 0)),
+        nn.Conv2d(8, 12, 3),
+        nn.ConvTranspose2d(8, 8, 3),
+    ],
+    ids=str,
+)
+def test_convolutions_of_another_form_stay_as_they_are(layer: nn.Module) -> None:
+    assert [type(module) for module in rewritten(nn.Sequential(layer))] == [type(layer)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "precision"),
+    [
+        (torch.rand(2, 8, 12, 12), "float32"),
+        (torch.rand(2, 8, 12, 12).contiguous(memory_format=torch.channels_last), "bfloat16"),
+        (torch.rand(8, 12, 12), "float32"),
+    ],
+    ids=["contiguous", "bfloat16", "one image"],
+)
+def test_maps_of_another_form_take_pytorchs_own_convolution(
+    inputs: Tensor, precision: str, on_any_processor: None
+) -> None:
+    plain = nn.Conv2d(8, 8, 3)
+    with training.autocast(CPU, precision):
+        outputs, expected = convolution.Convolution(plain)(inputs), plain(inputs)
+    assert outputs.grad_fn.name() == expected.grad_fn.name()
+    assert torch.equal(outputs, expected)
+
+
+COMPILED = ModelConfig(filters=[8, 16], kernel_sizes=[5, 3], padding="same", hidden=[8])
+"""Both of its convolutions are computed by compiled code."""
+
+
+@needs_compiler
+def test_compiled_convolutions_give_the_same_bits_each_time(tiny_config: Config, on_any_processor: None) -> None:
+    first, second = (trained(tiny_config, model=COMPILED, precision="float32") for _ in range(2))
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+
+
 def trained(config: Config, **changes: Any) -> TrainingResult:
     config = replace(config, **changes)
     return engine.train(config, data.load(config.data), seed=0, device=CPU)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop"])
-def test_the_engine_follows_the_reference_loop(tiny_config: Config, optimizer: str) -> None:
+def test_the_engine_follows_the_reference_loop(tiny_config: Config, optimizer: str, on_any_processor: None) -> None:
     settings = cnn_ablation.compose([f"optimizer={optimizer}"]).optimizer
     # A bias before batch norm has no gradient but rounding errors, which adaptive optimisers blow up to whole steps.
-    model = replace(tiny_config.model, batch_norm=optimizer == "sgd", dropout=0.2)
+    model = replace(COMPILED, batch_norm=optimizer == "sgd", dropout=0.2)
     fast, slow = (
         trained(tiny_config, model=model, optimizer=settings, precision="float32", engine=name)
         for name in ("fast", "reference")

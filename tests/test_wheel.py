@@ -33,7 +33,8 @@ def test_the_wheel_holds_the_configuration_and_the_type_marker(installed: Path) 
     assert {path.relative_to(packed) for path in packed.rglob("*.yaml")} == expected
     assert (installed / "cnn_ablation" / "py.typed").exists()
     assert (
-        "cnn-ablation = cnn_ablation.__main__:main" in next(installed.glob("*.dist-info/entry_points.txt")).read_text()
+        "cnn-ablation = cnn_ablation.__main__:command"
+        in next(installed.glob("*.dist-info/entry_points.txt")).read_text()
     )
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooling.c", "convolution.c"))
-_TEMPLATES = (Path(__file__).with_name("pooling.h"),)
+_HEADERS = tuple(Path(__file__).with_name(name) for name in ("kernels.h", "pooling.h"))
 _COMMAND = ("cc", "-std=c99", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
 _WIDE = "-mprefer-vector-width=512"  # x86 compilers prefer half the register otherwise
 _TIMEOUT_SECONDS = 60
@@ -33,7 +33,7 @@ def library() -> Any:
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnn_ablation"
     wide = [_WIDE] if platform.machine() in ("x86_64", "AMD64") else []
-    content = b"".join(path.read_bytes() for path in (*_SOURCES, *_TEMPLATES))
+    content = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
     key = hashlib.sha256(content + repr((*_COMMAND, *wide)).encode() + _processor()).hexdigest()[:16]
     path = folder / f"kernels-{key}.so"
     try:

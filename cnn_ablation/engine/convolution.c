@@ -8,10 +8,8 @@
  * The number of filters is a multiple of LANES, for Winograd that of channels too. Functions work on images first to
  * last, so that threads can share a batch.
  */
-#include <stddef.h>
-#include <string.h>
+#include "kernels.h"
 
-#define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 #define LANES 8
 #define PANEL (2 * LANES)
@@ -21,7 +19,6 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 INLINE vector load(const float *from) { return *(const vector *)from; }
 INLINE void store(float *to, vector value) { *(vector *)to = value; }
 INLINE vector broadcast(float x) { return (vector){ x, x, x, x, x, x, x, x }; }
-INLINE long least(long a, long b) { return a < b ? a : b; }
 
 typedef struct {
     long height, width, channels, kernel_height, kernel_width, filters, padding;
@@ -100,37 +97,93 @@ static void multiply(const Left *left, long rows, Right right, long columns, con
 
 /* ---- Directly; padding, if any, is in the inputs already and 0 in the shape ---- */
 
-/* weights: panels of the matrix (kernel_height * kernel_width * channels, filters) */
+/* Row i of the outputs of an image. weights: panels of the matrix (kernel_height * kernel_width * channels, filters) */
+INLINE void direct_row(const float *in, const float *weights, const float *bias, float *out, long image, long i,
+                       const Shape *shape)
+{
+    long row = shape->width * shape->channels, span = shape->kernel_width * shape->channels;
+    Left pixels = { in + (image * shape->height + i) * row, shape->channels, row, 1, shape->kernel_height, span };
+    multiply(&pixels, out_width(shape), panels(weights, shape->kernel_height * span), shape->filters, bias, 0, out);
+}
+
+/* What `rows` rows of an image's outputs, from row i on, add to the gradient of the weights. */
+INLINE void direct_rows_back(const float *in, const float *out_gradient, float *gradient, long image, long i, long rows,
+                             const Shape *shape)
+{
+    long row = shape->width * shape->channels, span = shape->kernel_width * shape->channels, filters = shape->filters;
+    for (long k = 0; k < shape->kernel_height; k++) {
+        Left pixels = { in + (image * shape->height + i + k) * row, 1, row, shape->channels, rows, out_width(shape) };
+        float *part = gradient + k * span * filters;
+        multiply(&pixels, span, dense(out_gradient, filters), filters, part, filters, part);
+    }
+}
+
+INLINE long weights_of(const Shape *shape)
+{
+    return shape->kernel_height * shape->kernel_width * shape->channels * shape->filters;
+}
+
+#define ROWS 4 /* of outputs at a time, so that their gradient stays near the processor */
+
 void direct_forward(const float *in, const float *weights, const float *bias, float *out, long first, long last,
                     const Shape *shape)
 {
-    long row = shape->width * shape->channels, height = out_height(shape), width = out_width(shape);
+    long height = out_height(shape), row = out_width(shape) * shape->filters;
     for (long image = first; image < last; image++)
-        for (long i = 0; i < height; i++) {
-            Left pixels = { in + (image * shape->height + i) * row, shape->channels, row, 1, shape->kernel_height,
-                            shape->kernel_width * shape->channels };
-            multiply(&pixels, width, panels(weights, pixels.segments * pixels.length), shape->filters, bias, 0,
-                     out + (image * height + i) * width * shape->filters);
-        }
+        for (long i = 0; i < height; i++)
+            direct_row(in, weights, bias, out + (image * height + i) * row, image, i, shape);
 }
 
 /* gradient: of the weights, dense (kernel_height * kernel_width * channels, filters), what these images add to it */
 void direct_weights(const float *in, const float *out_gradient, float *gradient, long first, long last,
                     const Shape *shape)
 {
-    enum { ROWS = 4 }; /* of outputs at a time, so that their gradient stays in the nearest cache */
-    long row = shape->width * shape->channels, span = shape->kernel_width * shape->channels;
-    long height = out_height(shape), width = out_width(shape), filters = shape->filters;
-    memset(gradient, 0, sizeof(float) * shape->kernel_height * span * filters);
+    long height = out_height(shape), row = out_width(shape) * shape->filters;
+    memset(gradient, 0, sizeof(float) * weights_of(shape));
     for (long image = first; image < last; image++)
         for (long i = 0; i < height; i += ROWS)
-            for (long k = 0; k < shape->kernel_height; k++) {
-                Left pixels = { in + (image * shape->height + i + k) * row, 1, row, shape->channels,
-                                least(ROWS, height - i), width };
-                float *part = gradient + k * span * filters;
-                multiply(&pixels, span, dense(out_gradient + (image * height + i) * width * filters, filters), filters,
-                         part, filters, part);
+            direct_rows_back(in, out_gradient + (image * height + i) * row, gradient, image, i,
+                             least(ROWS, height - i), shape);
+}
+
+/* Floats that the two functions below need at `rows`. */
+long direct_pooled_scratch(const Shape *shape) { return ROWS * out_width(shape) * shape->filters; }
+
+/* With 2x2 max pooling and an activation: maps before pooling never leave the processor's cache. */
+void direct_pooled_forward(const float *in, const float *weights, const float *bias, float slope, float *out,
+                           int32_t *index, float *rows, long first, long last, const Shape *shape)
+{
+    long row = out_width(shape) * shape->filters, pooled_row = out_width(shape) / 2 * shape->filters;
+    const Size pair = { 2, out_width(shape), shape->filters };
+    for (long image = first; image < last; image++)
+        for (long i = 0; i < out_height(shape) / 2; i++) {
+            long at = (image * (out_height(shape) / 2) + i) * pooled_row;
+            direct_row(in, weights, bias, rows, image, 2 * i, shape);
+            direct_row(in, weights, bias, rows + row, image, 2 * i + 1, shape);
+            max_pool_forward_float32(rows, out + at, index + at, 0, 1, &pair, slope);
+        }
+}
+
+/* bias_gradient: what these images add to that of the bias, (filters) */
+void direct_pooled_weights(const float *in, const float *out_gradient, const float *out, const int32_t *index,
+                           float slope, float *gradient, float *bias_gradient, float *rows, long first, long last,
+                           const Shape *shape)
+{
+    long width = out_width(shape), filters = shape->filters, height = out_height(shape) / 2 * 2;
+    memset(gradient, 0, sizeof(float) * weights_of(shape));
+    memset(bias_gradient, 0, sizeof(float) * filters);
+    for (long image = first; image < last; image++)
+        for (long i = 0; i < height; i += ROWS) {
+            const Size some = { least(ROWS, height - i), width, filters };
+            long at = (image * height + i) / 2 * (width / 2) * filters;
+            max_pool_backward_float32(out_gradient + at, out + at, index + at, rows, 0, 1, &some, slope);
+            direct_rows_back(in, rows, gradient, image, i, some.height, shape);
+            for (long c = 0; c < filters; c += LANES) {
+                vector sum = broadcast(0);
+                for (long pixel = 0; pixel < some.height * width; pixel++) sum += load(rows + pixel * filters + c);
+                store(bias_gradient + c, load(bias_gradient + c) + sum);
             }
+        }
 }
 
 /* ---- Winograd ---- */
@@ -252,9 +305,10 @@ static void pixels_of(const Maps *maps, long tile, long *pixels)
 
 /* The way back; `start` says what a pixel is added to. */
 #define SCATTER(NAME, TRANSFORM, TO, start) \
-    static void NAME(const float *from, const float *bias, const Maps *maps, long first, long tiles, float *to) \
+    static void NAME(const float *from, const Maps *maps, const float *bias, long first, long tiles, float *to) \
     { \
         long pixels[TO * TO]; \
+        (void)bias; \
         for (long t = 0; t < tiles; t++) { \
             pixels_of(maps, first + t, pixels); \
             for (long c = 0; c < maps->channels; c += LANES) { \
@@ -297,7 +351,7 @@ void winograd_forward(const float *in, const float *weights, const float *bias, 
             multiply(&values, tiles, panels(weights + p * channels * filters, channels), filters, NULL, 0,
                      products + p * place_of(&out_maps));
         }
-        scatter_outputs(products, bias, &out_maps, tile, tiles, out);
+        scatter_outputs(products, &out_maps, bias, tile, tiles, out);
     }
 }
 
@@ -326,6 +380,6 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
                 multiply(&rows, tiles, panels(weights + p * channels * filters, filters), channels, NULL, 0, values);
         }
         if (weights)
-            scatter_in_gradient(scratch, NULL, &in_maps, tile, tiles, in_gradient);
+            scatter_in_gradient(scratch, &in_maps, NULL, tile, tiles, in_gradient);
     }
 }

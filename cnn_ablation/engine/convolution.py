@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 from cnn_ablation.engine.compiled import library, over_images, parts_of, pointer
+from cnn_ablation.engine.pooling import PooledActivation
 
 _LANES, _PANEL = 8, 16
 _EDGE, _OUT_EDGE = 6, 4  # of Winograd's tiles
@@ -63,29 +64,33 @@ class _CShape(ctypes.Structure):
 
 
 class Convolution(nn.Module):
-    """A convolution with stride 1, computed by compiled code where that can be done.
+    """A convolution with stride 1 and the pooling after it, computed by compiled code where that can be done.
 
     Args:
         convolution: whose weights are used; it runs itself where compiled code cannot.
+        pooled: pooling and activation of its outputs, None for none.
     """
 
-    def __init__(self, convolution: nn.Conv2d):
+    def __init__(self, convolution: nn.Conv2d, pooled: PooledActivation | None = None):
         super().__init__()
-        self.convolution = convolution
+        self.convolution, self.pooled = convolution, pooled
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps (batch, channels, height, width) -> (batch, filters, out_height, out_width)."""
-        way = self._way(inputs)
-        if way is None:
-            return self.convolution(inputs)  # type: ignore[no-any-return]
-        outputs: Tensor = way.apply(inputs, self.convolution.weight, self.convolution.bias, _padding(self.convolution))
-        return outputs
-
-    def _way(self, inputs: Tensor) -> Any:
-        if not (_is_float32_on_cpu(inputs) and torch.backends.cpu.get_cpu_capability() in _PROCESSORS and library()):
-            return None
-        shape = _shape(inputs, self.convolution.weight, _padding(self.convolution))
-        return Winograd if winograd_pays(shape) else Direct if direct_pays(shape) else None
+        """Maps (batch, channels, height, width) -> (batch, filters, out_height, out_width), halved where pooled."""
+        convolution, pooled = self.convolution, self.pooled
+        padding = int(convolution.padding[0])
+        shape = _shape(inputs, convolution.weight, padding) if _can_be_compiled(inputs) else None
+        outputs: Tensor
+        if shape and winograd_pays(shape):
+            outputs = Winograd.apply(inputs, convolution.weight, convolution.bias, padding)
+        elif shape and direct_pays(shape):
+            if pooled and pooled.slope is not None and shape.out_height >= 2 and not inputs.requires_grad:
+                outputs = DirectPooled.apply(inputs, convolution.weight, convolution.bias, padding, pooled.slope)
+                return outputs
+            outputs = Direct.apply(inputs, convolution.weight, convolution.bias, padding)
+        else:
+            outputs = convolution(inputs)
+        return pooled(outputs) if pooled else outputs
 
 
 def is_computable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -114,18 +119,16 @@ def direct_pays(shape: Shape) -> bool:
     return shape.out_width >= _LANES
 
 
-def _is_float32_on_cpu(inputs: Tensor) -> bool:
-    return (
+def _can_be_compiled(inputs: Tensor) -> bool:
+    return bool(
         inputs.device.type == "cpu"
         and inputs.dtype == torch.float32
         and inputs.dim() == 4
         and inputs.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
+        and torch.backends.cpu.get_cpu_capability() in _PROCESSORS
+        and library()
     )
-
-
-def _padding(convolution: nn.Conv2d) -> int:
-    return int(convolution.padding[0])
 
 
 def _shape(inputs: Tensor, weight: Tensor, padding: int) -> Shape:
@@ -210,6 +213,59 @@ class Direct(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             in_gradient = conv2d_input(inputs.shape, weight, gradient, padding=padding)
         return in_gradient, _total(sums).permute(3, 2, 0, 1), _bias_gradient(ctx, gradient), None
+
+
+class DirectPooled(torch.autograd.Function):
+    """`Direct` with 2x2 max pooling and a piecewise linear activation, for inputs that need no gradient."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - PyTorch hands these over by position
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int, slope: float
+    ) -> Tensor:
+        padded = _padded(inputs, padding)
+        shape = _shape(padded, weight, 0)
+        panels = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters))
+        size = (len(inputs), shape.filters, shape.out_height // 2, shape.out_width // 2)
+        outputs = torch.empty(size, memory_format=torch.channels_last)
+        index = torch.empty(size, dtype=torch.int32, memory_format=torch.channels_last)
+        rows = _rows(inputs, shape)
+        told = pointer(padded), pointer(panels), pointer(bias), ctypes.c_float(slope), pointer(outputs), pointer(index)
+        over_images(
+            len(inputs),
+            lambda part, first, last: library().direct_pooled_forward(
+                *told, pointer(rows[part]), first, last, ctypes.byref(_CShape(*shape))
+            ),
+        )
+        ctx.save_for_backward(inputs, outputs, index)
+        ctx.shape, ctx.padding, ctx.slope, ctx.has_bias = shape, padding, slope, bias is not None
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None, None, None]:
+        inputs, outputs, index = ctx.saved_tensors
+        shape: Shape = ctx.shape
+        padded = _padded(inputs, ctx.padding)
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        sums = torch.empty(parts_of(len(inputs)), *shape[3:5], shape.channels, shape.filters)
+        bias_sums, rows = torch.empty(parts_of(len(inputs)), shape.filters), _rows(inputs, shape)
+        told = pointer(padded), pointer(gradient), pointer(outputs), pointer(index), ctypes.c_float(ctx.slope)
+        over_images(
+            len(inputs),
+            lambda part, first, last: library().direct_pooled_weights(
+                *told,
+                *(pointer(tensor[part]) for tensor in (sums, bias_sums, rows)),
+                first,
+                last,
+                ctypes.byref(_CShape(*shape)),
+            ),
+        )
+        of_bias = _total(bias_sums) if ctx.has_bias else None
+        return None, _total(sums).permute(3, 2, 0, 1), of_bias, None, None
+
+
+def _rows(inputs: Tensor, shape: Shape) -> Tensor:
+    """Room for some rows of outputs before pooling, per thread."""
+    return torch.empty(parts_of(len(inputs)), library().direct_pooled_scratch(ctypes.byref(_CShape(*shape))))
 
 
 def _padded(inputs: Tensor, padding: int) -> Tensor:

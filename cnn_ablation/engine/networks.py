@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from cnn_ablation.engine.convolution import Convolution, is_computable
@@ -30,11 +32,21 @@ def rewritten(network: nn.Module) -> nn.Module:
             ordered.append(PooledActivation(left.pop(0), module))
         elif _is_pooling(module):
             ordered.append(PooledActivation(module, None))
-        elif is_computable(module):
-            ordered.append(Convolution(module))
         else:
             ordered.append(module)
-    return nn.Sequential(*ordered)
+    return nn.Sequential(*_merged(ordered))
+
+
+def _merged(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """Convolutions take over the pooling that follows them."""
+    merged = list[nn.Module]()
+    for module in modules:
+        before = merged[-1] if merged else None
+        if isinstance(before, Convolution) and isinstance(module, PooledActivation):
+            merged[-1] = Convolution(before.convolution, module)
+        else:
+            merged.append(Convolution(module) if is_computable(module) else module)
+    return merged
 
 
 def _never_decreases(module: nn.Module) -> bool:

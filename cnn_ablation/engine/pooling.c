@@ -7,14 +7,7 @@
  *
  * slope: what the activation multiplies negative values with; 0 is ReLU, 1 no activation.
  */
-#include <stdint.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-
-typedef struct {
-    long height, width, channels;
-} Maps;
+#include "kernels.h"
 
 /* All channels, in runs of a length that the compiler knows: 32 lanes of bfloat16 are one 512-bit register. */
 #define FOR_ALL_CHANNELS(CALL) \

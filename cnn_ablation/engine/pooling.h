@@ -52,10 +52,10 @@ INLINE void NAME(backward_lanes)(const value_t *restrict gradient, const value_t
     }
 }
 
-INLINE void NAME(forward)(const value_t *in, value_t *out, index_t *index, long first, long last, const Maps *maps,
+INLINE void NAME(forward)(const value_t *in, value_t *out, index_t *index, long first, long last, const Size *size,
                           float slope)
 {
-    long height = maps->height, width = maps->width, channels = maps->channels, row = width * channels;
+    long height = size->height, width = size->width, channels = size->channels, row = width * channels;
     for (long image = first; image < last; image++)
         for (long i = 0; i < height / 2; i++)
             for (long j = 0; j < width / 2; j++) {
@@ -68,9 +68,9 @@ INLINE void NAME(forward)(const value_t *in, value_t *out, index_t *index, long 
 }
 
 INLINE void NAME(backward)(const value_t *gradient, const value_t *out, const index_t *index, value_t *in_gradient,
-                           long first, long last, const Maps *maps, float slope)
+                           long first, long last, const Size *size, float slope)
 {
-    long height = maps->height, width = maps->width, channels = maps->channels, row = width * channels;
+    long height = size->height, width = size->width, channels = size->channels, row = width * channels;
     if (height % 2 || width % 2) /* the last row or column belongs to no window */
         memset(in_gradient + first * height * row, 0, sizeof(value_t) * (last - first) * height * row);
     for (long image = first; image < last; image++)
@@ -86,14 +86,14 @@ INLINE void NAME(backward)(const value_t *gradient, const value_t *out, const in
 }
 
 /* Images first to last, so that threads can share a batch. */
-void NAME(max_pool_forward)(const value_t *in, value_t *out, index_t *index, long first, long last, const Maps *maps,
+void NAME(max_pool_forward)(const value_t *in, value_t *out, index_t *index, long first, long last, const Size *size,
                             float slope)
 {
-    BY_SLOPE(NAME(forward), in, out, index, first, last, maps);
+    BY_SLOPE(NAME(forward), in, out, index, first, last, size);
 }
 
 void NAME(max_pool_backward)(const value_t *gradient, const value_t *out, const index_t *index, value_t *in_gradient,
-                             long first, long last, const Maps *maps, float slope)
+                             long first, long last, const Size *size, float slope)
 {
-    BY_SLOPE(NAME(backward), gradient, out, index, in_gradient, first, last, maps);
+    BY_SLOPE(NAME(backward), gradient, out, index, in_gradient, first, last, size);
 }

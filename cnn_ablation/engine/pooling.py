@@ -17,7 +17,7 @@ _INDICES = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 """Types of values that pooling.c takes -> type of the places that it keeps."""
 
 
-class _Maps(ctypes.Structure):
+class _Size(ctypes.Structure):
     _fields_ = [(name, ctypes.c_long) for name in ("height", "width", "channels")]
 
 
@@ -90,5 +90,5 @@ def _call(name: str, shape: torch.Size, slope: float, first: Tensor, *others: Te
     images, channels, height, width = shape
     function = getattr(library(), f"{name}_{str(first.dtype).removeprefix('torch.')}")
     pointers = [pointer(tensor) for tensor in (first, *others)]
-    told = ctypes.byref(_Maps(height, width, channels)), ctypes.c_float(slope)
+    told = ctypes.byref(_Size(height, width, channels)), ctypes.c_float(slope)
     over_images(images, lambda part, begin, end: function(*pointers, begin, end, *told))

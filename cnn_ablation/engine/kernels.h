@@ -1,0 +1,19 @@
+/* What the sources of the compiled functions share. */
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE long least(long a, long b) { return a < b ? a : b; }
+
+/* Of maps in channels-last order (images, height, width, channels) */
+typedef struct {
+    long height, width, channels;
+} Size;
+
+/* 2x2 max pooling and an activation; see pooling.c. `size` is that of the maps before pooling. */
+void max_pool_forward_float32(const float *in, float *out, int32_t *index, long first, long last, const Size *size,
+                              float slope);
+void max_pool_backward_float32(const float *gradient, const float *out, const int32_t *index, float *in_gradient,
+                               long first, long last, const Size *size, float slope);
