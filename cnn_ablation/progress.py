@@ -26,6 +26,7 @@ T = TypeVar("T")
 # A terminal is what says so itself: rich alone would also believe FORCE_COLOR, which notebooks set.
 console = Console(stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True)
 
+_warned: set[str] = set()
 _live: list[Progress] = []  # the bars on screen; nested work adds a line to them instead of fighting for the terminal
 
 
@@ -45,6 +46,8 @@ def show(bars: list[OpenBar], kind: str, *content: Any) -> None:
     """Shows a message of another process, whose open bars are in `bars`."""
     if kind == "line":
         console_line(*content)
+    elif kind == "once":
+        warn_once(*content)
     elif kind == "bar":
         stack = ExitStack()
         bars.append((stack, stack.enter_context(bar(*content))))
@@ -71,6 +74,15 @@ def console_line(message: str, style: str | None = None) -> None:
 def warn(message: str) -> None:
     """One yellow line."""
     console_line(f"warning: {message}", "yellow")
+
+
+def warn_once(message: str) -> None:
+    """`warn`, but once only, however many runs and processes have reason to."""
+    if _send:
+        _send(("once", message))
+    elif message not in _warned:
+        _warned.add(message)
+        warn(message)
 
 
 def say(message: str) -> None:

@@ -106,7 +106,7 @@ def training_code_version() -> str:
     for entry in _TRAINING_CODE:
         path = PACKAGE / entry
         for source in (
-            [path] if path.is_file() else sorted(found for kind in ("*.py", "*.c") for found in path.rglob(kind))
+            [path] if path.is_file() else sorted(found for kind in ("*.py", "*.[ch]") for found in path.rglob(kind))
         ):
             digest.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]

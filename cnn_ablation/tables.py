@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,10 +76,7 @@ class FinishedStudy:
     def confusions(self) -> pd.DataFrame:
         """Confusion matrices of all arms: `arm, part, true_class, predicted_class`, mean `images`, `percent`."""
         frames = []
-        for (arm, part), names in self._confused().items():
-            matrix = self.confusion(arm, part)
-            if matrix is None:
-                continue
+        for (arm, part), (matrix, names) in self.mean_confusions.items():
             percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
             true, predicted = (np.asarray(names)[places.ravel()] for places in np.indices(matrix.shape))
             counts = {"images": matrix.ravel(), "percent": percent.ravel()}
@@ -88,20 +85,17 @@ class FinishedStudy:
             )
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    def _confused(self) -> dict[tuple[str, str], list[str]]:
-        """Arm and part of every matrix that may be shown -> names of classes."""
-        dropped = set(self.plan.dropped)
-        return {
-            (run.arm, part): run.class_names
-            for run in self.runs
-            for part in run.confusion
-            if part != "test" or run.arm not in dropped
-        }
-
-    def confusion(self, arm: str, part: str) -> npt.NDArray[np.float64] | None:
-        """Mean over seeds of an arm's confusion matrix on "val" or "test"; None where there is none."""
-        found = [run.confusion[part] for run in self.runs if run.arm == arm and part in run.confusion]
-        return np.mean(found, axis=0, dtype=np.float64) if found else None
+    @cached_property
+    def mean_confusions(self) -> dict[tuple[str, str], tuple[npt.NDArray[np.float64], list[str]]]:
+        """Mean over seeds and names of classes, by arm and part ("val", "test"), of the matrices that may be shown."""
+        dropped, names = set(self.plan.dropped), dict[tuple[str, str], list[str]]()
+        matrices = defaultdict[tuple[str, str], list[list[list[int]]]](list)
+        for run in self.runs:
+            for part, matrix in run.confusion.items():
+                if part != "test" or run.arm not in dropped:
+                    matrices[run.arm, part].append(matrix)
+                    names[run.arm, part] = run.class_names
+        return {key: (np.mean(found, axis=0, dtype=np.float64), names[key]) for key, found in matrices.items()}
 
     def curves(self) -> pd.DataFrame:
         """Learning curves: `arm, seed, epoch, train_loss, val_loss, val_accuracy, train_seconds` per epoch."""

@@ -286,13 +286,17 @@ def test_the_engine_in_bfloat16_follows_the_reference_loop_in_float32(tiny_confi
 
 
 @needs_compiler
-def test_without_a_compiler_the_result_has_the_same_bits(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_result_has_the_same_bits(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with_compiler = trained(tiny_config, precision="bfloat16")
     monkeypatch.setattr(compiled, "_COMMAND", ("no-such-compiler",))
     compiled.library.cache_clear()
     try:
         assert compiled.library() is None
         without = trained(tiny_config, precision="bfloat16")
+        trained(tiny_config, precision="bfloat16")
+        assert capsys.readouterr().err.count("no C compiler") == 1
     finally:
         compiled.library.cache_clear()
     assert without.curves[-1].val_loss == with_compiler.curves[-1].val_loss

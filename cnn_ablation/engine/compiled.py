@@ -8,10 +8,9 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +57,29 @@ def _processor() -> bytes:
     return repr([line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]).encode()
 
 
-def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Where a tensor's values begin; NULL for none."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def call(
+    name: str, images: int, shared: Sequence[Tensor | float | None], *last: Any, own: Sequence[Tensor] = ()
+) -> None:
+    """Calls a compiled function on parts of a batch at the same time: `name(shared, own, first, last image, last)`.
+
+    Args:
+        name: of the function.
+        images: of the batch.
+        shared: tensors, handed over as the addresses of their values, and numbers; None is NULL.
+        last: what the function takes in the end, as ctypes.
+        own: tensors with a first axis of `parts_of(images)`, of which each part is given its own.
+    """
+    function, given = getattr(library(), name), [_as_argument(value) for value in shared]
+    parts = parts_of(images)
+    bounds = [ctypes.c_long(images * part // parts) for part in range(parts + 1)]
+
+    def call_part(part: int) -> None:
+        function(*given, *(_as_argument(tensor[part]) for tensor in own), bounds[part], bounds[part + 1], *last)
+
+    if parts == 1:
+        call_part(0)
+    else:
+        list(_threads(parts).map(call_part, range(parts)))
 
 
 def parts_of(images: int) -> int:
@@ -68,15 +87,10 @@ def parts_of(images: int) -> int:
     return max(1, min(torch.get_num_threads(), images))
 
 
-def over_images(images: int, function: Callable[[int, ctypes.c_long, ctypes.c_long], Any]) -> None:
-    """Calls `function(part, first, last)` for `parts_of(images)` parts of a batch at the same time."""
-    parts = parts_of(images)
-    bounds = [ctypes.c_long(images * part // parts) for part in range(parts + 1)]
-    calls = [(part, first, last) for part, (first, last) in enumerate(pairwise(bounds))]
-    if parts == 1:
-        function(*calls[0])
-    else:
-        list(_threads(parts).map(lambda call: function(*call), calls))
+def _as_argument(value: Tensor | float | None) -> ctypes.c_void_p | ctypes.c_float:
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    return ctypes.c_void_p(None if value is None else value.data_ptr())
 
 
 @cache

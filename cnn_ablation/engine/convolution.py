@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from cnn_ablation.engine.compiled import library, over_images, parts_of, pointer
+from cnn_ablation.engine.compiled import call, library, parts_of
 from cnn_ablation.engine.pooling import PooledActivation
 
 _LANES, _PANEL = 8, 16
@@ -39,7 +39,7 @@ _PROCESSORS = ("AVX2",)
 """What `torch.backends.cpu.get_cpu_capability` says where this was measured to be faster than PyTorch's own."""
 
 
-class Shape(NamedTuple):
+class Shape(ctypes.Structure):
     """Sizes of one convolution, as convolution.c has them."""
 
     height: int
@@ -49,6 +49,10 @@ class Shape(NamedTuple):
     kernel_width: int
     filters: int
     padding: int
+    _fields_ = [
+        (name, ctypes.c_long)
+        for name in ("height", "width", "channels", "kernel_height", "kernel_width", "filters", "padding")
+    ]
 
     @property
     def out_height(self) -> int:
@@ -57,10 +61,6 @@ class Shape(NamedTuple):
     @property
     def out_width(self) -> int:
         return self.width + 2 * self.padding - self.kernel_width + 1
-
-
-class _CShape(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_long) for name in Shape._fields]
 
 
 class Convolution(nn.Module):
@@ -143,17 +143,12 @@ class Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
         shape = _shape(inputs, weight, padding)
+        transformed = _TRANSFORM @ _panels(weight.permute(2, 3, 1, 0).reshape(9, shape.channels, shape.filters))
+        outputs = _maps(len(inputs), shape.filters, shape.out_height, shape.out_width)
+        scratch = _room("winograd_scratch", inputs, shape)
+        call("winograd_forward", len(inputs), [inputs, transformed, bias, outputs], ctypes.byref(shape), own=[scratch])
         ctx.save_for_backward(inputs, weight)
         ctx.shape, ctx.has_bias = shape, bias is not None
-        transformed = _TRANSFORM @ _panels(weight.permute(2, 3, 1, 0).reshape(9, shape.channels, shape.filters))
-        outputs, scratch = _empty_outputs(inputs, shape), _scratch(inputs, shape)
-        told = pointer(inputs), pointer(transformed), pointer(bias), pointer(outputs)
-        over_images(
-            len(inputs),
-            lambda part, first, last: library().winograd_forward(
-                *told, pointer(scratch[part]), first, last, ctypes.byref(_CShape(*shape))
-            ),
-        )
         return outputs
 
     @staticmethod
@@ -166,14 +161,9 @@ class Winograd(torch.autograd.Function):
             in_gradient = torch.empty_like(inputs)
             transposed = _TRANSFORM @ _panels(weight.permute(2, 3, 0, 1).reshape(9, shape.filters, shape.channels))
         sums = torch.empty(parts_of(len(inputs)), _EDGE**2, shape.channels * shape.filters)
-        scratch = _scratch(inputs, shape)
-        told = pointer(inputs), pointer(transposed), pointer(gradient), pointer(in_gradient)
-        over_images(
-            len(inputs),
-            lambda part, first, last: library().winograd_backward(
-                *told, pointer(sums[part]), pointer(scratch[part]), first, last, ctypes.byref(_CShape(*shape))
-            ),
-        )
+        own = [sums, _room("winograd_scratch", inputs, shape)]
+        shared = [inputs, transposed, gradient, in_gradient]
+        call("winograd_backward", len(inputs), shared, ctypes.byref(shape), own=own)
         of_weight = (_TRANSFORM.T @ _total(sums)).view(3, 3, shape.channels, shape.filters).permute(3, 2, 0, 1)
         return in_gradient, of_weight, _bias_gradient(ctx, gradient), None
 
@@ -185,33 +175,24 @@ class Direct(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
         padded = _padded(inputs, padding)
         shape = _shape(padded, weight, 0)
+        panels = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters))
+        outputs = _maps(len(inputs), shape.filters, shape.out_height, shape.out_width)
+        call("direct_forward", len(inputs), [padded, panels, bias, outputs], ctypes.byref(shape))
         ctx.save_for_backward(inputs, weight)
         ctx.padding, ctx.has_bias = padding, bias is not None
-        panels, outputs = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters)), _empty_outputs(inputs, shape)
-        told = pointer(padded), pointer(panels), pointer(bias), pointer(outputs)
-        over_images(
-            len(inputs),
-            lambda part, first, last: library().direct_forward(*told, first, last, ctypes.byref(_CShape(*shape))),
-        )
         return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         inputs, weight = ctx.saved_tensors
-        padded, padding = _padded(inputs, ctx.padding), ctx.padding
+        padded = _padded(inputs, ctx.padding)
         shape = _shape(padded, weight, 0)
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        sums = torch.empty(parts_of(len(inputs)), *shape[3:5], shape.channels, shape.filters)
-        told = pointer(padded), pointer(gradient)
-        over_images(
-            len(inputs),
-            lambda part, first, last: library().direct_weights(
-                *told, pointer(sums[part]), first, last, ctypes.byref(_CShape(*shape))
-            ),
-        )
+        sums = _weight_sums(inputs, shape)
+        call("direct_weights", len(inputs), [padded, gradient], ctypes.byref(shape), own=[sums])
         in_gradient = None
         if ctx.needs_input_grad[0]:
-            in_gradient = conv2d_input(inputs.shape, weight, gradient, padding=padding)
+            in_gradient = conv2d_input(inputs.shape, weight, gradient, padding=ctx.padding)
         return in_gradient, _total(sums).permute(3, 2, 0, 1), _bias_gradient(ctx, gradient), None
 
 
@@ -225,17 +206,10 @@ class DirectPooled(torch.autograd.Function):
         padded = _padded(inputs, padding)
         shape = _shape(padded, weight, 0)
         panels = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters))
-        size = (len(inputs), shape.filters, shape.out_height // 2, shape.out_width // 2)
-        outputs = torch.empty(size, memory_format=torch.channels_last)
-        index = torch.empty(size, dtype=torch.int32, memory_format=torch.channels_last)
-        rows = _rows(inputs, shape)
-        told = pointer(padded), pointer(panels), pointer(bias), ctypes.c_float(slope), pointer(outputs), pointer(index)
-        over_images(
-            len(inputs),
-            lambda part, first, last: library().direct_pooled_forward(
-                *told, pointer(rows[part]), first, last, ctypes.byref(_CShape(*shape))
-            ),
-        )
+        outputs = _maps(len(inputs), shape.filters, shape.out_height // 2, shape.out_width // 2)
+        index = torch.empty_like(outputs, dtype=torch.int32)
+        shared, rows = [padded, panels, bias, slope, outputs, index], _room("direct_pooled_scratch", inputs, shape)
+        call("direct_pooled_forward", len(inputs), shared, ctypes.byref(shape), own=[rows])
         ctx.save_for_backward(inputs, outputs, index)
         ctx.shape, ctx.padding, ctx.slope, ctx.has_bias = shape, padding, slope, bias is not None
         return outputs
@@ -244,28 +218,13 @@ class DirectPooled(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None, None, None]:
         inputs, outputs, index = ctx.saved_tensors
         shape: Shape = ctx.shape
-        padded = _padded(inputs, ctx.padding)
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        sums = torch.empty(parts_of(len(inputs)), *shape[3:5], shape.channels, shape.filters)
-        bias_sums, rows = torch.empty(parts_of(len(inputs)), shape.filters), _rows(inputs, shape)
-        told = pointer(padded), pointer(gradient), pointer(outputs), pointer(index), ctypes.c_float(ctx.slope)
-        over_images(
-            len(inputs),
-            lambda part, first, last: library().direct_pooled_weights(
-                *told,
-                *(pointer(tensor[part]) for tensor in (sums, bias_sums, rows)),
-                first,
-                last,
-                ctypes.byref(_CShape(*shape)),
-            ),
-        )
+        sums, bias_sums = _weight_sums(inputs, shape), torch.empty(parts_of(len(inputs)), shape.filters)
+        own = [sums, bias_sums, _room("direct_pooled_scratch", inputs, shape)]
+        shared = [_padded(inputs, ctx.padding), gradient, outputs, index, ctx.slope]
+        call("direct_pooled_weights", len(inputs), shared, ctypes.byref(shape), own=own)
         of_bias = _total(bias_sums) if ctx.has_bias else None
         return None, _total(sums).permute(3, 2, 0, 1), of_bias, None, None
-
-
-def _rows(inputs: Tensor, shape: Shape) -> Tensor:
-    """Room for some rows of outputs before pooling, per thread."""
-    return torch.empty(parts_of(len(inputs)), library().direct_pooled_scratch(ctypes.byref(_CShape(*shape))))
 
 
 def _padded(inputs: Tensor, padding: int) -> Tensor:
@@ -279,18 +238,22 @@ def _panels(matrix: Tensor) -> Tensor:
     return torch.cat([panels, matrix[..., whole:].flatten(-2)], dim=-1)
 
 
-def _empty_outputs(inputs: Tensor, shape: Shape) -> Tensor:
-    size = (len(inputs), shape.filters, shape.out_height, shape.out_width)
-    return torch.empty(size, memory_format=torch.channels_last)
+def _maps(images: int, channels: int, height: int, width: int) -> Tensor:
+    return torch.empty(images, channels, height, width, memory_format=torch.channels_last)
 
 
-def _scratch(inputs: Tensor, shape: Shape) -> Tensor:
-    """Room for transformed tiles, one row per thread."""
-    return torch.empty(parts_of(len(inputs)), library().winograd_scratch(ctypes.byref(_CShape(*shape))))
+def _room(function: str, inputs: Tensor, shape: Shape) -> Tensor:
+    """Memory to work in, as much as `function` of the library says, for every part of a batch."""
+    return torch.empty(parts_of(len(inputs)), getattr(library(), function)(ctypes.byref(shape)))
+
+
+def _weight_sums(inputs: Tensor, shape: Shape) -> Tensor:
+    """What every part of a batch adds to the gradient of the weights."""
+    return torch.empty(parts_of(len(inputs)), shape.kernel_height, shape.kernel_width, shape.channels, shape.filters)
 
 
 def _total(sums: Tensor) -> Tensor:
-    """Of the threads' sums; always in the same order."""
+    """Over the parts of a batch, always in the same order."""
     return sums[0] if len(sums) == 1 else sums.sum(0)
 
 

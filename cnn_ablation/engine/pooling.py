@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnn_ablation.engine.compiled import library, over_images, pointer
+from cnn_ablation.engine.compiled import call, library
 
 _INDICES = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 """Types of values that pooling.c takes -> type of the places that it keeps."""
@@ -86,9 +86,8 @@ class _MaxPool(torch.autograd.Function):
 
 
 def _call(name: str, shape: torch.Size, slope: float, first: Tensor, *others: Tensor) -> None:
-    """Calls the function for the type of `first` on the whole batch; `shape` is that of the maps before pooling."""
+    """Calls the function for the type of `first`; `shape` is that of the maps before pooling."""
     images, channels, height, width = shape
-    function = getattr(library(), f"{name}_{str(first.dtype).removeprefix('torch.')}")
-    pointers = [pointer(tensor) for tensor in (first, *others)]
-    told = ctypes.byref(_Size(height, width, channels)), ctypes.c_float(slope)
-    over_images(images, lambda part, begin, end: function(*pointers, begin, end, *told))
+    size = ctypes.byref(_Size(height, width, channels))
+    function = f"{name}_{str(first.dtype).removeprefix('torch.')}"
+    call(function, images, [first, *others], size, ctypes.c_float(slope))

@@ -78,9 +78,9 @@ def _write_per_class(study: tables.FinishedStudy, out: Path) -> Iterator[Path]:
     if len(confusions):
         yield write_frame(out, "confusion", confusions)
     reference = study.plan.arms[0].name
-    matrices = {part: study.confusion(reference, part) for part in ("val", "test")}
-    names = next((run.class_names for run in study.runs if run.arm == reference), [])
-    yield from write_confusion(out, {part: matrix for part, matrix in matrices.items() if matrix is not None}, names)
+    found = {part: matrix for (arm, part), matrix in study.mean_confusions.items() if arm == reference}
+    names = next(iter(found.values()))[1] if found else []
+    yield from write_confusion(out, {part: matrix for part, (matrix, _) in found.items()}, names)
 
 
 def _write_paper(study: tables.FinishedStudy, out: Path, settings: StatsConfig) -> Iterator[Path]:
