@@ -219,10 +219,12 @@ class Study:
             raise
 
     def _check_devices(self) -> None:
-        from cnn_ablation import devices  # imports torch, which nothing before the training needs
+        named = {config.device for config in self.configs.values()} - {"auto", "cpu"}
+        if named:
+            from cnn_ablation import devices  # imports torch, which nothing before the training needs
 
-        for name in {config.device for config in self.configs.values()}:
-            devices.choose(name)
+            for name in named:
+                devices.choose(name)
 
     def _new_arms(self) -> list[Arm]:
         """Arms that the design adds, now that it knows the scores; a configuration that is there already is no arm."""

@@ -6,6 +6,7 @@ the layers of a small network are too short to be shared. No torch here, no Hydr
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -22,7 +23,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation import data, progress
+from cnn_ablation import data, progress, sharing
 from cnn_ablation.config import Config
 
 LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
@@ -70,11 +71,22 @@ def may_be_packed(config: Config, num_runs: int) -> bool:
 
 def on_cpu(config: Config) -> bool:
     """Whether the device, resolved from `auto`, is the CPU."""
-    if config.device == "auto":
-        from cnn_ablation import devices  # imports torch
+    if config.device == "auto" and _may_have_gpu():
+        from cnn_ablation import devices  # imports torch, which takes seconds
 
         return devices.choose("auto").type == "cpu"
-    return config.device == "cpu"
+    return config.device in ("auto", "cpu")
+
+
+def _may_have_gpu() -> bool:
+    """Whether there is a driver for one (NVIDIA's library, AMD's device); only then does torch have to be asked."""
+    if sys.platform != "linux" or Path("/dev/kfd").exists():
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _processes_in_memory() -> int:
@@ -174,7 +186,7 @@ class _Team:
             process = _context().Process(target=_work, args=(theirs, self.how), daemon=True)
             process.start()
         theirs.close()
-        ours.send(data.loaded())
+        sharing.send(ours, data.loaded(), process.pid or 0)
         self.workers.append(_Worker(process, ours))
         return self.workers[-1]
 
@@ -244,7 +256,7 @@ def _work(connection: Connection, how: Packing) -> None:
     from cnn_ablation.runs import run
 
     torch.set_num_threads(how.threads)
-    data.take_over(connection.recv())
+    data.take_over(sharing.receive(connection))
     progress.send_to(connection.send)
     while True:
         try:

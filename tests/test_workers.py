@@ -5,17 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import TINY, Answer
 
 import cnn_ablation
-from cnn_ablation import workers
+from cnn_ablation import devices, sharing, workers
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, with_settings
 from cnn_ablation.designs import Arm, knob
@@ -165,3 +168,38 @@ def test_an_activation_of_ones_own_is_trained_where_it_is_known(
 
 def _with(config: Config, arm: Arm) -> Config:
     return with_settings(config, arm.settings)
+
+
+@pytest.mark.parametrize("anonymous_files", [True, False])
+def test_shared_arrays_are_the_receivers_own(anonymous_files: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not anonymous_files:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    value = {"large": np.arange(100_000), "name": "x", "empty": np.zeros((0, 3)), "strided": np.arange(10)[::2]}
+    ours, theirs = multiprocessing.Pipe()
+    sending = threading.Thread(target=sharing.send, args=(ours, value, os.getpid()))
+    sending.start()
+    received = sharing.receive(theirs)
+    sending.join()
+    received["large"] += 1
+    assert (received["large"] == np.arange(100_000) + 1).all()
+    assert (value["large"] == np.arange(100_000)).all()
+    assert received["strided"].tolist() == [0, 2, 4, 6, 8]
+    assert (received["name"], received["empty"].shape) == ("x", (0, 3))
+
+
+@pytest.mark.parametrize("value", [{}, {"empty": np.zeros(0)}], ids=["nothing", "an empty array"])
+def test_nothing_can_be_shared(value: dict[str, Any]) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    sharing.send(ours, value, os.getpid())
+    assert list(sharing.receive(theirs)) == list(value)
+
+
+def test_without_a_driver_no_gpu_is_looked_for(tmp_path: Path) -> None:
+    code = (
+        "import sys, cnn_ablation; from cnn_ablation import workers;"
+        "print(workers.on_cpu(cnn_ablation.compose([])), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    on_cpu, torch_loaded = done.stdout.split()
+    assert (on_cpu == "True") == (devices.choose("auto").type == "cpu")
+    assert torch_loaded == str(workers._may_have_gpu())
