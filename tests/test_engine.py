@@ -271,7 +271,9 @@ def test_the_engine_follows_the_reference_loop(tiny_config: Config, optimizer: s
         for name in ("fast", "reference")
     )
     for name, value in fast.network.state_dict().items():
-        torch.testing.assert_close(value, slow.network.state_dict()[name], rtol=1e-3, atol=1e-5, msg=name)
+        # RMSprop's first steps divide by little else than the gradient: rounding errors of small ones become steps.
+        atol = 1e-4 if optimizer == "rmsprop" else 1e-5
+        torch.testing.assert_close(value, slow.network.state_dict()[name], rtol=1e-3, atol=atol, msg=name)
     losses = [[point.train_loss for point in result.curves] for result in (fast, slow)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert fast.updates == slow.updates

@@ -16,7 +16,10 @@ from cnn_ablation.data.images import ImageData, Split
 
 @dataclass(frozen=True)
 class ResidentSplit:
-    """Pixels uint8 (N, channels, height, width), labels int64 (N,), factor and shift float32 (1, channels, 1, 1)."""
+    """Pixels uint8 (N, channels, height, width), labels int64 (N,), factor and shift float32 (1, channels, height, width).
+
+    Factor and shift are those of a channel, repeated for every pixel: rows of three numbers are slow to broadcast.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -86,6 +89,10 @@ def to_device(
     split: Split, data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
 ) -> ResidentSplit:
     """Copies one part of a data set to the device, with the data set's normalisation."""
-    factor, shift = (torch.from_numpy(values).view(1, -1, 1, 1).to(device) for values in data.normalisation)
+    size = (1, *split.images.shape[1:])
+    factor, shift = (
+        torch.from_numpy(values).view(1, -1, 1, 1).expand(size).to(device).contiguous(memory_format=memory_format)
+        for values in data.normalisation
+    )
     pixels = torch.from_numpy(split.images).to(device).contiguous(memory_format=memory_format)
     return ResidentSplit(pixels, torch.from_numpy(split.labels).to(device), factor, shift)

@@ -47,7 +47,9 @@ def train(
     if technique is FAST:
         keep_freed_memory()
         if device.type == "cpu" and library() is None:
-            progress.warn_once("no C compiler (cc): runs train more slowly; remedy: install gcc or clang")
+            progress.warn_once(
+                "no C compiler for this processor (cc): runs train more slowly; remedy: install gcc or clang"
+            )
     return training.train(
         config, data, seed=seed, device=device, checkpoints=checkpoints, on_epoch=on_epoch, technique=technique
     )

@@ -199,24 +199,24 @@ void direct_pooled_weights(const float *in, const float *out_gradient, const flo
 INLINE void transform_input(const vector *x, long step, vector *y)
 {
     vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
-    vector a = x4 - 4 * x2, b = x3 - 4 * x1, c = x4 - x2, d = 2 * (x3 - x1);
-    y[0] = 4 * x0 - 5 * x2 + x4;
+    vector a = x4 - 4.0f * x2, b = x3 - 4.0f * x1, c = x4 - x2, d = 2.0f * (x3 - x1);
+    y[0] = 4.0f * x0 - 5.0f * x2 + x4;
     y[1] = a + b;
     y[2] = a - b;
     y[3] = c + d;
     y[4] = c - d;
-    y[5] = 4 * x1 - 5 * x3 + x5;
+    y[5] = 4.0f * x1 - 5.0f * x3 + x5;
 }
 
 /* y -> By: the gradient of the former */
 INLINE void transform_input_back(const vector *y, long step, vector *x)
 {
     vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step], y4 = y[4 * step], y5 = y[5 * step];
-    vector a = y1 + y2, b = y2 - y1, c = y3 + y4, d = 2 * (y4 - y3);
-    x[0] = 4 * y0;
-    x[1] = 4 * (b + y5) + d;
-    x[2] = -5 * y0 - 4 * a - c;
-    x[3] = -5 * y5 - b - d;
+    vector a = y1 + y2, b = y2 - y1, c = y3 + y4, d = 2.0f * (y4 - y3);
+    x[0] = 4.0f * y0;
+    x[1] = 4.0f * (b + y5) + d;
+    x[2] = -5.0f * y0 - 4.0f * a - c;
+    x[3] = -5.0f * y5 - b - d;
     x[4] = y0 + a + c;
     x[5] = y5;
 }
@@ -227,16 +227,16 @@ INLINE void transform_output(const vector *x, long step, vector *y)
     vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
     vector a = x1 + x2, b = x1 - x2, c = x3 + x4, d = x3 - x4;
     y[0] = x0 + a + c;
-    y[1] = b + 2 * d;
-    y[2] = a + 4 * c;
-    y[3] = b + 8 * d + x5;
+    y[1] = b + 2.0f * d;
+    y[2] = a + 4.0f * c;
+    y[3] = b + 8.0f * d + x5;
 }
 
 /* y -> Ay: the gradient of the former */
 INLINE void transform_output_back(const vector *y, long step, vector *x)
 {
     vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
-    vector a = y0 + y2, b = y1 + y3, c = y0 + 4 * y2, d = 2 * y1 + 8 * y3;
+    vector a = y0 + y2, b = y1 + y3, c = y0 + 4.0f * y2, d = 2.0f * y1 + 8.0f * y3;
     x[0] = y0;
     x[1] = a + b;
     x[2] = a - b;

@@ -20,7 +20,7 @@ from cnn_ablation.engine.pooling import PooledActivation
 _LANES, _PANEL = 8, 16
 _EDGE, _OUT_EDGE = 6, 4  # of Winograd's tiles
 
-# Lavin and Gray 2015 (arXiv:1509.09308), section 4.2: a row of a 3x3 kernel -> the 6 numbers that stand for it.
+# Lavin and Gray 2015 (arXiv:1509.09308), F(4x4, 3x3): a row of a 3x3 kernel -> the 6 numbers that stand for it.
 _G = torch.tensor(
     [
         [1 / 4, 0, 0],
