@@ -16,9 +16,10 @@ from cnn_ablation.data.images import ImageData, Split
 
 @dataclass(frozen=True)
 class ResidentSplit:
-    """Pixels uint8 (N, channels, height, width), labels int64 (N,), factor and shift float32 (1, channels, height, width).
+    """Pixels uint8 (N, channels, height, width) and labels int64 (N,).
 
-    Factor and shift are those of a channel, repeated for every pixel: rows of three numbers are slow to broadcast.
+    Factor and shift, float32 (1, channels, height, width), are those of a channel, repeated for every pixel: rows of
+    three numbers are slow to broadcast.
     """
 
     pixels: Tensor
