@@ -112,8 +112,9 @@ def training_code_version() -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Installed versions, by package."""
+    """Installed versions, by package; read from disk once."""
     return {package: metadata.version(package) for package in packages}
 
 

@@ -312,17 +312,21 @@ def _diagnosis(
 ) -> dict[str, Any]:
     """The part of a record that explains its scores; the initial network is built once more from its seed."""
     layers = network_layers(config.model, images.num_classes)
+    technique = engine.technique_of(config)
     initial = build(layers, images.input_shape, seed=seed, init=config.model.init).to(device)
-    parts = resident(images, device, engine.technique_of(config).memory_format)
+    initial, final = initial.to(memory_format=technique.memory_format), result.network
+    parts = resident(images, device, technique.memory_format)
     some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
     by_cross_entropy = config.train.loss == "cross_entropy"
     with autocast(device, result.precision):
-        found = diagnoses.activation_layers(result.network, parts.val.head(diagnoses.ACTIVATION_IMAGES))
-        double_softmax = by_cross_entropy and diagnoses.gives_probabilities(result.network, some[0])
+        found = diagnoses.activation_layers(final, parts.val.head(diagnoses.ACTIVATION_IMAGES))
+        double_softmax = by_cross_entropy and diagnoses.gives_probabilities(technique.rewrite(final), some[0])
     loss_of = LOSSES[config.train.loss]
     norms = [
-        diagnoses.gradient_norm(network, some, seed=seed, precision=result.precision, loss_of=loss_of)
-        for network in (initial, result.network)
+        diagnoses.gradient_norm(
+            technique.rewrite(network), some, seed=seed, precision=result.precision, loss_of=loss_of
+        )
+        for network in (initial, final)
     ]
     deadest, flattest = (max(found, key=attrgetter(share), default=None) for share in ("dead", "saturated"))
     return {

@@ -7,7 +7,7 @@ import os
 import pickle
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def send(connection: Connection, value: Any, process_id: int) -> None:
@@ -15,17 +15,25 @@ def send(connection: Connection, value: Any, process_id: int) -> None:
 
     Through the pipe where the system has no anonymous files (they are Linux's).
     """
-    buffers: list[pickle.PickleBuffer] = []
-    if not hasattr(os, "memfd_create"):
+    file = _anonymous_file()
+    if file is None:
         connection.send((pickle.dumps(value), []))
         return
+    buffers: list[pickle.PickleBuffer] = []
     content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    with os.fdopen(os.memfd_create("cnn_ablation"), "wb") as file:
+    with file:
         sizes = [file.write(buffer.raw()) for buffer in buffers]
         file.flush()
         connection.send((content, sizes))
         if sizes:
             reduction.send_handle(connection, file.fileno(), process_id)
+
+
+def _anonymous_file() -> BinaryIO | None:
+    try:
+        return os.fdopen(os.memfd_create("cnn_ablation"), "wb")
+    except (AttributeError, OSError):
+        return None
 
 
 def receive(connection: Connection) -> Any:
