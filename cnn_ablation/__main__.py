@@ -26,10 +26,14 @@ def command() -> NoReturn:
     try:
         main()
     except SystemExit as ended:
+        code = int(ended.code or 0)
         atexit._run_exitfuncs()  # what libraries clean up: logs, processes of launchers
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended.code if isinstance(ended.code, int) else 1)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError:  # nobody reads it any more, or the disk is full
+            code = code or 1
+        os._exit(code)
 
 
 def main() -> NoReturn:

@@ -140,6 +140,15 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
 
 
+def a_convolution(sizes: tuple[int, ...], *, bias: bool) -> tuple[nn.Conv2d, nn.Conv2d, Tensor, torch.Generator]:
+    """A layer, the same in float64, inputs for it, and the generator that drew them."""
+    images, channels, height, width, filters, kernel, padding = sizes
+    generator = torch.Generator().manual_seed(0)
+    plain = nn.Conv2d(channels, filters, kernel, padding=padding, bias=bias)
+    inputs = torch.randn(images, channels, height, width, generator=generator)
+    return plain, copy.deepcopy(plain).double(), inputs.contiguous(memory_format=torch.channels_last), generator
+
+
 CONVOLUTIONS = [  # images, channels, height, width, filters, kernel, padding
     (5, 8, 14, 14, 16, 3, 0),
     (3, 24, 6, 6, 40, 3, 0),
@@ -160,14 +169,10 @@ CONVOLUTIONS = [  # images, channels, height, width, filters, kernel, padding
 def test_compiled_convolutions_are_those_of_pytorch(
     sizes: tuple[int, ...], bias: bool, threads: None, on_any_processor: None
 ) -> None:
-    images, channels, height, width, filters, kernel, padding = sizes
-    generator = torch.Generator().manual_seed(0)
-    plain = nn.Conv2d(channels, filters, kernel, padding=padding, bias=bias)
-    exact = copy.deepcopy(plain).double()
-    inputs = torch.randn(images, channels, height, width, generator=generator)
-    inputs = inputs.contiguous(memory_format=torch.channels_last).requires_grad_()
+    plain, exact, inputs, generator = a_convolution(sizes, bias=bias)
+    inputs.requires_grad_()
     outputs = convolution.Convolution(plain)(inputs)
-    assert outputs.grad_fn.name() == ("WinogradBackward" if kernel == 3 else "DirectBackward")
+    assert outputs.grad_fn.name() == ("WinogradBackward" if plain.kernel_size == (3, 3) else "DirectBackward")
     assert outputs.is_contiguous(memory_format=torch.channels_last)
     gradient = torch.randn(outputs.shape, generator=generator)
     outputs.backward(gradient)
@@ -188,12 +193,7 @@ def test_compiled_convolutions_are_those_of_pytorch(
 def test_a_convolution_that_pools_is_the_two_layers(
     activation: nn.Module | None, sizes: tuple[int, ...], bias: bool, threads: None, on_any_processor: None
 ) -> None:
-    images, channels, height, width, filters, kernel, padding = sizes
-    generator = torch.Generator().manual_seed(0)
-    plain = nn.Conv2d(channels, filters, kernel, padding=padding, bias=bias)
-    exact = copy.deepcopy(plain).double()
-    inputs = torch.randn(images, channels, height, width, generator=generator)
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    plain, exact, inputs, generator = a_convolution(sizes, bias=bias)
     pooled = pooling.PooledActivation(nn.MaxPool2d(2), activation)
     outputs = convolution.Convolution(plain, pooled)(inputs)
     assert outputs.grad_fn.name() == "DirectPooledBackward"

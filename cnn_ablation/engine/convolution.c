@@ -191,7 +191,6 @@ void direct_pooled_weights(const float *in, const float *out_gradient, const flo
 #define EDGE 6 /* of a tile of inputs, of which neighbours share two rows or columns */
 #define OUT_EDGE 4 /* of its outputs */
 #define PLACES (EDGE * EDGE)
-#define OUT_PLACES (OUT_EDGE * OUT_EDGE)
 #define TILES 48 /* at a time: few enough for the cache, enough for the products */
 #define GAP 16 /* floats; places a power of two apart would fall on the same lines of the cache */
 
