@@ -15,15 +15,33 @@
 #define PANEL (2 * LANES)
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE vector load(const float *from) { return *(const vector *)from; }
 INLINE void store(float *to, vector value) { *(vector *)to = value; }
 INLINE vector broadcast(float x) { return (vector){ x, x, x, x, x, x, x, x }; }
+INLINE integers load_integers(const int32_t *from) { return *(const integers *)from; }
+INLINE void store_integers(int32_t *to, integers value) { *(integers *)to = value; }
+
+/* a where `which` is -1, b where it is 0 */
+INLINE vector choose(integers which, vector a, vector b)
+{
+    return (vector)((which & (integers)a) | (~which & (integers)b));
+}
+
+/* Numbers where `positive`, else those times the slope of an activation; see pooling.c. */
+INLINE vector sloped(vector value, integers positive, float slope)
+{
+    if (slope == 1)
+        return value;
+    return choose(positive, value, slope == 0 ? broadcast(0) : (vector)(value * slope));
+}
 
 typedef struct {
     long height, width, channels, kernel_height, kernel_width, filters, padding;
 } Shape;
 
+INLINE long image_of(const Shape *shape) { return shape->height * shape->width * shape->channels; }
 INLINE long out_height(const Shape *shape) { return shape->height + 2 * shape->padding - shape->kernel_height + 1; }
 INLINE long out_width(const Shape *shape) { return shape->width + 2 * shape->padding - shape->kernel_width + 1; }
 
@@ -146,10 +164,12 @@ void direct_weights(const float *in, const float *out_gradient, float *gradient,
                              least(ROWS, height - i), shape);
 }
 
-/* Floats that the two functions below need at `rows`. */
-long direct_pooled_scratch(const Shape *shape) { return ROWS * out_width(shape) * shape->filters; }
+/* ---- Directly, with 2x2 max pooling and an activation; see pooling.c for `slope` ---- */
 
-/* With 2x2 max pooling and an activation: maps before pooling never leave the processor's cache. */
+/* Floats that direct_pooled_forward needs at `rows`. */
+long direct_pooled_scratch(const Shape *shape) { return 2 * out_width(shape) * shape->filters; }
+
+/* Maps before pooling never leave the processor's cache. */
 void direct_pooled_forward(const float *in, const float *weights, const float *bias, float slope, float *out,
                            int32_t *index, float *rows, long first, long last, const Shape *shape)
 {
@@ -164,26 +184,105 @@ void direct_pooled_forward(const float *in, const float *weights, const float *b
         }
 }
 
-/* bias_gradient: what these images add to that of the bias, (filters) */
+/* What some rows of windows pass on to the outputs before pooling: one value each, and where in the inputs the patch
+ * begins that this output was computed from. Both (windows, filters). */
+INLINE void passed_on(const float *gradient, const float *out, const int32_t *index, long i, long rows,
+                      const Shape *shape, float *value, int32_t *patch, float *bias_gradient, float slope)
+{
+    long filters = shape->filters, row = shape->width * shape->channels, windows = out_width(shape) / 2;
+    for (long window = 0; window < rows * windows; window++) {
+        int32_t corner = 2 * (i + window / windows) * row + 2 * (window % windows) * shape->channels;
+        for (long f = 0; f < filters; f += LANES) {
+            long at = window * filters + f;
+            integers place = load_integers(index + at);
+            integers down = -(place >> 1) & (int32_t)row, right = -(place & 1) & (int32_t)shape->channels;
+            vector passed = sloped(load(gradient + at), ~(load(out + at) <= 0.0f), slope);
+            store(value + at, passed);
+            store_integers(patch + at, corner + down + right);
+            store(bias_gradient + f, load(bias_gradient + f) + passed);
+        }
+    }
+}
+
+/* Adds value x patch of all windows of one filter to rows x (vectors * LANES) numbers of its gradient, held in
+ * registers. */
+INLINE void passed_block(const float *in, long in_row, const float *value, const int32_t *patch, long windows,
+                         long filters, float *gradient, long gradient_row, const int rows, const int vectors)
+{
+    vector sum[6][2];
+    const float *from[6];
+    UNROLL for (int r = 0; r < rows; r++) {
+        from[r] = in + r * in_row;
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = load(gradient + r * gradient_row + v * LANES);
+    }
+    for (long window = 0; window < windows; window++) {
+        long at = patch[window * filters];
+        vector passed = broadcast(value[window * filters]);
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += passed * load(from[r] + at + v * LANES);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < vectors; v++) store(gradient + r * gradient_row + v * LANES, sum[r][v]);
+}
+
+#define NEAR 2048 /* values and as many places, so that the nearest cache holds them and an image */
+
+INLINE long window_rows(const Shape *shape)
+{
+    long rows = NEAR / (out_width(shape) / 2 * shape->filters);
+    return rows ? rows : 1;
+}
+
+INLINE long window_values(const Shape *shape) { return window_rows(shape) * (out_width(shape) / 2) * shape->filters; }
+
+/* Floats that direct_pooled_weights needs at `scratch`. */
+long direct_pooled_weights_scratch(const Shape *shape) { return image_of(shape) + PANEL + 2 * window_values(shape); }
+
+/* Floats from a row of a filter's gradient to the next. */
+long direct_pooled_weights_row(const Shape *shape)
+{
+    return (shape->kernel_width * shape->channels + LANES - 1) / LANES * LANES;
+}
+
+/* Of the four outputs of a window one alone has a gradient: a quarter of the multiplications of direct_weights.
+ *
+ * gradient: (filters, kernel_height, direct_pooled_weights_row), whose rows are filled up to whole vectors with numbers
+ * that mean nothing. bias_gradient: (filters). Both: what these images add. */
 void direct_pooled_weights(const float *in, const float *out_gradient, const float *out, const int32_t *index,
-                           float slope, float *gradient, float *bias_gradient, float *rows, long first, long last,
+                           float slope, float *gradient, float *bias_gradient, float *scratch, long first, long last,
                            const Shape *shape)
 {
-    long width = out_width(shape), filters = shape->filters, height = out_height(shape) / 2 * 2;
-    memset(gradient, 0, sizeof(float) * weights_of(shape));
+    long pooled_height = out_height(shape) / 2, pooled_row = out_width(shape) / 2 * shape->filters;
+    long filters = shape->filters, kernel = shape->kernel_height, row = direct_pooled_weights_row(shape);
+    float *image_copy = scratch, *value = scratch + image_of(shape) + PANEL; /* vectors read past the last row */
+    int32_t *patch = (int32_t *)(value + window_values(shape));
+    memset(gradient, 0, sizeof(float) * filters * kernel * row);
     memset(bias_gradient, 0, sizeof(float) * filters);
-    for (long image = first; image < last; image++)
-        for (long i = 0; i < height; i += ROWS) {
-            const Size some = { least(ROWS, height - i), width, filters };
-            long at = (image * height + i) / 2 * (width / 2) * filters;
-            max_pool_backward_float32(out_gradient + at, out + at, index + at, rows, 0, 1, &some, slope);
-            direct_rows_back(in, rows, gradient, image, i, some.height, shape);
-            for (long c = 0; c < filters; c += LANES) {
-                vector sum = broadcast(0);
-                for (long pixel = 0; pixel < some.height * width; pixel++) sum += load(rows + pixel * filters + c);
-                store(bias_gradient + c, load(bias_gradient + c) + sum);
-            }
+    memset(image_copy + image_of(shape), 0, sizeof(float) * PANEL);
+    for (long image = first; image < last; image++) {
+        memcpy(image_copy, in + image * image_of(shape), sizeof(float) * image_of(shape));
+        for (long i = 0; i < pooled_height; i += window_rows(shape)) {
+            long rows = least(window_rows(shape), pooled_height - i), at = (image * pooled_height + i) * pooled_row;
+            BY_SLOPE(passed_on, out_gradient + at, out + at, index + at, i, rows, shape, value, patch, bias_gradient);
+            for (long f = 0; f < filters; f++)
+                for (long c = 0; c < row; c += PANEL) {
+                    const int vectors = row - c >= PANEL ? 2 : 1;
+                    for (long k = 0, height; k < kernel; k += height) {
+                        height = least(6, kernel - k);
+#define PASSED(ROWS, VECTORS) \
+    case 2 * ROWS + VECTORS: \
+        passed_block(image_copy + k * shape->width * shape->channels + c, shape->width * shape->channels, value + f, \
+                     patch + f, rows * (out_width(shape) / 2), filters, gradient + (f * kernel + k) * row + c, row, \
+                     ROWS, VECTORS); \
+        break;
+                        switch (2 * height + vectors) {
+                            PASSED(1, 1) PASSED(2, 1) PASSED(3, 1) PASSED(4, 1) PASSED(5, 1) PASSED(6, 1)
+                            PASSED(1, 2) PASSED(2, 2) PASSED(3, 2) PASSED(4, 2) PASSED(5, 2) PASSED(6, 2)
+                        }
+                    }
+                }
         }
+    }
 }
 
 /* ---- Winograd ---- */
@@ -256,27 +355,44 @@ INLINE void transform_output_back(const vector *y, long step, vector *x)
         UNROLL for (int i = 0; i < TO; i++) TRANSFORM(half + i * FROM, 1, out + i * TO); \
     } while (0)
 
-/* Maps of one size, cut into tiles of edge x edge pixels whose corners lie OUT_EDGE apart. */
+/* Maps of one size, cut into tiles of edge x edge pixels whose corners lie `step` apart. */
 typedef struct {
-    long height, width, channels, padding, edge, tile_rows, tile_columns;
+    long height, width, channels, padding, edge, step, tile_rows, tile_columns;
 } Maps;
 
-INLINE Maps maps_of(const Shape *shape, int outputs)
+INLINE Maps cut(const Shape *shape, long height, long width, long channels, long padding, long edge, long step)
 {
-    long height = out_height(shape), width = out_width(shape);
-    long rows = (height + OUT_EDGE - 1) / OUT_EDGE, columns = (width + OUT_EDGE - 1) / OUT_EDGE;
-    return outputs ? (Maps){ height, width, shape->filters, 0, OUT_EDGE, rows, columns }
-                   : (Maps){ shape->height, shape->width, shape->channels, shape->padding, EDGE, rows, columns };
+    long rows = (out_height(shape) + OUT_EDGE - 1) / OUT_EDGE, columns = (out_width(shape) + OUT_EDGE - 1) / OUT_EDGE;
+    return (Maps){ height, width, channels, padding, edge, step, rows, columns };
+}
+
+INLINE Maps inputs_of(const Shape *shape)
+{
+    return cut(shape, shape->height, shape->width, shape->channels, shape->padding, EDGE, OUT_EDGE);
+}
+
+/* pooled: whether a pixel stands for a window of 2x2 outputs, of which no tile has a part only */
+INLINE Maps outputs_of(const Shape *shape, int pooled)
+{
+    const int by = pooled ? 2 : 1;
+    return cut(shape, out_height(shape) / by, out_width(shape) / by, shape->filters, 0, OUT_EDGE / by, OUT_EDGE / by);
 }
 
 INLINE long tiles_of(const Maps *maps) { return maps->tile_rows * maps->tile_columns; }
 INLINE long place_of(const Maps *maps) { return TILES * maps->channels + GAP; } /* floats from a place to the next */
 
+/* How many of the tiles that are left come next: blocks of nearly equal length. */
+INLINE long next_tiles(long left)
+{
+    long blocks = (left + TILES - 1) / TILES;
+    return (left + blocks - 1) / blocks;
+}
+
 /* Where each pixel of a tile lies, -1 for one outside its map. */
 static void pixels_of(const Maps *maps, long tile, long *pixels)
 {
-    long image = tile / tiles_of(maps), top = tile / maps->tile_columns % maps->tile_rows * OUT_EDGE - maps->padding;
-    long left = tile % maps->tile_columns * OUT_EDGE - maps->padding;
+    long image = tile / tiles_of(maps), top = tile / maps->tile_columns % maps->tile_rows * maps->step - maps->padding;
+    long left = tile % maps->tile_columns * maps->step - maps->padding;
     for (long i = 0; i < maps->edge; i++)
         for (long j = 0; j < maps->edge; j++) {
             long y = top + i, x = left + j;
@@ -285,91 +401,176 @@ static void pixels_of(const Maps *maps, long tile, long *pixels)
         }
 }
 
-/* Tiles of the maps at `from` -> their transforms at `to` (PLACES, TILES, channels) with gaps. */
-#define GATHER(NAME, TRANSFORM, FROM) \
-    static void NAME(const float *from, const Maps *maps, long first, long tiles, float *to) \
-    { \
-        long pixels[FROM * FROM]; \
-        for (long t = 0; t < tiles; t++) { \
-            pixels_of(maps, first + t, pixels); \
-            for (long c = 0; c < maps->channels; c += LANES) { \
-                vector tile[FROM * FROM], changed[PLACES]; \
-                for (int p = 0; p < FROM * FROM; p++) \
-                    tile[p] = pixels[p] < 0 ? broadcast(0) : load(from + pixels[p] + c); \
-                TRANSFORM_TILE(TRANSFORM, FROM, EDGE, tile, changed); \
-                for (int p = 0; p < PLACES; p++) store(to + p * place_of(maps) + t * maps->channels + c, changed[p]); \
-            } \
-        } \
-    }
+/* Where the four windows of a tile of outputs begin, and in a window the four outputs, with tiles by rows. */
+static const int WINDOWS[4] = { 0, 2, 2 * OUT_EDGE, 2 * OUT_EDGE + 2 }, PLACE_IN[4] = { 0, 1, OUT_EDGE, OUT_EDGE + 1 };
 
-/* The way back; `start` says what a pixel is added to. */
-#define SCATTER(NAME, TRANSFORM, TO, start) \
-    static void NAME(const float *from, const Maps *maps, const float *bias, long first, long tiles, float *to) \
-    { \
-        long pixels[TO * TO]; \
-        (void)bias; \
-        for (long t = 0; t < tiles; t++) { \
-            pixels_of(maps, first + t, pixels); \
-            for (long c = 0; c < maps->channels; c += LANES) { \
-                vector tile[PLACES], changed[TO * TO]; \
-                for (int p = 0; p < PLACES; p++) tile[p] = load(from + p * place_of(maps) + t * maps->channels + c); \
-                TRANSFORM_TILE(TRANSFORM, EDGE, TO, tile, changed); \
-                for (int p = 0; p < TO * TO; p++) \
-                    if (pixels[p] >= 0) { \
-                        float *pixel = to + pixels[p] + c; \
-                        store(pixel, changed[p] + (start)); \
-                    } \
-            } \
-        } \
+/* The largest of a window, and its place; NaN is the largest. */
+INLINE vector largest(const vector *window, integers *place)
+{
+    vector best = window[0];
+    *place = (integers)broadcast(0);
+    UNROLL for (int p = 1; p < 4; p++) {
+        vector next = window[PLACE_IN[p]];
+        integers larger = (next > best) | (next != next);
+        best = choose(larger, next, best);
+        *place = (larger & p) | (~larger & *place);
     }
+    return best;
+}
 
-GATHER(gather_inputs, transform_input, EDGE)
-GATHER(gather_out_gradient, transform_output_back, OUT_EDGE)
-SCATTER(scatter_outputs, transform_output, OUT_EDGE, bias ? load(bias + c) : broadcast(0))
-SCATTER(scatter_in_gradient, transform_input_back, EDGE, load(pixel)) /* tiles of inputs overlap */
+INLINE void store_places(float *to, const Maps *maps, const vector *places)
+{
+    for (int p = 0; p < PLACES; p++) store(to + p * place_of(maps), places[p]);
+}
+
+INLINE void load_places(const float *from, const Maps *maps, vector *places)
+{
+    for (int p = 0; p < PLACES; p++) places[p] = load(from + p * place_of(maps));
+}
+
+/* Tiles of the inputs -> their transforms at `to` (PLACES, TILES, channels) with gaps. */
+static void gather_inputs(const float *in, const Maps *maps, long first, long tiles, float *to)
+{
+    for (long t = 0; t < tiles; t++, to += maps->channels) {
+        long pixels[PLACES];
+        pixels_of(maps, first + t, pixels);
+        for (long c = 0; c < maps->channels; c += LANES) {
+            vector tile[PLACES], changed[PLACES];
+            for (int p = 0; p < PLACES; p++) tile[p] = pixels[p] < 0 ? broadcast(0) : load(in + pixels[p] + c);
+            TRANSFORM_TILE(transform_input, EDGE, EDGE, tile, changed);
+            store_places(to + c, maps, changed);
+        }
+    }
+}
+
+/* The way back; tiles of inputs overlap. */
+static void scatter_in_gradient(const float *from, const Maps *maps, long first, long tiles, float *in_gradient)
+{
+    for (long t = 0; t < tiles; t++, from += maps->channels) {
+        long pixels[PLACES];
+        pixels_of(maps, first + t, pixels);
+        for (long c = 0; c < maps->channels; c += LANES) {
+            vector places[PLACES], tile[PLACES];
+            load_places(from + c, maps, places);
+            TRANSFORM_TILE(transform_input_back, EDGE, EDGE, places, tile);
+            for (int p = 0; p < PLACES; p++)
+                if (pixels[p] >= 0) {
+                    float *pixel = in_gradient + pixels[p] + c;
+                    store(pixel, load(pixel) + tile[p]);
+                }
+        }
+    }
+}
+
+/* Transforms of outputs, laid out as those of inputs -> outputs, or what pooling leaves of them where `index` is given. */
+INLINE void scatter_outputs(const float *from, const Maps *maps, const float *bias, long first, long tiles, float *out,
+                            int32_t *index, float slope)
+{
+    for (long t = 0; t < tiles; t++, from += maps->channels) {
+        long pixels[OUT_EDGE * OUT_EDGE];
+        pixels_of(maps, first + t, pixels);
+        for (long c = 0; c < maps->channels; c += LANES) {
+            vector places[PLACES], tile[OUT_EDGE * OUT_EDGE];
+            load_places(from + c, maps, places);
+            TRANSFORM_TILE(transform_output, EDGE, OUT_EDGE, places, tile);
+            if (bias)
+                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) tile[p] += load(bias + c);
+            if (index) {
+                UNROLL for (int w = 0; w < 4; w++)
+                    if (pixels[w] >= 0) {
+                        integers place;
+                        vector best = largest(tile + WINDOWS[w], &place);
+                        store(out + pixels[w] + c, sloped(best, ~(best <= 0.0f), slope));
+                        store_integers(index + pixels[w] + c, place);
+                    }
+            } else {
+                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
+                    if (pixels[p] >= 0)
+                        store(out + pixels[p] + c, tile[p]);
+            }
+        }
+    }
+}
+
+/* The way back. bias_gradient: what these tiles add to it, (filters) */
+INLINE void gather_gradient(const float *gradient, const float *out, const int32_t *index, const Maps *maps, long first,
+                            long tiles, float *to, float *bias_gradient, float slope)
+{
+    for (long t = 0; t < tiles; t++, to += maps->channels) {
+        long pixels[OUT_EDGE * OUT_EDGE];
+        pixels_of(maps, first + t, pixels);
+        for (long c = 0; c < maps->channels; c += LANES) {
+            vector tile[OUT_EDGE * OUT_EDGE], places[PLACES], sum = load(bias_gradient + c);
+            if (index) {
+                UNROLL for (int w = 0; w < 4; w++) {
+                    vector passed = broadcast(0);
+                    integers place = (integers)passed;
+                    if (pixels[w] >= 0) {
+                        long at = pixels[w] + c;
+                        passed = sloped(load(gradient + at), ~(load(out + at) <= 0.0f), slope);
+                        place = load_integers(index + at);
+                    }
+                    UNROLL for (int p = 0; p < 4; p++)
+                        tile[WINDOWS[w] + PLACE_IN[p]] = choose(place == p, passed, broadcast(0));
+                }
+            } else {
+                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
+                    tile[p] = pixels[p] < 0 ? broadcast(0) : load(gradient + pixels[p] + c);
+            }
+            for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) sum += tile[p];
+            store(bias_gradient + c, sum);
+            TRANSFORM_TILE(transform_output_back, OUT_EDGE, EDGE, tile, places);
+            store_places(to + c, maps, places);
+        }
+    }
+}
 
 /* Floats that a thread needs at `scratch` below. */
 long winograd_scratch(const Shape *shape)
 {
-    Maps in = maps_of(shape, 0), out = maps_of(shape, 1);
+    Maps in = inputs_of(shape), out = outputs_of(shape, 0);
     return PLACES * (place_of(&in) + place_of(&out));
 }
 
-/* weights: transformed; for each of PLACES panels of a matrix (channels, filters) */
-void winograd_forward(const float *in, const float *weights, const float *bias, float *out, float *scratch, long first,
-                      long last, const Shape *shape)
+/* weights: transformed; for each of PLACES panels of a matrix (channels, filters)
+ * index: NULL without pooling and an activation; else `out` has the outputs after both, see pooling.c */
+void winograd_forward(const float *in, const float *weights, const float *bias, float slope, float *out, int32_t *index,
+                      float *scratch, long first, long last, const Shape *shape)
 {
-    const Maps in_maps = maps_of(shape, 0), out_maps = maps_of(shape, 1);
+    const Maps in_maps = inputs_of(shape), out_maps = outputs_of(shape, index != NULL);
     long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
     float *products = scratch + PLACES * place_of(&in_maps);
-    for (long tile = first * tiles_of(&in_maps); tile < end; tile += TILES) {
-        long tiles = least(TILES, end - tile);
+    for (long tile = first * tiles_of(&in_maps), tiles; tile < end; tile += tiles) {
+        tiles = next_tiles(end - tile);
         gather_inputs(in, &in_maps, tile, tiles, scratch);
         for (long p = 0; p < PLACES; p++) {
             Left values = by_rows(scratch + p * place_of(&in_maps), channels);
             multiply(&values, tiles, panels(weights + p * channels * filters, channels), filters, NULL, 0,
                      products + p * place_of(&out_maps));
         }
-        scatter_outputs(products, &out_maps, bias, tile, tiles, out);
+        BY_SLOPE(scatter_outputs, products, &out_maps, bias, tile, tiles, out, index);
     }
 }
 
 /* weights: transformed; for each of PLACES panels of a matrix (filters, channels); NULL where in_gradient is not wanted.
- * gradient: of the transformed weights, dense (PLACES, channels, filters), what these images add to it. */
-void winograd_backward(const float *in, const float *weights, const float *out_gradient, float *in_gradient,
-                       float *gradient, float *scratch, long first, long last, const Shape *shape)
+ * out, index: those of winograd_forward, NULL without pooling.
+ * gradient: of the transformed weights, dense (PLACES, channels, filters); bias_gradient: (filters); what these images
+ * add to them. */
+void winograd_backward(const float *in, const float *weights, const float *out_gradient, const float *out,
+                       const int32_t *index, float slope, float *in_gradient, float *gradient, float *bias_gradient,
+                       float *scratch, long first, long last, const Shape *shape)
 {
-    const Maps in_maps = maps_of(shape, 0), out_maps = maps_of(shape, 1);
+    const Maps in_maps = inputs_of(shape), out_maps = outputs_of(shape, index != NULL);
     long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
-    long image = shape->height * shape->width * channels;
     float *products = scratch + PLACES * place_of(&in_maps);
     memset(gradient, 0, sizeof(float) * PLACES * channels * filters);
+    memset(bias_gradient, 0, sizeof(float) * filters);
     if (weights)
-        memset(in_gradient + first * image, 0, sizeof(float) * (last - first) * image);
-    for (long tile = first * tiles_of(&in_maps); tile < end; tile += TILES) {
-        long tiles = least(TILES, end - tile);
+        memset(in_gradient + first * image_of(shape), 0, sizeof(float) * (last - first) * image_of(shape));
+    for (long tile = first * tiles_of(&in_maps), tiles; tile < end; tile += tiles) {
+        tiles = next_tiles(end - tile);
         gather_inputs(in, &in_maps, tile, tiles, scratch);
-        gather_out_gradient(out_gradient, &out_maps, tile, tiles, products);
+        BY_SLOPE(gather_gradient, out_gradient, out, index, &out_maps, tile, tiles, products, bias_gradient);
         for (long p = 0; p < PLACES; p++) {
             float *values = scratch + p * place_of(&in_maps), *gradients = products + p * place_of(&out_maps);
             float *sum = gradient + p * channels * filters;
@@ -379,6 +580,6 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
                 multiply(&rows, tiles, panels(weights + p * channels * filters, filters), channels, NULL, 0, values);
         }
         if (weights)
-            scatter_in_gradient(scratch, &in_maps, NULL, tile, tiles, in_gradient);
+            scatter_in_gradient(scratch, &in_maps, tile, tiles, in_gradient);
     }
 }

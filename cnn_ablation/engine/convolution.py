@@ -77,20 +77,21 @@ class Convolution(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) -> (batch, filters, out_height, out_width), halved where pooled."""
-        convolution, pooled = self.convolution, self.pooled
-        padding = int(convolution.padding[0])
-        shape = _shape(inputs, convolution.weight, padding) if _can_be_compiled(inputs) else None
-        outputs: Tensor
-        if shape and winograd_pays(shape):
-            outputs = Winograd.apply(inputs, convolution.weight, convolution.bias, padding)
-        elif shape and direct_pays(shape):
-            if pooled and pooled.slope is not None and shape.out_height >= 2 and not inputs.requires_grad:
-                outputs = DirectPooled.apply(inputs, convolution.weight, convolution.bias, padding, pooled.slope)
-                return outputs
-            outputs = Direct.apply(inputs, convolution.weight, convolution.bias, padding)
+        layer, pooled = self.convolution, self.pooled
+        padding = int(layer.padding[0])
+        shape = _shape(inputs, layer.weight, padding) if _can_be_compiled(inputs) else None
+        if shape is None or not (winograd_pays(shape) or direct_pays(shape)):
+            outputs: Tensor = layer(inputs)
+            return pooled(outputs) if pooled else outputs
+        slope = pooled.slope if pooled and min(shape.out_height, shape.out_width) >= 2 else None
+        arguments = inputs, layer.weight, layer.bias, padding
+        if winograd_pays(shape):
+            outputs = Winograd.apply(*arguments, slope)
+        elif slope is not None and not inputs.requires_grad:
+            outputs = DirectPooled.apply(*arguments, slope)
         else:
-            outputs = convolution(inputs)
-        return pooled(outputs) if pooled else outputs
+            outputs, slope = Direct.apply(*arguments), None
+        return pooled(outputs) if pooled and slope is None else outputs
 
 
 def is_computable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -138,22 +139,28 @@ def _shape(inputs: Tensor, weight: Tensor, padding: int) -> Shape:
 
 
 class Winograd(torch.autograd.Function):
-    """3x3 convolution of float32 maps in channels-last order; channels and filters are multiples of 8."""
+    """3x3 convolution of float32 maps in channels-last order; channels and filters are multiples of 8.
+
+    Where a slope is given 2x2 max pooling and the activation with that slope follow.
+    """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    def forward(  # noqa: PLR0917 - PyTorch hands these over by position
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int, slope: float | None
+    ) -> Tensor:
         shape = _shape(inputs, weight, padding)
         transformed = _TRANSFORM @ _panels(weight.permute(2, 3, 1, 0).reshape(9, shape.channels, shape.filters))
-        outputs = _maps(len(inputs), shape.filters, shape.out_height, shape.out_width)
-        scratch = _room("winograd_scratch", inputs, shape)
-        call("winograd_forward", len(inputs), [inputs, transformed, bias, outputs], ctypes.byref(shape), own=[scratch])
-        ctx.save_for_backward(inputs, weight)
-        ctx.shape, ctx.has_bias = shape, bias is not None
+        outputs, index = _maps(len(inputs), shape, pooled=slope is not None)
+        own = [_room("winograd_scratch", inputs, shape)]
+        shared = [inputs, transformed, bias, slope or 0.0, outputs, index]
+        call("winograd_forward", len(inputs), shared, ctypes.byref(shape), own=own)
+        ctx.save_for_backward(inputs, weight, *([] if index is None else [outputs, index]))
+        ctx.shape, ctx.slope, ctx.has_bias = shape, slope, bias is not None
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
-        inputs, weight = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
+        inputs, weight, *pooled = ctx.saved_tensors
         shape: Shape = ctx.shape
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         in_gradient = transposed = None
@@ -161,11 +168,13 @@ class Winograd(torch.autograd.Function):
             in_gradient = torch.empty_like(inputs)
             transposed = _TRANSFORM @ _panels(weight.permute(2, 3, 0, 1).reshape(9, shape.filters, shape.channels))
         sums = torch.empty(parts_of(len(inputs)), _EDGE**2, shape.channels * shape.filters)
-        own = [sums, _room("winograd_scratch", inputs, shape)]
-        shared = [inputs, transposed, gradient, in_gradient]
+        bias_sums = torch.empty(len(sums), shape.filters)
+        own = [sums, bias_sums, _room("winograd_scratch", inputs, shape)]
+        outputs, index = pooled or (None, None)
+        shared = [inputs, transposed, gradient, outputs, index, ctx.slope or 0.0, in_gradient]
         call("winograd_backward", len(inputs), shared, ctypes.byref(shape), own=own)
         of_weight = (_TRANSFORM.T @ _total(sums)).view(3, 3, shape.channels, shape.filters).permute(3, 2, 0, 1)
-        return in_gradient, of_weight, _bias_gradient(ctx, gradient), None
+        return in_gradient, of_weight, _total(bias_sums) if ctx.has_bias else None, None, None
 
 
 class Direct(torch.autograd.Function):
@@ -176,7 +185,7 @@ class Direct(torch.autograd.Function):
         padded = _padded(inputs, padding)
         shape = _shape(padded, weight, 0)
         panels = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters))
-        outputs = _maps(len(inputs), shape.filters, shape.out_height, shape.out_width)
+        outputs, _ = _maps(len(inputs), shape)
         call("direct_forward", len(inputs), [padded, panels, bias, outputs], ctypes.byref(shape))
         ctx.save_for_backward(inputs, weight)
         ctx.padding, ctx.has_bias = padding, bias is not None
@@ -193,7 +202,7 @@ class Direct(torch.autograd.Function):
         in_gradient = None
         if ctx.needs_input_grad[0]:
             in_gradient = conv2d_input(inputs.shape, weight, gradient, padding=ctx.padding)
-        return in_gradient, _total(sums).permute(3, 2, 0, 1), _bias_gradient(ctx, gradient), None
+        return in_gradient, _total(sums).permute(3, 2, 0, 1), gradient.sum((0, 2, 3)) if ctx.has_bias else None, None
 
 
 class DirectPooled(torch.autograd.Function):
@@ -206,8 +215,7 @@ class DirectPooled(torch.autograd.Function):
         padded = _padded(inputs, padding)
         shape = _shape(padded, weight, 0)
         panels = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters))
-        outputs = _maps(len(inputs), shape.filters, shape.out_height // 2, shape.out_width // 2)
-        index = torch.empty_like(outputs, dtype=torch.int32)
+        outputs, index = _maps(len(inputs), shape, pooled=True)
         shared, rows = [padded, panels, bias, slope, outputs, index], _room("direct_pooled_scratch", inputs, shape)
         call("direct_pooled_forward", len(inputs), shared, ctypes.byref(shape), own=[rows])
         ctx.save_for_backward(inputs, outputs, index)
@@ -219,12 +227,15 @@ class DirectPooled(torch.autograd.Function):
         inputs, outputs, index = ctx.saved_tensors
         shape: Shape = ctx.shape
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        sums, bias_sums = _weight_sums(inputs, shape), torch.empty(parts_of(len(inputs)), shape.filters)
-        own = [sums, bias_sums, _room("direct_pooled_scratch", inputs, shape)]
+        row = library().direct_pooled_weights_row(ctypes.byref(shape))
+        sums = torch.empty(parts_of(len(inputs)), shape.filters, shape.kernel_height, row)
+        bias_sums = torch.empty(len(sums), shape.filters)
+        own = [sums, bias_sums, _room("direct_pooled_weights_scratch", inputs, shape)]
         shared = [_padded(inputs, ctx.padding), gradient, outputs, index, ctx.slope]
         call("direct_pooled_weights", len(inputs), shared, ctypes.byref(shape), own=own)
+        of_weight = _total(sums)[..., : shape.kernel_width * shape.channels].unflatten(-1, (-1, shape.channels))
         of_bias = _total(bias_sums) if ctx.has_bias else None
-        return None, _total(sums).permute(3, 2, 0, 1), of_bias, None, None
+        return None, of_weight.permute(0, 3, 1, 2), of_bias, None, None
 
 
 def _padded(inputs: Tensor, padding: int) -> Tensor:
@@ -238,8 +249,12 @@ def _panels(matrix: Tensor) -> Tensor:
     return torch.cat([panels, matrix[..., whole:].flatten(-2)], dim=-1)
 
 
-def _maps(images: int, channels: int, height: int, width: int) -> Tensor:
-    return torch.empty(images, channels, height, width, memory_format=torch.channels_last)
+def _maps(images: int, shape: Shape, *, pooled: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Memory for a layer's outputs and, where it pools them, for the places of the largest."""
+    by = 2 if pooled else 1
+    sizes = images, shape.filters, shape.out_height // by, shape.out_width // by
+    outputs = torch.empty(sizes, memory_format=torch.channels_last)
+    return outputs, torch.empty_like(outputs, dtype=torch.int32) if pooled else None
 
 
 def _room(function: str, inputs: Tensor, shape: Shape) -> Tensor:
@@ -255,7 +270,3 @@ def _weight_sums(inputs: Tensor, shape: Shape) -> Tensor:
 def _total(sums: Tensor) -> Tensor:
     """Over the parts of a batch, always in the same order."""
     return sums[0] if len(sums) == 1 else sums.sum(0)
-
-
-def _bias_gradient(ctx: Any, gradient: Tensor) -> Tensor | None:
-    return gradient.sum((0, 2, 3)) if ctx.has_bias else None

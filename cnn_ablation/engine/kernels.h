@@ -12,8 +12,15 @@ typedef struct {
     long height, width, channels;
 } Size;
 
+/* One copy of the loops per kind of slope: the common ones need no multiplication. */
+#define BY_SLOPE(FUNCTION, ...) \
+    if (slope == 0) \
+        FUNCTION(__VA_ARGS__, 0); \
+    else if (slope == 1) \
+        FUNCTION(__VA_ARGS__, 1); \
+    else \
+        FUNCTION(__VA_ARGS__, slope)
+
 /* 2x2 max pooling and an activation; see pooling.c. `size` is that of the maps before pooling. */
 void max_pool_forward_float32(const float *in, float *out, int32_t *index, long first, long last, const Size *size,
                               float slope);
-void max_pool_backward_float32(const float *gradient, const float *out, const int32_t *index, float *in_gradient,
-                               long first, long last, const Size *size, float slope);

@@ -16,15 +16,6 @@
     for (; c + 8 <= channels; c += 8) { CALL(8); } \
     for (; c < channels; c++) { CALL(1); }
 
-/* One copy of the loops per kind of slope: the common ones need no multiplication. */
-#define BY_SLOPE(FUNCTION, ...) \
-    if (slope == 0) \
-        FUNCTION(__VA_ARGS__, 0); \
-    else if (slope == 1) \
-        FUNCTION(__VA_ARGS__, 1); \
-    else \
-        FUNCTION(__VA_ARGS__, slope)
-
 /* An integer with the order of the value: -0 and 0 are equal; NaN is the largest. */
 INLINE int16_t bfloat16_key(int16_t value)
 {
