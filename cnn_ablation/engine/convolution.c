@@ -37,6 +37,21 @@ INLINE vector sloped(vector value, integers positive, float slope)
     return choose(positive, value, slope == 0 ? broadcast(0) : (vector)(value * slope));
 }
 
+/* The largest of a window of 2x2, after the activation, and its place; NaN is the largest. */
+INLINE void pool(const vector *window, long row, float *out, int32_t *index, float slope)
+{
+    vector best = window[0];
+    integers best_place = (integers)broadcast(0);
+    UNROLL for (int place = 1; place < 4; place++) {
+        vector next = window[place / 2 * row + place % 2];
+        integers larger = (next > best) | (next != next);
+        best = choose(larger, next, best);
+        best_place = (larger & place) | (~larger & best_place);
+    }
+    store(out, sloped(best, ~(best <= 0.0f), slope));
+    store_integers(index, best_place);
+}
+
 typedef struct {
     long height, width, channels, kernel_height, kernel_width, filters, padding;
 } Shape;
@@ -401,22 +416,8 @@ static void pixels_of(const Maps *maps, long tile, long *pixels)
         }
 }
 
-/* Where the four windows of a tile of outputs begin, and in a window the four outputs, with tiles by rows. */
-static const int WINDOWS[4] = { 0, 2, 2 * OUT_EDGE, 2 * OUT_EDGE + 2 }, PLACE_IN[4] = { 0, 1, OUT_EDGE, OUT_EDGE + 1 };
-
-/* The largest of a window, and its place; NaN is the largest. */
-INLINE vector largest(const vector *window, integers *place)
-{
-    vector best = window[0];
-    *place = (integers)broadcast(0);
-    UNROLL for (int p = 1; p < 4; p++) {
-        vector next = window[PLACE_IN[p]];
-        integers larger = (next > best) | (next != next);
-        best = choose(larger, next, best);
-        *place = (larger & p) | (~larger & *place);
-    }
-    return best;
-}
+/* Where the four windows of a tile of outputs begin. */
+static const int WINDOWS[4] = { 0, 2, 2 * OUT_EDGE, 2 * OUT_EDGE + 2 };
 
 INLINE void store_places(float *to, const Maps *maps, const vector *places)
 {
@@ -477,12 +478,8 @@ INLINE void scatter_outputs(const float *from, const Maps *maps, const float *bi
                 for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) tile[p] += load(bias + c);
             if (index) {
                 UNROLL for (int w = 0; w < 4; w++)
-                    if (pixels[w] >= 0) {
-                        integers place;
-                        vector best = largest(tile + WINDOWS[w], &place);
-                        store(out + pixels[w] + c, sloped(best, ~(best <= 0.0f), slope));
-                        store_integers(index + pixels[w] + c, place);
-                    }
+                    if (pixels[w] >= 0)
+                        pool(tile + WINDOWS[w], OUT_EDGE, out + pixels[w] + c, index + pixels[w] + c, slope);
             } else {
                 for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
                     if (pixels[p] >= 0)
@@ -511,7 +508,7 @@ INLINE void gather_gradient(const float *gradient, const float *out, const int32
                         place = load_integers(index + at);
                     }
                     UNROLL for (int p = 0; p < 4; p++)
-                        tile[WINDOWS[w] + PLACE_IN[p]] = choose(place == p, passed, broadcast(0));
+                        tile[WINDOWS[w] + p / 2 * OUT_EDGE + p % 2] = choose(place == p, passed, broadcast(0));
                 }
             } else {
                 for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
@@ -581,5 +578,130 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
         }
         if (weights)
             scatter_in_gradient(scratch, &in_maps, tile, tiles, in_gradient);
+    }
+}
+
+/* ---- Winograd for 5x5 kernels over colours, whose 2x2 outputs are one window of pooling ---- */
+
+#define COLOURS 3
+#define SLOT 4 /* floats for the colours of a place; the last means nothing */
+#define FEW 3 /* places at a time, so that their sums stay in registers */
+
+INLINE long windows_of(const Shape *shape) { return out_width(shape) / 2; }
+INLINE long padded_row(const Shape *shape) { return shape->width * COLOURS + PANEL; }
+
+/* Floats that winograd_pooled_forward needs at `scratch`. */
+long winograd_pooled_scratch(const Shape *shape)
+{
+    return image_of(shape) + PANEL + EDGE * padded_row(shape) + windows_of(shape) * PLACES * SLOT + LANES;
+}
+
+/* Inputs of a row of windows, which begin at `in`, -> their transforms (windows, PLACES, SLOT). */
+INLINE void transform_window_inputs(const float *in, const Shape *shape, float *rows, float *values)
+{
+    long in_row = shape->width * COLOURS, row = padded_row(shape);
+    for (long x = 0; x < in_row; x += LANES) { /* down the columns, all pixels of a row side by side */
+        vector column[EDGE], changed[EDGE];
+        UNROLL for (int i = 0; i < EDGE; i++) column[i] = load(in + i * in_row + x);
+        transform_input(column, 1, changed);
+        UNROLL for (int i = 0; i < EDGE; i++) store(rows + i * row + x, changed[i]);
+    }
+    for (long window = 0; window < windows_of(shape); window++)
+        for (int i = 0; i < EDGE; i++) { /* along the rows; a store is completed by the one after it */
+            vector pixels[EDGE], changed[EDGE];
+            UNROLL for (int j = 0; j < EDGE; j++)
+                pixels[j] = load(rows + i * row + (2 * window + j) * COLOURS);
+            transform_input(pixels, 1, changed);
+            UNROLL for (int j = 0; j < EDGE; j++) store(values + (window * PLACES + i * EDGE + j) * SLOT, changed[j]);
+        }
+}
+
+/* Adds FEW of six numbers, from `first` on, to Lavin and Gray's A'x for two outputs. */
+INLINE void add_outputs(const vector *x, int first, vector *y)
+{
+    if (first == 0) {
+        y[0] = x[0] + (x[1] + x[2]);
+        y[1] = x[1] - x[2];
+    } else {
+        y[0] += x[0] + x[1];
+        y[1] += 2.0f * (x[0] - x[1]) + x[2];
+    }
+}
+
+/* (vectors * LANES) filters of neighbouring windows. weights: (PLACES, COLOURS, LANES) for each vector */
+INLINE void window_block(const float *values, const float *weights, const float *bias, float *out, int32_t *index,
+                         long filters, float slope, const int windows, const int vectors)
+{
+    vector half[2][2][EDGE][2]; /* by vector, window, column */
+    for (int j = 0; j < EDGE; j++)
+        UNROLL for (int first = 0; first < EDGE; first += FEW) {
+            vector sum[2][2][FEW] = { 0 };
+            UNROLL for (int c = 0; c < COLOURS; c++)
+                UNROLL for (int i = 0; i < FEW; i++) {
+                    const int place = (first + i) * EDGE + j;
+                    UNROLL for (int v = 0; v < vectors; v++) {
+                        vector weight = load(weights + ((v * PLACES + place) * COLOURS + c) * LANES);
+                        UNROLL for (int w = 0; w < windows; w++)
+                            sum[v][w][i] += weight * broadcast(values[(w * PLACES + place) * SLOT + c]);
+                    }
+                }
+            UNROLL for (int v = 0; v < vectors; v++)
+                UNROLL for (int w = 0; w < windows; w++) add_outputs(sum[v][w], first, half[v][w][j]);
+        }
+    UNROLL for (int v = 0; v < vectors; v++)
+        UNROLL for (int w = 0; w < windows; w++) {
+            vector window[4];
+            UNROLL for (int i = 0; i < 2; i++) {
+                vector row[EDGE];
+                UNROLL for (int j = 0; j < EDGE; j++) row[j] = half[v][w][j][i];
+                UNROLL for (int first = 0; first < EDGE; first += FEW)
+                    add_outputs(row + first, first, window + 2 * i);
+            }
+            if (bias)
+                UNROLL for (int place = 0; place < 4; place++) window[place] += load(bias + v * LANES);
+            long at = w * filters + v * LANES;
+            pool(window, 2, out + at, index + at, slope);
+        }
+}
+
+/* A row of windows. */
+INLINE void window_row(const float *values, const float *weights, const float *bias, float *out, int32_t *index,
+                       const Shape *shape, float slope)
+{
+    long filters = shape->filters;
+    for (long f = 0, many; f < filters; f += many * LANES) {
+        many = filters - f >= PANEL ? 2 : 1;
+        for (long window = 0, next; window < windows_of(shape); window += next) {
+            next = windows_of(shape) - window >= 2 ? 2 : 1;
+#define WINDOW_BLOCK(WINDOWS, VECTORS) \
+    case 2 * WINDOWS + VECTORS: \
+        window_block(values + window * PLACES * SLOT, weights + f * PLACES * COLOURS, bias ? bias + f : NULL, \
+                     out + window * filters + f, index + window * filters + f, filters, slope, WINDOWS, VECTORS); \
+        break;
+            switch (2 * next + many) {
+                WINDOW_BLOCK(1, 1) WINDOW_BLOCK(1, 2) WINDOW_BLOCK(2, 1) WINDOW_BLOCK(2, 2)
+            }
+        }
+    }
+}
+
+/* F(2x2, 5x5) with pooling and an activation. The transform of the inputs is that of F(4x4, 3x3): it depends on the
+ * edge of a tile alone.
+ *
+ * weights: transformed (filters / LANES, PLACES, COLOURS, LANES) */
+void winograd_pooled_forward(const float *in, const float *weights, const float *bias, float slope, float *out,
+                             int32_t *index, float *scratch, long first, long last, const Shape *shape)
+{
+    long height = out_height(shape) / 2, pooled_row = windows_of(shape) * shape->filters;
+    float *image_copy = scratch, *rows = image_copy + image_of(shape) + PANEL; /* vectors read past the last row */
+    float *values = rows + EDGE * padded_row(shape);
+    memset(scratch, 0, sizeof(float) * winograd_pooled_scratch(shape));
+    for (long image = first; image < last; image++) {
+        memcpy(image_copy, in + image * image_of(shape), sizeof(float) * image_of(shape));
+        for (long i = 0; i < height; i++) {
+            long at = (image * height + i) * pooled_row;
+            transform_window_inputs(image_copy + 2 * i * shape->width * COLOURS, shape, rows, values);
+            BY_SLOPE(window_row, values, weights, bias, out + at, index + at, shape);
+        }
     }
 }

@@ -20,20 +20,23 @@ from cnn_ablation.engine.pooling import PooledActivation
 _LANES, _PANEL = 8, 16
 _EDGE, _OUT_EDGE = 6, 4  # of Winograd's tiles
 
-# Lavin and Gray 2015 (arXiv:1509.09308), F(4x4, 3x3): a row of a 3x3 kernel -> the 6 numbers that stand for it.
-_G = torch.tensor(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ],
-    dtype=torch.float64,
-)
-_TRANSFORM = torch.kron(_G, _G).float()
-"""A whole kernel, (9,) -> the 36 places of a tile: both sides at once, one product for all kernels."""
+_COLOURS = 3
+
+
+def _transform(kernel: int) -> Tensor:
+    """Kernels as rows of numbers, (kernel**2,) -> the 36 places of a tile: both sides at once, one product for all.
+
+    Lavin and Gray 2015 (arXiv:1509.09308), G of F(4x4, 3x3), by the points of Toom and Cook that they take: a row of a
+    kernel as a polynomial at 0, 1, -1, 2, -2 and infinity. So it is the same for F(2x2, 5x5).
+    """
+    points = torch.tensor([0.0, 1, -1, 2, -2], dtype=torch.float64)[:, None]
+    scales = torch.tensor([1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24], dtype=torch.float64)[:, None]
+    powers = torch.arange(kernel)
+    sides = torch.cat([scales * points**powers, (powers == kernel - 1)[None]])
+    return torch.kron(sides, sides).float()
+
+
+_OF_3X3, _OF_5X5 = _transform(3), _transform(5)
 
 _PROCESSORS = ("AVX2",)
 """What `torch.backends.cpu.get_cpu_capability` says where this was measured to be faster than PyTorch's own."""
@@ -88,7 +91,7 @@ class Convolution(nn.Module):
         if winograd_pays(shape):
             outputs = Winograd.apply(*arguments, slope)
         elif slope is not None and not inputs.requires_grad:
-            outputs = DirectPooled.apply(*arguments, slope)
+            outputs = FirstPooled.apply(*arguments, slope)
         else:
             outputs, slope = Direct.apply(*arguments), None
         return pooled(outputs) if pooled and slope is None else outputs
@@ -149,7 +152,7 @@ class Winograd(torch.autograd.Function):
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int, slope: float | None
     ) -> Tensor:
         shape = _shape(inputs, weight, padding)
-        transformed = _TRANSFORM @ _panels(weight.permute(2, 3, 1, 0).reshape(9, shape.channels, shape.filters))
+        transformed = _OF_3X3 @ _panels(weight.permute(2, 3, 1, 0).reshape(9, shape.channels, shape.filters))
         outputs, index = _maps(len(inputs), shape, pooled=slope is not None)
         own = [_room("winograd_scratch", inputs, shape)]
         shared = [inputs, transformed, bias, slope or 0.0, outputs, index]
@@ -166,14 +169,14 @@ class Winograd(torch.autograd.Function):
         in_gradient = transposed = None
         if ctx.needs_input_grad[0]:
             in_gradient = torch.empty_like(inputs)
-            transposed = _TRANSFORM @ _panels(weight.permute(2, 3, 0, 1).reshape(9, shape.filters, shape.channels))
+            transposed = _OF_3X3 @ _panels(weight.permute(2, 3, 0, 1).reshape(9, shape.filters, shape.channels))
         sums = torch.empty(parts_of(len(inputs)), _EDGE**2, shape.channels * shape.filters)
         bias_sums = torch.empty(len(sums), shape.filters)
         own = [sums, bias_sums, _room("winograd_scratch", inputs, shape)]
         outputs, index = pooled or (None, None)
         shared = [inputs, transposed, gradient, outputs, index, ctx.slope or 0.0, in_gradient]
         call("winograd_backward", len(inputs), shared, ctypes.byref(shape), own=own)
-        of_weight = (_TRANSFORM.T @ _total(sums)).view(3, 3, shape.channels, shape.filters).permute(3, 2, 0, 1)
+        of_weight = (_OF_3X3.T @ _total(sums)).view(3, 3, shape.channels, shape.filters).permute(3, 2, 0, 1)
         return in_gradient, of_weight, _total(bias_sums) if ctx.has_bias else None, None, None
 
 
@@ -205,8 +208,11 @@ class Direct(torch.autograd.Function):
         return in_gradient, _total(sums).permute(3, 2, 0, 1), gradient.sum((0, 2, 3)) if ctx.has_bias else None, None
 
 
-class DirectPooled(torch.autograd.Function):
-    """`Direct` with 2x2 max pooling and a piecewise linear activation, for inputs that need no gradient."""
+class FirstPooled(torch.autograd.Function):
+    """A convolution of inputs that need no gradient, with 2x2 max pooling and a piecewise linear activation.
+
+    5x5 kernels over three colours take Winograd's F(2x2, 5x5) forward, the others go the direct way.
+    """
 
     @staticmethod
     def forward(  # noqa: PLR0917 - PyTorch hands these over by position
@@ -214,10 +220,15 @@ class DirectPooled(torch.autograd.Function):
     ) -> Tensor:
         padded = _padded(inputs, padding)
         shape = _shape(padded, weight, 0)
-        panels = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters))
         outputs, index = _maps(len(inputs), shape, pooled=True)
-        shared, rows = [padded, panels, bias, slope, outputs, index], _room("direct_pooled_scratch", inputs, shape)
-        call("direct_pooled_forward", len(inputs), shared, ctypes.byref(shape), own=[rows])
+        rows = weight.permute(2, 3, 1, 0).reshape(-1, shape.filters)  # of a matrix, pixel by pixel of a kernel
+        if (shape.kernel_height, shape.kernel_width, shape.channels) == (5, 5, _COLOURS):
+            transformed = (_OF_5X5 @ rows.reshape(25, -1)).view(-1, shape.filters // _LANES, _LANES)
+            name, weights = "winograd_pooled", transformed.transpose(0, 1).contiguous()
+        else:
+            name, weights = "direct_pooled", _panels(rows)
+        shared, own = [padded, weights, bias, slope, outputs, index], [_room(f"{name}_scratch", inputs, shape)]
+        call(f"{name}_forward", len(inputs), shared, ctypes.byref(shape), own=own)
         ctx.save_for_backward(inputs, outputs, index)
         ctx.shape, ctx.padding, ctx.slope, ctx.has_bias = shape, padding, slope, bias is not None
         return outputs
