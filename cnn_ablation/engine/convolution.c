@@ -3,7 +3,7 @@
  * Two ways. Directly: a row of outputs is a matrix product that reads the input where it lies. By Winograd's minimal
  * filtering F(4x4, 3x3) (Lavin and Gray 2015, arXiv:1509.09308): 36 multiplications for 4x4 outputs of a 3x3 kernel
  * instead of 144; the inputs are cut into tiles of 6x6 and transformed, each of the 36 places in a tile is a matrix
- * product of its own, and the products are transformed back. The caller transforms the weights.
+ * product of its own, and the products are transformed back.
  *
  * The number of filters is a multiple of LANES, for Winograd that of channels too. Functions work on images first to
  * last, so that threads can share a batch.
@@ -306,7 +306,7 @@ void direct_pooled_weights(const float *in, const float *out_gradient, const flo
 #define OUT_EDGE 4 /* of its outputs */
 #define PLACES (EDGE * EDGE)
 #define TILES 48 /* at a time: few enough for the cache, enough for the products */
-#define GAP 16 /* floats; places a power of two apart would fall on the same lines of the cache */
+#define LINE 16 /* floats of a line of the cache; places a power of two apart would share a part of it */
 
 /* x -> B'x, Lavin and Gray's B' for inputs (6x6); x and y in steps */
 INLINE void transform_input(const vector *x, long step, vector *y)
@@ -332,6 +332,29 @@ INLINE void transform_input_back(const vector *y, long step, vector *x)
     x[3] = -5.0f * y5 - b - d;
     x[4] = y0 + a + c;
     x[5] = y5;
+}
+
+/* x -> Gx, Lavin and Gray's G for kernels (6x3) */
+INLINE void transform_kernel(const vector *x, long step, vector *y)
+{
+    vector x0 = x[0], x1 = x[step], x2 = x[2 * step];
+    vector a = (x0 + x2) * (-1 / 6.0f), b = x1 * (1 / 6.0f), c = x0 * (1 / 24.0f) + x2 * (1 / 6.0f), d = x1 * (1 / 12.0f);
+    y[0] = x0 * 0.25f;
+    y[1] = a - b;
+    y[2] = a + b;
+    y[3] = c + d;
+    y[4] = c - d;
+    y[5] = x2;
+}
+
+/* y -> G'y: the gradient of the former */
+INLINE void transform_kernel_back(const vector *y, long step, vector *x)
+{
+    vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step], y4 = y[4 * step], y5 = y[5 * step];
+    vector a = (y1 + y2) * (-1 / 6.0f), b = y3 + y4;
+    x[0] = y0 * 0.25f + a + b * (1 / 24.0f);
+    x[1] = (y2 - y1) * (1 / 6.0f) + (y3 - y4) * (1 / 12.0f);
+    x[2] = a + b * (1 / 6.0f) + y5;
 }
 
 /* x -> A'x, Lavin and Gray's A' for outputs (4x6) */
@@ -394,7 +417,7 @@ INLINE Maps outputs_of(const Shape *shape, int pooled)
 }
 
 INLINE long tiles_of(const Maps *maps) { return maps->tile_rows * maps->tile_columns; }
-INLINE long place_of(const Maps *maps) { return TILES * maps->channels + GAP; } /* floats from a place to the next */
+INLINE long place_of(const Maps *maps) { return TILES * maps->channels + LINE; } /* floats from a place to the next */
 
 /* How many of the tiles that are left come next: blocks of nearly equal length. */
 INLINE long next_tiles(long left)
@@ -522,6 +545,59 @@ INLINE void gather_gradient(const float *gradient, const float *out, const int32
     }
 }
 
+#define TAPS 9 /* of a 3x3 kernel */
+
+/* Floats from a place to the next among transformed weights. */
+INLINE long weights_place_of(const Shape *shape) { return shape->channels * shape->filters + LINE; }
+
+/* Floats of transformed weights. */
+long winograd_weights_size(const Shape *shape) { return PLACES * weights_place_of(shape); }
+
+/* Weights (filters, 3, 3, channels) -> for each of PLACES panels of a matrix (channels, filters), or (filters, channels)
+ * where that is asked for. */
+void winograd_weights(const float *weight, int filters_first, float *to, const Shape *shape)
+{
+    const long across = filters_first ? shape->channels : shape->filters, place = weights_place_of(shape);
+    const long down = filters_first ? shape->filters : shape->channels;
+    const long across_step = filters_first ? 1 : TAPS * shape->channels;
+    const long down_step = filters_first ? TAPS * shape->channels : 1;
+    for (long begin = 0; begin < across; begin += PANEL) {
+        const int vectors = across - begin >= PANEL ? 2 : 1;
+        for (long d = 0; d < down; d++, to += vectors * LANES) {
+            vector changed[2][PLACES];
+            for (int v = 0; v < vectors; v++) {
+                const float *from = weight + (begin + v * LANES) * across_step + d * down_step;
+                vector taps[TAPS];
+                for (int k = 0; k < TAPS; k++, from += shape->channels)
+                    UNROLL for (int lane = 0; lane < LANES; lane++) taps[k][lane] = from[lane * across_step];
+                TRANSFORM_TILE(transform_kernel, 3, EDGE, taps, changed[v]);
+            }
+            for (int p = 0; p < PLACES; p++)
+                for (int v = 0; v < vectors; v++) store(to + p * place + v * LANES, changed[v][p]);
+        }
+    }
+}
+
+/* What parts of a batch add to the gradient of the transformed weights, (parts, PLACES, channels, filters), -> the
+ * gradient of the weights, (filters, 3, 3, channels) */
+void winograd_weights_back(const float *sums, long parts, float *gradient, const Shape *shape)
+{
+    const long channels = shape->channels, filters = shape->filters, place = channels * filters;
+    for (long c = 0; c < channels; c++)
+        for (long f = 0; f < filters; f += LANES) {
+            vector places[PLACES], taps[TAPS];
+            for (int p = 0; p < PLACES; p++) {
+                places[p] = load(sums + p * place + c * filters + f);
+                for (long part = 1; part < parts; part++)
+                    places[p] += load(sums + (part * PLACES + p) * place + c * filters + f);
+            }
+            TRANSFORM_TILE(transform_kernel_back, EDGE, 3, places, taps);
+            for (int k = 0; k < TAPS; k++)
+                UNROLL for (int lane = 0; lane < LANES; lane++)
+                    gradient[((f + lane) * TAPS + k) * channels + c] = taps[k][lane];
+        }
+}
+
 /* Floats that a thread needs at `scratch` below. */
 long winograd_scratch(const Shape *shape)
 {
@@ -529,7 +605,7 @@ long winograd_scratch(const Shape *shape)
     return PLACES * (place_of(&in) + place_of(&out));
 }
 
-/* weights: transformed; for each of PLACES panels of a matrix (channels, filters)
+/* weights: transformed
  * index: NULL without pooling and an activation; else `out` has the outputs after both, see pooling.c */
 void winograd_forward(const float *in, const float *weights, const float *bias, float slope, float *out, int32_t *index,
                       float *scratch, long first, long last, const Shape *shape)
@@ -542,14 +618,14 @@ void winograd_forward(const float *in, const float *weights, const float *bias, 
         gather_inputs(in, &in_maps, tile, tiles, scratch);
         for (long p = 0; p < PLACES; p++) {
             Left values = by_rows(scratch + p * place_of(&in_maps), channels);
-            multiply(&values, tiles, panels(weights + p * channels * filters, channels), filters, NULL, 0,
+            multiply(&values, tiles, panels(weights + p * weights_place_of(shape), channels), filters, NULL, 0,
                      products + p * place_of(&out_maps));
         }
         BY_SLOPE(scatter_outputs, products, &out_maps, bias, tile, tiles, out, index);
     }
 }
 
-/* weights: transformed; for each of PLACES panels of a matrix (filters, channels); NULL where in_gradient is not wanted.
+/* weights: transformed with filters first; NULL where in_gradient is not wanted.
  * out, index: those of winograd_forward, NULL without pooling.
  * gradient: of the transformed weights, dense (PLACES, channels, filters); bias_gradient: (filters); what these images
  * add to them. */
@@ -574,7 +650,7 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
             Left transposed = by_columns(values, tiles, channels), rows = by_rows(gradients, filters);
             multiply(&transposed, channels, dense(gradients, filters), filters, sum, filters, sum);
             if (weights) /* the inputs' transforms are no longer needed */
-                multiply(&rows, tiles, panels(weights + p * channels * filters, filters), channels, NULL, 0, values);
+                multiply(&rows, tiles, panels(weights + p * weights_place_of(shape), filters), channels, NULL, 0, values);
         }
         if (weights)
             scatter_in_gradient(scratch, &in_maps, tile, tiles, in_gradient);

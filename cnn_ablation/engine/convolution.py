@@ -23,20 +23,20 @@ _EDGE, _OUT_EDGE = 6, 4  # of Winograd's tiles
 _COLOURS = 3
 
 
-def _transform(kernel: int) -> Tensor:
-    """Kernels as rows of numbers, (kernel**2,) -> the 36 places of a tile: both sides at once, one product for all.
+def _transform_5x5() -> Tensor:
+    """A 5x5 kernel, (25,) -> the 36 places of a tile of F(2x2, 5x5): both sides at once, one product for all kernels.
 
-    Lavin and Gray 2015 (arXiv:1509.09308), G of F(4x4, 3x3), by the points of Toom and Cook that they take: a row of a
-    kernel as a polynomial at 0, 1, -1, 2, -2 and infinity. So it is the same for F(2x2, 5x5).
+    Like G of Lavin and Gray's F(4x4, 3x3) (2015, arXiv:1509.09308): a row of a kernel as a polynomial at the points 0,
+    1, -1, 2, -2 and infinity.
     """
     points = torch.tensor([0.0, 1, -1, 2, -2], dtype=torch.float64)[:, None]
     scales = torch.tensor([1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24], dtype=torch.float64)[:, None]
-    powers = torch.arange(kernel)
-    sides = torch.cat([scales * points**powers, (powers == kernel - 1)[None]])
-    return torch.kron(sides, sides).float()
+    powers = torch.arange(5)
+    side = torch.cat([scales * points**powers, (powers == 4)[None]])
+    return torch.kron(side, side).float()
 
 
-_OF_3X3, _OF_5X5 = _transform(3), _transform(5)
+_OF_5X5 = _transform_5x5()
 
 _PROCESSORS = ("AVX2",)
 """What `torch.backends.cpu.get_cpu_capability` says where this was measured to be faster than PyTorch's own."""
@@ -152,7 +152,7 @@ class Winograd(torch.autograd.Function):
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int, slope: float | None
     ) -> Tensor:
         shape = _shape(inputs, weight, padding)
-        transformed = _OF_3X3 @ _panels(weight.permute(2, 3, 1, 0).reshape(9, shape.channels, shape.filters))
+        transformed = _transformed(weight, shape)
         outputs, index = _maps(len(inputs), shape, pooled=slope is not None)
         own = [_room("winograd_scratch", inputs, shape)]
         shared = [inputs, transformed, bias, slope or 0.0, outputs, index]
@@ -169,14 +169,16 @@ class Winograd(torch.autograd.Function):
         in_gradient = transposed = None
         if ctx.needs_input_grad[0]:
             in_gradient = torch.empty_like(inputs)
-            transposed = _OF_3X3 @ _panels(weight.permute(2, 3, 0, 1).reshape(9, shape.filters, shape.channels))
+            transposed = _transformed(weight, shape, filters_first=True)
         sums = torch.empty(parts_of(len(inputs)), _EDGE**2, shape.channels * shape.filters)
         bias_sums = torch.empty(len(sums), shape.filters)
         own = [sums, bias_sums, _room("winograd_scratch", inputs, shape)]
         outputs, index = pooled or (None, None)
         shared = [inputs, transposed, gradient, outputs, index, ctx.slope or 0.0, in_gradient]
         call("winograd_backward", len(inputs), shared, ctypes.byref(shape), own=own)
-        of_weight = (_OF_3X3.T @ _total(sums)).view(3, 3, shape.channels, shape.filters).permute(3, 2, 0, 1)
+        of_weight = torch.empty_like(weight, memory_format=torch.channels_last)
+        addresses = ctypes.c_void_p(sums.data_ptr()), ctypes.c_long(len(sums)), ctypes.c_void_p(of_weight.data_ptr())
+        library().winograd_weights_back(*addresses, ctypes.byref(shape))
         return in_gradient, of_weight, _total(bias_sums) if ctx.has_bias else None, None, None
 
 
@@ -249,15 +251,24 @@ class FirstPooled(torch.autograd.Function):
         return None, of_weight.permute(0, 3, 1, 2), of_bias, None, None
 
 
+def _transformed(weight: Tensor, shape: Shape, *, filters_first: bool = False) -> Tensor:
+    """Weights as Winograd's products take them."""
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    transformed = torch.empty(library().winograd_weights_size(ctypes.byref(shape)))
+    addresses = ctypes.c_void_p(weight.data_ptr()), ctypes.c_int(filters_first), ctypes.c_void_p(transformed.data_ptr())
+    library().winograd_weights(*addresses, ctypes.byref(shape))
+    return transformed
+
+
 def _padded(inputs: Tensor, padding: int) -> Tensor:
     return F.pad(inputs, [padding] * 4).contiguous(memory_format=torch.channels_last) if padding else inputs
 
 
 def _panels(matrix: Tensor) -> Tensor:
-    """(..., rows, columns) -> (..., rows * columns): panels of 16 columns, and one of 8 where that many are left."""
+    """(rows, columns) -> (rows * columns,): panels of 16 columns, and one of 8 where that many are left."""
     whole = matrix.shape[-1] // _PANEL * _PANEL
-    panels = matrix[..., :whole].unflatten(-1, (-1, _PANEL)).movedim(-2, -3).flatten(-3)
-    return torch.cat([panels, matrix[..., whole:].flatten(-2)], dim=-1)
+    panels = matrix[:, :whole].unflatten(-1, (-1, _PANEL)).transpose(0, 1)
+    return torch.cat([panels.flatten(), matrix[:, whole:].flatten()])
 
 
 def _maps(images: int, shape: Shape, *, pooled: bool = False) -> tuple[Tensor, Tensor | None]:
