@@ -135,25 +135,6 @@ def _trained_together(
     ]
 
 
-def reuse(config: Config, folder: Path) -> bool:
-    """Writes the records of a job whose runs are all in the store, without training; False leaves nothing behind.
-
-    Raises:
-        RecordError: a record cannot be written.
-    """
-    if not config.reuse:
-        return False
-    store, found = RunStore(Path(config.store)), []
-    for seed in config.seeds:
-        run = _finished(store, provenance.fingerprint(_identity(config, seed)), config)
-        if run is None:
-            return False
-        found.append(run)
-    for run in found:
-        _leave(run, folder, store)
-    return True
-
-
 def _leave(run: Run, folder: Path, store: RunStore) -> None:
     """Writes a run into its job's folder, with its weights if the store has them."""
     write_run(record_path(folder, run.seed), run)

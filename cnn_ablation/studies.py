@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -433,7 +433,7 @@ def on_this_machine(study: Study) -> Launch:
         how = study.packing
         tasks = [study.task(item) for item in jobs]
         if how.processes > 1:
-            return train_side_by_side(tasks, how)
+            return workers.train_side_by_side(tasks, how)
         from cnn_ablation.runs import run  # torch is imported only once the configuration is known to be good
 
         for task in tasks:
@@ -441,14 +441,6 @@ def on_this_machine(study: Study) -> Launch:
         return []
 
     return launch
-
-
-def train_side_by_side(tasks: Iterable[workers.Task], how: workers.Packing) -> list[str]:
-    """Trains jobs in worker processes; those whose runs are in the store need none."""
-    from cnn_ablation.runs import reuse
-
-    progress.say(str(how))
-    return workers.train_side_by_side((task for task in tasks if not reuse(task.config, task.folder)), how)
 
 
 def labelled(config: Config, job: Job) -> Config:

@@ -21,7 +21,7 @@ from cnn_ablation.config import Config
 from cnn_ablation.designs import Arm, Knob, knob, zipped_knob
 from cnn_ablation.errors import ConfigError, Problem
 from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
-from cnn_ablation.workers import Task
+from cnn_ablation.workers import Task, train_side_by_side
 
 ZIP = "zip."
 """`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together.
@@ -134,7 +134,7 @@ class AblationSweeper(Sweeper):
         def launch(jobs: Sequence[studies.NumberedJob]) -> list[str]:
             if here and study.packing.processes > 1:
                 tasks = (self._task(study, item, overrides(item)) for item in jobs)
-                return studies.train_side_by_side(tasks, study.packing)
+                return train_side_by_side(tasks, study.packing)
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
         study.carry_out(launch, here=here)

@@ -137,6 +137,7 @@ def train_side_by_side(tasks: Iterable[Task], how: Packing) -> list[str]:
     Returns:
         What tasks raised instead of leaving a record, one line each.
     """
+    progress.say(str(how))
     team, waiting, coming = _Team(how), deque[Task](), iter(tasks)
     try:
         while True:

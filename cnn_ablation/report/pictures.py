@@ -44,9 +44,7 @@ def write_pictures(
     for name, (draw, inches) in _drawings(runs, arms, curves, settings).items():
         figure = Figure(figsize=(8, inches), layout="constrained")
         draw(figure.add_subplot())
-        for suffix in ("png", "svg"):
-            written.append(folder / f"{name}.{suffix}")
-            write_atomically(written[-1], rendered(figure, suffix))
+        written += _write(figure, folder / name)
     return written
 
 
@@ -66,10 +64,18 @@ def write_confusion(
     for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
         figures.plot_confusion(matrix, class_names, ax)
         ax.set_title({"val": "validation images", "test": "test images"}[part])
-    paths = [folder / f"confusion.{suffix}" for suffix in ("png", "svg")]
-    for path in paths:
-        write_atomically(path, rendered(figure, path.suffix[1:]))
-    return paths
+    return _write(figure, folder / "confusion")
+
+
+def _write(figure: Figure, path: Path) -> list[Path]:
+    """Writes a picture in both formats, arranged once for both."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    written = []
+    for suffix in ("png", "svg"):
+        written.append(path.with_name(f"{path.name}.{suffix}"))
+        write_atomically(written[-1], rendered(figure, suffix))
+    return written
 
 
 def _drawings(
