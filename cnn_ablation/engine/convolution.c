@@ -62,40 +62,32 @@ INLINE long out_width(const Shape *shape) { return shape->width + 2 * shape->pad
 
 /* ---- Matrix products ---- */
 
-/* The left matrix: element (p, segment s, k) lies at data[p * row + s * segment + k * step]. */
+/* The left matrix: element (p, segment s, k) lies at data[p * apart + s * segment + k] where it is given by rows, at
+ * data[p + s * segment + k * apart] where by columns. */
 typedef struct {
     const float *data;
-    long row, segment, step, segments, length;
+    long apart, segment, segments, length;
 } Left;
 
-/* The right one, in panels of PANEL columns (the last may have LANES), `panel` apart. The rows of a panel lie `row`
- * apart, or close together where that is 0. */
-typedef struct {
-    const float *data;
-    long panel, row;
-} Right;
+INLINE Left whole(const float *data, long apart, long length) { return (Left){ data, apart, 0, 1, length }; }
 
-INLINE Left by_rows(const float *data, long columns) { return (Left){ data, columns, 0, 1, 1, columns }; }
-INLINE Left by_columns(const float *data, long rows, long columns) { return (Left){ data, 1, 0, columns, 1, rows }; }
-INLINE Right dense(const float *data, long columns) { return (Right){ data, PANEL, columns }; }
-INLINE Right panels(const float *data, long rows) { return (Right){ data, PANEL * rows, 0 }; }
-
-/* rows x (vectors * LANES) numbers of out = start + left * right, held in registers. `start` is NULL, or out itself, or
- * one row that all begin with (start_row 0). */
+/* rows x (vectors * LANES) numbers of out = start + left * right, held in registers. Rows of `right` lie right_row apart.
+ * `start` is NULL, or out itself, or one row that all begin with (start_row 0). */
 INLINE void block(const Left *left, long first, const float *right, long right_row, const float *start, long start_row,
-                  float *out, long out_row, const int rows, const int vectors)
+                  float *out, long out_row, const int by_columns, const int rows, const int vectors)
 {
+    const long row = by_columns ? 1 : left->apart, step = by_columns ? left->apart : 1;
     vector sum[8][2];
     UNROLL for (int p = 0; p < rows; p++)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[p][v] = start ? load(start + p * start_row + v * LANES) : broadcast(0);
     for (long s = 0; s < left->segments; s++) {
-        const float *from = left->data + first * left->row + s * left->segment;
-        for (long k = 0; k < left->length; k++, from += left->step, right += right_row) {
+        const float *from = left->data + first * row + s * left->segment;
+        for (long k = 0; k < left->length; k++, from += step, right += right_row) {
             vector weights[2];
             UNROLL for (int v = 0; v < vectors; v++) weights[v] = load(right + v * LANES);
             UNROLL for (int p = 0; p < rows; p++) {
-                vector value = broadcast(from[p * left->row]);
+                vector value = broadcast(from[p * row]);
                 UNROLL for (int v = 0; v < vectors; v++) sum[p][v] += value * weights[v];
             }
         }
@@ -105,20 +97,20 @@ INLINE void block(const Left *left, long first, const float *right, long right_r
 }
 
 /* out (rows x columns, dense) = start + left * right */
-static void multiply(const Left *left, long rows, Right right, long columns, const float *start, long start_row,
-                     float *out)
+INLINE void multiply(const Left *left, long rows, const float *right, long right_row, long panel, long columns,
+                     const float *start, long start_row, float *out, const int by_columns)
 {
-    for (long c = 0; c < columns; c += PANEL, right.data += right.panel) {
+    for (long c = 0; c < columns; c += PANEL, right += panel) {
         const int vectors = columns - c >= PANEL ? 2 : 1;
         /* As many sums as registers hold, in blocks of nearly equal height: a low block waits for its own sums. */
         const long most = vectors == 2 ? 6 : 8, blocks = (rows + most - 1) / most;
-        long right_row = right.row ? right.row : vectors * LANES, p = 0, height;
+        long p = 0, height;
         for (long b = 0; b < blocks; b++, p += height) {
             height = (rows - p + blocks - b - 1) / (blocks - b);
 #define BLOCK(ROWS, VECTORS) \
     case 2 * ROWS + VECTORS: \
-        block(left, p, right.data, right_row, start ? start + p * start_row + c : NULL, start_row, \
-              out + p * columns + c, columns, ROWS, VECTORS); \
+        block(left, p, right, by_columns ? right_row : VECTORS * LANES, start ? start + p * start_row + c : NULL, \
+              start_row, out + p * columns + c, columns, by_columns, ROWS, VECTORS); \
         break;
             switch (2 * height + vectors) {
                 BLOCK(1, 1) BLOCK(2, 1) BLOCK(3, 1) BLOCK(4, 1) BLOCK(5, 1) BLOCK(6, 1) BLOCK(7, 1) BLOCK(8, 1)
@@ -128,6 +120,19 @@ static void multiply(const Left *left, long rows, Right right, long columns, con
     }
 }
 
+/* The left matrix by rows; the right one in panels of PANEL columns (the last may have LANES), of which each lies
+ * close together. `bias`: one row that is added to all, or NULL. */
+static void multiply_rows(const Left *left, long rows, const float *panels, long columns, const float *bias, float *out)
+{
+    multiply(left, rows, panels, 0, PANEL * left->segments * left->length, columns, bias, 0, out, 0);
+}
+
+/* out += left * right, the left matrix by columns, the right one as it is */
+static void add_by_columns(const Left *left, long rows, const float *right, long columns, float *out)
+{
+    multiply(left, rows, right, columns, PANEL, columns, out, columns, out, 1);
+}
+
 /* ---- Directly; padding, if any, is in the inputs already and 0 in the shape ---- */
 
 /* Row i of the outputs of an image. weights: panels of the matrix (kernel_height * kernel_width * channels, filters) */
@@ -135,8 +140,8 @@ INLINE void direct_row(const float *in, const float *weights, const float *bias,
                        const Shape *shape)
 {
     long row = shape->width * shape->channels, span = shape->kernel_width * shape->channels;
-    Left pixels = { in + (image * shape->height + i) * row, shape->channels, row, 1, shape->kernel_height, span };
-    multiply(&pixels, out_width(shape), panels(weights, shape->kernel_height * span), shape->filters, bias, 0, out);
+    Left pixels = { in + (image * shape->height + i) * row, shape->channels, row, shape->kernel_height, span };
+    multiply_rows(&pixels, out_width(shape), weights, shape->filters, bias, out);
 }
 
 /* What `rows` rows of an image's outputs, from row i on, add to the gradient of the weights. */
@@ -145,9 +150,8 @@ INLINE void direct_rows_back(const float *in, const float *out_gradient, float *
 {
     long row = shape->width * shape->channels, span = shape->kernel_width * shape->channels, filters = shape->filters;
     for (long k = 0; k < shape->kernel_height; k++) {
-        Left pixels = { in + (image * shape->height + i + k) * row, 1, row, shape->channels, rows, out_width(shape) };
-        float *part = gradient + k * span * filters;
-        multiply(&pixels, span, dense(out_gradient, filters), filters, part, filters, part);
+        Left pixels = { in + (image * shape->height + i + k) * row, shape->channels, row, rows, out_width(shape) };
+        add_by_columns(&pixels, span, out_gradient, filters, gradient + k * span * filters);
     }
 }
 
@@ -617,9 +621,9 @@ void winograd_forward(const float *in, const float *weights, const float *bias, 
         tiles = next_tiles(end - tile);
         gather_inputs(in, &in_maps, tile, tiles, scratch);
         for (long p = 0; p < PLACES; p++) {
-            Left values = by_rows(scratch + p * place_of(&in_maps), channels);
-            multiply(&values, tiles, panels(weights + p * weights_place_of(shape), channels), filters, NULL, 0,
-                     products + p * place_of(&out_maps));
+            Left values = whole(scratch + p * place_of(&in_maps), channels, channels);
+            multiply_rows(&values, tiles, weights + p * weights_place_of(shape), filters, NULL,
+                          products + p * place_of(&out_maps));
         }
         BY_SLOPE(scatter_outputs, products, &out_maps, bias, tile, tiles, out, index);
     }
@@ -646,11 +650,10 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
         BY_SLOPE(gather_gradient, out_gradient, out, index, &out_maps, tile, tiles, products, bias_gradient);
         for (long p = 0; p < PLACES; p++) {
             float *values = scratch + p * place_of(&in_maps), *gradients = products + p * place_of(&out_maps);
-            float *sum = gradient + p * channels * filters;
-            Left transposed = by_columns(values, tiles, channels), rows = by_rows(gradients, filters);
-            multiply(&transposed, channels, dense(gradients, filters), filters, sum, filters, sum);
+            Left transposed = whole(values, channels, tiles), rows = whole(gradients, filters, filters);
+            add_by_columns(&transposed, channels, gradients, filters, gradient + p * channels * filters);
             if (weights) /* the inputs' transforms are no longer needed */
-                multiply(&rows, tiles, panels(weights + p * weights_place_of(shape), filters), channels, NULL, 0, values);
+                multiply_rows(&rows, tiles, weights + p * weights_place_of(shape), channels, NULL, values);
         }
         if (weights)
             scatter_in_gradient(scratch, &in_maps, tile, tiles, in_gradient);
