@@ -7,6 +7,7 @@ them gives the same bits.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ from cnn_ablation.losses import Loss, cross_entropy
 from cnn_ablation.streams import stream_seed
 from cnn_ablation.training import autocast
 
-GRADIENT_IMAGES = 128
-ACTIVATION_IMAGES = 256
+GRADIENT_IMAGES = 64
+ACTIVATION_IMAGES = 128
 FLAT_SLOPE = 0.05  # of the largest slope of the function
 
 # Slope of a bounded activation from its output, over the largest slope
@@ -54,7 +55,7 @@ class _Watch:
         self.num_flat = self.num_outputs = 0
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        largest = output.detach().abs().amax([0, *range(2, output.dim())])
+        largest = torch.linalg.vector_norm(output.detach(), math.inf, [0, *range(2, output.dim())])
         self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
         if self.slope:
             self.num_flat += int((self.slope(output.detach().float()) < FLAT_SLOPE).sum())
@@ -62,21 +63,27 @@ class _Watch:
 
 
 @torch.no_grad()
-def activation_layers(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> list[ActivationLayer]:
+def activation_layers(
+    network: nn.Sequential,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    rewrite: Callable[[nn.Module], nn.Module] = lambda network: network,
+) -> list[ActivationLayer]:
     """Dead units and saturated outputs of every layer whose name begins with "Activation".
 
     Args:
         network: from `models.build.build`; left in the mode it was in.
         batches: normalised images (batch, channels, height, width) and labels.
+        rewrite: what a layer, handed over as a network of its own, is computed by: `Technique.rewrite`.
     """
     watched = {name: module for name, module in network.named_modules() if name.startswith("Activation")}
     watches = {name: _Watch(type(module)) for name, module in watched.items()}
     hooks = [module.register_forward_hook(watches[name]) for name, module in watched.items()]
+    computed = nn.Sequential(*(rewrite(nn.Sequential(layer)) for layer in network))
     was_training = network.training
     network.eval()
     try:
         for inputs, _ in batches:
-            network(inputs)
+            computed(inputs)
     finally:
         for hook in hooks:
             hook.remove()

@@ -65,9 +65,9 @@ class Run:
     """Over epochs and at the end, nats per image; NaN where another loss than cross-entropy was trained on."""
     initial_gradient_norm: float = NAN
     final_gradient_norm: float = NAN
-    """Of the mean loss over up to 128 training images, L2 over all parameters."""
+    """Of the mean loss over up to 64 training images, L2 over all parameters."""
     dead_units: float = NAN
-    """Share of units that are 0 for each of up to 256 validation images, in the layer where it is largest."""
+    """Share of units that are 0 for each of up to 128 validation images, in the layer where it is largest."""
     dead_layer: str = ""
     saturated_outputs: float = NAN
     """Share of outputs of a sigmoid or tanh with hardly any slope, in the layer where it is largest."""
@@ -104,9 +104,9 @@ def write_run(path: Path, run: Run) -> None:
 
 
 def as_json(run: Run) -> str:
-    """The text of a run's record."""
-    content = {"format": FORMAT, "run": _nan_to_none(dataclasses.asdict(run))}
-    return json.dumps(content, indent=1, allow_nan=False)
+    """The text of a run's record: JSON with a line for every field, which Python writes faster than indented text."""
+    lines = [f'"{name}": {json.dumps(value, allow_nan=False)}' for name, value in _nan_to_none(_fields(run)).items()]
+    return f'{{"format": {FORMAT}, "run": {{\n' + ",\n".join(lines) + "\n}}\n"
 
 
 def read_run(path: Path) -> Run:
@@ -187,6 +187,11 @@ def labels(config: Config) -> dict[str, Any]:
 def failed_run(config: Config, seed: int, error: str) -> Run:
     """The record of a run without a result."""
     return Run(**labels(config), seed=seed, status="failed", error=error, settings=all_settings(config))
+
+
+def _fields(run: Run) -> dict[str, Any]:
+    """Without the copies that `dataclasses.asdict` makes of everything inside."""
+    return {name: getattr(run, name) for name in _NAMES}
 
 
 def _nan_to_none(value: Any) -> Any:

@@ -46,6 +46,7 @@ from cnn_ablation.training import TrainingResult, autocast
 log = logging.getLogger(__name__)
 
 _MOST_CLASSES_CONFUSED = 100  # a matrix of more would outgrow the rest of a record
+_FEW_IMAGES = 16  # tell outputs that are probabilities from those that are not
 
 
 def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_runs: int = 1) -> list[Run]:
@@ -300,8 +301,9 @@ def _diagnosis(
     some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
     by_cross_entropy = config.train.loss == "cross_entropy"
     with autocast(device, result.precision):
-        found = diagnoses.activation_layers(final, parts.val.head(diagnoses.ACTIVATION_IMAGES))
-        double_softmax = by_cross_entropy and diagnoses.gives_probabilities(technique.rewrite(final), some[0])
+        some_val = parts.val.head(diagnoses.ACTIVATION_IMAGES)
+        found = diagnoses.activation_layers(final, some_val, technique.rewrite)
+        double_softmax = by_cross_entropy and diagnoses.gives_probabilities(final, some[0][:_FEW_IMAGES])
     loss_of = LOSSES[config.train.loss]
     norms = [
         diagnoses.gradient_norm(

@@ -66,7 +66,7 @@ class TrainingResult:
     `status` is `ok`, or `diverged` if a loss stopped being finite; a diverged network is evaluated all the same.
     """
 
-    network: nn.Module
+    network: nn.Sequential
     status: str
     train: Evaluation
     val: Evaluation
