@@ -201,7 +201,9 @@ def draw(of_runs: pd.DataFrame, of_tables: pd.DataFrame, path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     left.plot(of_runs["training images"], of_runs["mean"], marker="o")
-    left.set(xscale="log", ylim=(0, None), xlabel="training images", ylabel="overhead of a run, s")
+    left.set(
+        xscale="log", ylim=(0, 1.2 * of_runs["mean"].max()), xlabel="training images", ylabel="overhead of a run, s"
+    )
     for column in ("records -> runs, s", "runs -> table, s"):
         for seeds, rows in of_tables.groupby("seeds"):
             right.plot(rows["runs"], rows[column], marker="o", linestyle="", label=f"{column[:-3]}, {seeds} seeds")

@@ -1,4 +1,4 @@
-"""The C sources beside this file, compiled once per processor; None where that cannot be done."""
+"""The C sources in kernels/, compiled once per processor; None where that cannot be done."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("pooling.c", "convolution.c"))
-_HEADERS = tuple(Path(__file__).with_name(name) for name in ("kernels.h", "pooling.h"))
+_FOLDER = Path(__file__).with_name("kernels")
+_SOURCES, _HEADERS = sorted(_FOLDER.glob("*.c")), sorted(_FOLDER.glob("*.h"))
 _COMMAND = ("cc", "-std=c99", "-O3", "-march=native", "-ffp-contract=fast", "-fno-trapping-math", "-shared", "-fPIC")
 """Without traps, which nobody here sets, a choice between two floats is made in vectors; values are the same."""
 _WIDE = "-mprefer-vector-width=512"  # x86 compilers prefer half the register otherwise

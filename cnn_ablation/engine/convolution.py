@@ -1,4 +1,4 @@
-"""Convolutions of float32 maps on a CPU, compiled from convolution.c: Winograd's for 3x3 kernels, else direct ones.
+"""Convolutions of float32 maps on a CPU, compiled from kernels/: Winograd's for 3x3 kernels, else direct ones.
 
 The same function as PyTorch's up to rounding. Without a C compiler, or where a layer has another form, PyTorch's runs.
 """
@@ -43,7 +43,7 @@ _PROCESSORS = ("AVX2",)
 
 
 class Shape(ctypes.Structure):
-    """Sizes of one convolution, as convolution.c has them."""
+    """Sizes of one convolution, as kernels/vectors.h has them."""
 
     height: int
     width: int
@@ -98,7 +98,7 @@ class Convolution(nn.Module):
 
 
 def is_computable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a layer has a form that convolution.c knows."""
+    """Whether a layer has a form that kernels/ knows."""
     return (
         type(module) is nn.Conv2d
         and module.stride == (1, 1)

@@ -1,4 +1,4 @@
-"""2x2 max pooling and a piecewise linear activation in one pass, compiled from pooling.c.
+"""2x2 max pooling and a piecewise linear activation in one pass, compiled from kernels/pooling.c.
 
 The same bits as PyTorch's own two operations. Without a C compiler, or where a map has another form, those are used.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cnn_ablation.engine.compiled import call, library
 
 _INDICES = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
-"""Types of values that pooling.c takes -> type of the places that it keeps."""
+"""Types of values that kernels/pooling.c takes -> type of the places that it keeps."""
 
 
 class _Size(ctypes.Structure):

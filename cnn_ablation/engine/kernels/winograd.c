@@ -1,0 +1,347 @@
+/* 3x3 convolutions with stride 1 of float32 maps in channels-last order (images, height, width, channels), by Winograd's
+ * minimal filtering F(4x4, 3x3) (Lavin and Gray 2015, arXiv:1509.09308): 36 multiplications for 4x4 outputs instead of
+ * 144. The inputs are cut into tiles of 6x6 and transformed, each of the 36 places in a tile is a matrix product of its
+ * own, and the products are transformed back. The numbers of filters and of channels are multiples of LANES.
+ */
+#include "vectors.h"
+#include "products.h"
+#include "tiles.h"
+
+#define OUT_EDGE 4 /* of its outputs */
+#define TILES 48 /* at a time: few enough for the cache, enough for the products */
+#define LINE 16 /* floats of a line of the cache; places a power of two apart would share a part of it */
+
+/* y -> By: the gradient of the former */
+INLINE void transform_input_back(const vector *y, long step, vector *x)
+{
+    vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step], y4 = y[4 * step], y5 = y[5 * step];
+    vector a = y1 + y2, b = y2 - y1, c = y3 + y4, d = 2.0f * (y4 - y3);
+    x[0] = 4.0f * y0;
+    x[1] = 4.0f * (b + y5) + d;
+    x[2] = -5.0f * y0 - 4.0f * a - c;
+    x[3] = -5.0f * y5 - b - d;
+    x[4] = y0 + a + c;
+    x[5] = y5;
+}
+
+/* x -> Gx, Lavin and Gray's G for kernels (6x3) */
+INLINE void transform_kernel(const vector *x, long step, vector *y)
+{
+    vector x0 = x[0], x1 = x[step], x2 = x[2 * step];
+    vector a = (x0 + x2) * (-1 / 6.0f), b = x1 * (1 / 6.0f), c = x0 * (1 / 24.0f) + x2 * (1 / 6.0f), d = x1 * (1 / 12.0f);
+    y[0] = x0 * 0.25f;
+    y[1] = a - b;
+    y[2] = a + b;
+    y[3] = c + d;
+    y[4] = c - d;
+    y[5] = x2;
+}
+
+/* y -> G'y: the gradient of the former */
+INLINE void transform_kernel_back(const vector *y, long step, vector *x)
+{
+    vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step], y4 = y[4 * step], y5 = y[5 * step];
+    vector a = (y1 + y2) * (-1 / 6.0f), b = y3 + y4;
+    x[0] = y0 * 0.25f + a + b * (1 / 24.0f);
+    x[1] = (y2 - y1) * (1 / 6.0f) + (y3 - y4) * (1 / 12.0f);
+    x[2] = a + b * (1 / 6.0f) + y5;
+}
+
+/* x -> A'x, Lavin and Gray's A' for outputs (4x6) */
+INLINE void transform_output(const vector *x, long step, vector *y)
+{
+    vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
+    vector a = x1 + x2, b = x1 - x2, c = x3 + x4, d = x3 - x4;
+    y[0] = x0 + a + c;
+    y[1] = b + 2.0f * d;
+    y[2] = a + 4.0f * c;
+    y[3] = b + 8.0f * d + x5;
+}
+
+/* y -> Ay: the gradient of the former */
+INLINE void transform_output_back(const vector *y, long step, vector *x)
+{
+    vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
+    vector a = y0 + y2, b = y1 + y3, c = y0 + 4.0f * y2, d = 2.0f * y1 + 8.0f * y3;
+    x[0] = y0;
+    x[1] = a + b;
+    x[2] = a - b;
+    x[3] = c + d;
+    x[4] = c - d;
+    x[5] = y3;
+}
+
+/* A transform along both sides of a tile: FROM x FROM -> TO x TO. */
+#define TRANSFORM_TILE(TRANSFORM, FROM, TO, in, out) \
+    do { \
+        vector half[FROM * TO]; \
+        UNROLL for (int j = 0; j < FROM; j++) { \
+            vector column[TO]; \
+            TRANSFORM(in + j, FROM, column); \
+            UNROLL for (int i = 0; i < TO; i++) half[i * FROM + j] = column[i]; \
+        } \
+        UNROLL for (int i = 0; i < TO; i++) TRANSFORM(half + i * FROM, 1, out + i * TO); \
+    } while (0)
+
+/* Maps of one size, cut into tiles of edge x edge pixels whose corners lie `step` apart. */
+typedef struct {
+    long height, width, channels, padding, edge, step, tile_rows, tile_columns;
+} Maps;
+
+INLINE Maps cut(const Shape *shape, long height, long width, long channels, long padding, long edge, long step)
+{
+    long rows = (out_height(shape) + OUT_EDGE - 1) / OUT_EDGE, columns = (out_width(shape) + OUT_EDGE - 1) / OUT_EDGE;
+    return (Maps){ height, width, channels, padding, edge, step, rows, columns };
+}
+
+INLINE Maps inputs_of(const Shape *shape)
+{
+    return cut(shape, shape->height, shape->width, shape->channels, shape->padding, EDGE, OUT_EDGE);
+}
+
+/* pooled: whether a pixel stands for a window of 2x2 outputs, of which no tile has a part only */
+INLINE Maps outputs_of(const Shape *shape, int pooled)
+{
+    const int by = pooled ? 2 : 1;
+    return cut(shape, out_height(shape) / by, out_width(shape) / by, shape->filters, 0, OUT_EDGE / by, OUT_EDGE / by);
+}
+
+INLINE long tiles_of(const Maps *maps) { return maps->tile_rows * maps->tile_columns; }
+INLINE long place_of(const Maps *maps) { return TILES * maps->channels + LINE; } /* floats from a place to the next */
+
+/* How many of the tiles that are left come next: blocks of nearly equal length. */
+INLINE long next_tiles(long left)
+{
+    long blocks = (left + TILES - 1) / TILES;
+    return (left + blocks - 1) / blocks;
+}
+
+/* Where each pixel of a tile lies, -1 for one outside its map. */
+static void pixels_of(const Maps *maps, long tile, long *pixels)
+{
+    long image = tile / tiles_of(maps), top = tile / maps->tile_columns % maps->tile_rows * maps->step - maps->padding;
+    long left = tile % maps->tile_columns * maps->step - maps->padding;
+    for (long i = 0; i < maps->edge; i++)
+        for (long j = 0; j < maps->edge; j++) {
+            long y = top + i, x = left + j;
+            int inside = y >= 0 && y < maps->height && x >= 0 && x < maps->width;
+            *pixels++ = inside ? ((image * maps->height + y) * maps->width + x) * maps->channels : -1;
+        }
+}
+
+/* Where the four windows of a tile of outputs begin. */
+static const int WINDOWS[4] = { 0, 2, 2 * OUT_EDGE, 2 * OUT_EDGE + 2 };
+
+INLINE void store_places(float *to, const Maps *maps, const vector *places)
+{
+    for (int p = 0; p < PLACES; p++) store(to + p * place_of(maps), places[p]);
+}
+
+INLINE void load_places(const float *from, const Maps *maps, vector *places)
+{
+    for (int p = 0; p < PLACES; p++) places[p] = load(from + p * place_of(maps));
+}
+
+/* Tiles of the inputs -> their transforms at `to` (PLACES, TILES, channels) with gaps. */
+static void gather_inputs(const float *in, const Maps *maps, long first, long tiles, float *to)
+{
+    for (long t = 0; t < tiles; t++, to += maps->channels) {
+        long pixels[PLACES];
+        pixels_of(maps, first + t, pixels);
+        for (long c = 0; c < maps->channels; c += LANES) {
+            vector tile[PLACES], changed[PLACES];
+            for (int p = 0; p < PLACES; p++) tile[p] = pixels[p] < 0 ? broadcast(0) : load(in + pixels[p] + c);
+            TRANSFORM_TILE(transform_input, EDGE, EDGE, tile, changed);
+            store_places(to + c, maps, changed);
+        }
+    }
+}
+
+/* The way back; tiles of inputs overlap. */
+static void scatter_in_gradient(const float *from, const Maps *maps, long first, long tiles, float *in_gradient)
+{
+    for (long t = 0; t < tiles; t++, from += maps->channels) {
+        long pixels[PLACES];
+        pixels_of(maps, first + t, pixels);
+        for (long c = 0; c < maps->channels; c += LANES) {
+            vector places[PLACES], tile[PLACES];
+            load_places(from + c, maps, places);
+            TRANSFORM_TILE(transform_input_back, EDGE, EDGE, places, tile);
+            for (int p = 0; p < PLACES; p++)
+                if (pixels[p] >= 0) {
+                    float *pixel = in_gradient + pixels[p] + c;
+                    store(pixel, load(pixel) + tile[p]);
+                }
+        }
+    }
+}
+
+/* Transforms of outputs, laid out as those of inputs -> outputs, or what pooling leaves of them where `index` is given. */
+INLINE void scatter_outputs(const float *from, const Maps *maps, const float *bias, long first, long tiles, float *out,
+                            int32_t *index, float slope)
+{
+    for (long t = 0; t < tiles; t++, from += maps->channels) {
+        long pixels[OUT_EDGE * OUT_EDGE];
+        pixels_of(maps, first + t, pixels);
+        for (long c = 0; c < maps->channels; c += LANES) {
+            vector places[PLACES], tile[OUT_EDGE * OUT_EDGE];
+            load_places(from + c, maps, places);
+            TRANSFORM_TILE(transform_output, EDGE, OUT_EDGE, places, tile);
+            if (bias)
+                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) tile[p] += load(bias + c);
+            if (index) {
+                UNROLL for (int w = 0; w < 4; w++)
+                    if (pixels[w] >= 0)
+                        pool(tile + WINDOWS[w], OUT_EDGE, out + pixels[w] + c, index + pixels[w] + c, slope);
+            } else {
+                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
+                    if (pixels[p] >= 0)
+                        store(out + pixels[p] + c, tile[p]);
+            }
+        }
+    }
+}
+
+/* The way back. bias_gradient: what these tiles add to it, (filters) */
+INLINE void gather_gradient(const float *gradient, const float *out, const int32_t *index, const Maps *maps, long first,
+                            long tiles, float *to, float *bias_gradient, float slope)
+{
+    for (long t = 0; t < tiles; t++, to += maps->channels) {
+        long pixels[OUT_EDGE * OUT_EDGE];
+        pixels_of(maps, first + t, pixels);
+        for (long c = 0; c < maps->channels; c += LANES) {
+            vector tile[OUT_EDGE * OUT_EDGE], places[PLACES], sum = load(bias_gradient + c);
+            if (index) {
+                UNROLL for (int w = 0; w < 4; w++) {
+                    vector values = broadcast(0);
+                    integers place = (integers)values;
+                    if (pixels[w] >= 0) {
+                        long at = pixels[w] + c;
+                        values = passed(gradient + at, out + at, slope);
+                        place = load_integers(index + at);
+                    }
+                    UNROLL for (int p = 0; p < 4; p++)
+                        tile[WINDOWS[w] + p / 2 * OUT_EDGE + p % 2] = choose(place == p, values, broadcast(0));
+                }
+            } else {
+                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
+                    tile[p] = pixels[p] < 0 ? broadcast(0) : load(gradient + pixels[p] + c);
+            }
+            for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) sum += tile[p];
+            store(bias_gradient + c, sum);
+            TRANSFORM_TILE(transform_output_back, OUT_EDGE, EDGE, tile, places);
+            store_places(to + c, maps, places);
+        }
+    }
+}
+
+#define TAPS 9 /* of a 3x3 kernel */
+
+/* Floats from a place to the next among transformed weights. */
+INLINE long weights_place_of(const Shape *shape) { return shape->channels * shape->filters + LINE; }
+
+/* Floats of transformed weights. */
+long winograd_weights_size(const Shape *shape) { return PLACES * weights_place_of(shape); }
+
+/* Weights (filters, 3, 3, channels) -> for each of PLACES panels of a matrix (channels, filters), or (filters, channels)
+ * where that is asked for. */
+void winograd_weights(const float *weight, int filters_first, float *to, const Shape *shape)
+{
+    const long across = filters_first ? shape->channels : shape->filters, place = weights_place_of(shape);
+    const long down = filters_first ? shape->filters : shape->channels;
+    const long across_step = filters_first ? 1 : TAPS * shape->channels;
+    const long down_step = filters_first ? TAPS * shape->channels : 1;
+    for (long begin = 0; begin < across; begin += PANEL) {
+        const int vectors = across - begin >= PANEL ? 2 : 1;
+        for (long d = 0; d < down; d++, to += vectors * LANES) {
+            vector changed[2][PLACES];
+            for (int v = 0; v < vectors; v++) {
+                const float *from = weight + (begin + v * LANES) * across_step + d * down_step;
+                vector taps[TAPS];
+                for (int k = 0; k < TAPS; k++, from += shape->channels)
+                    UNROLL for (int lane = 0; lane < LANES; lane++) taps[k][lane] = from[lane * across_step];
+                TRANSFORM_TILE(transform_kernel, 3, EDGE, taps, changed[v]);
+            }
+            for (int p = 0; p < PLACES; p++)
+                for (int v = 0; v < vectors; v++) store(to + p * place + v * LANES, changed[v][p]);
+        }
+    }
+}
+
+/* What parts of a batch add to the gradient of the transformed weights, (parts, PLACES, channels, filters), -> the
+ * gradient of the weights, (filters, 3, 3, channels) */
+void winograd_weights_back(const float *sums, long parts, float *gradient, const Shape *shape)
+{
+    const long channels = shape->channels, filters = shape->filters, place = channels * filters;
+    for (long c = 0; c < channels; c++)
+        for (long f = 0; f < filters; f += LANES) {
+            vector places[PLACES], taps[TAPS];
+            for (int p = 0; p < PLACES; p++) {
+                places[p] = load(sums + p * place + c * filters + f);
+                for (long part = 1; part < parts; part++)
+                    places[p] += load(sums + (part * PLACES + p) * place + c * filters + f);
+            }
+            TRANSFORM_TILE(transform_kernel_back, EDGE, 3, places, taps);
+            for (int k = 0; k < TAPS; k++)
+                UNROLL for (int lane = 0; lane < LANES; lane++)
+                    gradient[((f + lane) * TAPS + k) * channels + c] = taps[k][lane];
+        }
+}
+
+/* Floats that a thread needs at `scratch` below. */
+long winograd_scratch(const Shape *shape)
+{
+    Maps in = inputs_of(shape), out = outputs_of(shape, 0);
+    return PLACES * (place_of(&in) + place_of(&out));
+}
+
+/* weights: transformed
+ * index: NULL without pooling and an activation; else `out` has the outputs after both, see pooling.c */
+void winograd_forward(const float *in, const float *weights, const float *bias, float slope, float *out, int32_t *index,
+                      float *scratch, long first, long last, const Shape *shape)
+{
+    const Maps in_maps = inputs_of(shape), out_maps = outputs_of(shape, index != NULL);
+    long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
+    float *products = scratch + PLACES * place_of(&in_maps);
+    for (long tile = first * tiles_of(&in_maps), tiles; tile < end; tile += tiles) {
+        tiles = next_tiles(end - tile);
+        gather_inputs(in, &in_maps, tile, tiles, scratch);
+        for (long p = 0; p < PLACES; p++) {
+            Left values = whole(scratch + p * place_of(&in_maps), channels, channels);
+            multiply_rows(&values, tiles, weights + p * weights_place_of(shape), filters, NULL,
+                          products + p * place_of(&out_maps));
+        }
+        BY_SLOPE(scatter_outputs, products, &out_maps, bias, tile, tiles, out, index);
+    }
+}
+
+/* weights: transformed with filters first; NULL where in_gradient is not wanted.
+ * out, index: those of winograd_forward, NULL without pooling.
+ * gradient: of the transformed weights, dense (PLACES, channels, filters); bias_gradient: (filters); what these images
+ * add to them. */
+void winograd_backward(const float *in, const float *weights, const float *out_gradient, const float *out,
+                       const int32_t *index, float slope, float *in_gradient, float *gradient, float *bias_gradient,
+                       float *scratch, long first, long last, const Shape *shape)
+{
+    const Maps in_maps = inputs_of(shape), out_maps = outputs_of(shape, index != NULL);
+    long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
+    float *products = scratch + PLACES * place_of(&in_maps);
+    memset(gradient, 0, sizeof(float) * PLACES * channels * filters);
+    memset(bias_gradient, 0, sizeof(float) * filters);
+    if (weights)
+        memset(in_gradient + first * image_of(shape), 0, sizeof(float) * (last - first) * image_of(shape));
+    for (long tile = first * tiles_of(&in_maps), tiles; tile < end; tile += tiles) {
+        tiles = next_tiles(end - tile);
+        gather_inputs(in, &in_maps, tile, tiles, scratch);
+        BY_SLOPE(gather_gradient, out_gradient, out, index, &out_maps, tile, tiles, products, bias_gradient);
+        for (long p = 0; p < PLACES; p++) {
+            float *values = scratch + p * place_of(&in_maps), *gradients = products + p * place_of(&out_maps);
+            Left transposed = whole(values, channels, tiles), rows = whole(gradients, filters, filters);
+            add_by_columns(&transposed, channels, gradients, filters, gradient + p * channels * filters);
+            if (weights) /* the inputs' transforms are no longer needed */
+                multiply_rows(&rows, tiles, weights + p * weights_place_of(shape), channels, NULL, values);
+        }
+        if (weights)
+            scatter_in_gradient(scratch, &in_maps, tile, tiles, in_gradient);
+    }
+}
