@@ -95,13 +95,15 @@ INLINE void passed_on(const float *gradient, const float *out, const int32_t *in
     }
 }
 
+#define MOST_ROWS 6 /* of a gradient that registers hold */
+
 /* Adds value x patch of all windows of one filter to rows x (vectors * LANES) numbers of its gradient, held in
  * registers. */
 INLINE void passed_block(const float *in, long in_row, const float *value, const int32_t *patch, long windows,
                          long filters, float *gradient, long gradient_row, const int rows, const int vectors)
 {
-    vector sum[6][2];
-    const float *from[6];
+    vector sum[MOST_ROWS][2];
+    const float *from[MOST_ROWS];
     UNROLL for (int r = 0; r < rows; r++) {
         from[r] = in + r * in_row;
         UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = load(gradient + r * gradient_row + v * LANES);
@@ -114,6 +116,26 @@ INLINE void passed_block(const float *in, long in_row, const float *value, const
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++) store(gradient + r * gradient_row + v * LANES, sum[r][v]);
+}
+
+/* Adds value x patch of all windows of one filter to its gradient, in rows `row` apart. */
+INLINE void add_to_filter(const float *in, const float *value, const int32_t *patch, long windows, float *gradient,
+                          long row, const Shape *shape)
+{
+    long in_row = shape->width * shape->channels, kernel = shape->kernel_height;
+    for (long c = 0; c < row; c += PANEL)
+        for (long k = 0, height; k < kernel; k += height) {
+            height = least(MOST_ROWS, kernel - k);
+#define PASSED(ROWS, VECTORS) \
+    case 2 * ROWS + VECTORS: \
+        passed_block(in + k * in_row + c, in_row, value, patch, windows, shape->filters, gradient + k * row + c, row, \
+                     ROWS, VECTORS); \
+        break;
+            switch (2 * height + (row - c >= PANEL ? 2 : 1)) {
+                PASSED(1, 1) PASSED(2, 1) PASSED(3, 1) PASSED(4, 1) PASSED(5, 1) PASSED(6, 1)
+                PASSED(1, 2) PASSED(2, 2) PASSED(3, 2) PASSED(4, 2) PASSED(5, 2) PASSED(6, 2)
+            }
+        }
 }
 
 #define NEAR 2048 /* values and as many places, so that the nearest cache holds them and an image */
@@ -156,22 +178,8 @@ void direct_pooled_weights(const float *in, const float *out_gradient, const flo
             long rows = least(window_rows(shape), pooled_height - i), at = (image * pooled_height + i) * pooled_row;
             BY_SLOPE(passed_on, out_gradient + at, out + at, index + at, i, rows, shape, value, patch, bias_gradient);
             for (long f = 0; f < filters; f++)
-                for (long c = 0; c < row; c += PANEL) {
-                    const int vectors = row - c >= PANEL ? 2 : 1;
-                    for (long k = 0, height; k < kernel; k += height) {
-                        height = least(6, kernel - k);
-#define PASSED(ROWS, VECTORS) \
-    case 2 * ROWS + VECTORS: \
-        passed_block(image_copy + k * shape->width * shape->channels + c, shape->width * shape->channels, value + f, \
-                     patch + f, rows * windows_of(shape), filters, gradient + (f * kernel + k) * row + c, row, \
-                     ROWS, VECTORS); \
-        break;
-                        switch (2 * height + vectors) {
-                            PASSED(1, 1) PASSED(2, 1) PASSED(3, 1) PASSED(4, 1) PASSED(5, 1) PASSED(6, 1)
-                            PASSED(1, 2) PASSED(2, 2) PASSED(3, 2) PASSED(4, 2) PASSED(5, 2) PASSED(6, 2)
-                        }
-                    }
-                }
+                add_to_filter(image_copy, value + f, patch + f, rows * windows_of(shape), gradient + f * kernel * row, row,
+                              shape);
         }
     }
 }
