@@ -74,15 +74,16 @@ class Run:
     saturated_layer: str = ""
     double_softmax: bool = False
     """What reaches the cross-entropy are probabilities already."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The resolved configuration, by dotted key."""
     class_names: list[str] = field(default_factory=list)
+    """From here to the end: details, which no table of runs or arms needs."""
     per_class: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Of the validation ("val") and the test part: the rows of `metrics.per_class`, each with its class."""
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)
     """Of the same parts: images by true class (rows) and predicted class; left out beyond 100 classes."""
     activation_layers: list[dict[str, Any]] = field(default_factory=list)
     """One entry per activation layer: layer, kind, units, dead, saturated."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The resolved configuration, by dotted key."""
     curves: list[dict[str, float]] = field(default_factory=list)
     """One entry per epoch: epoch, train_loss, val_loss, val_accuracy, train_seconds."""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -91,6 +92,8 @@ class Run:
 _NAMES = [item.name for item in dataclasses.fields(Run)]
 RUN_COLUMNS = tuple(_NAMES[: _NAMES.index("error") + 1])
 DIAGNOSIS_COLUMNS = tuple(_NAMES[_NAMES.index("num_classes") : _NAMES.index("double_softmax") + 1])
+_START_OF_DETAILS = b',\n"class_names": '
+_END = b"\n}}\n"
 _FLOATS = {item.name for item in dataclasses.fields(Run) if item.type == "float"}
 
 
@@ -106,25 +109,38 @@ def write_run(path: Path, run: Run) -> None:
 def as_json(run: Run) -> str:
     """The text of a run's record: JSON with a line for every field, which Python writes faster than indented text."""
     lines = [f'"{name}": {json.dumps(value, allow_nan=False)}' for name, value in _nan_to_none(_fields(run)).items()]
-    return f'{{"format": {FORMAT}, "run": {{\n' + ",\n".join(lines) + "\n}}\n"
+    return f'{{"format": {FORMAT}, "run": {{\n' + ",\n".join(lines) + _END.decode()
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, *, details: bool = True) -> Run:
     """Reads what `write_run` wrote.
+
+    Args:
+        path: of the record.
+        details: False leaves `class_names` and what follows it empty, in a third of the time; damage there is then not
+            seen, unless the end of the file is missing.
 
     Raises:
         RecordError: the file is damaged, unreadable or of another format.
     """
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
+        content = json.loads(text if details else _without_details(text))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
         values = content["run"]
         floats = {name: NAN if values[name] is None else float(values[name]) for name in _FLOATS & values.keys()}
-        curves = [{key: NAN if value is None else value for key, value in point.items()} for point in values["curves"]]
+        points = values.get("curves", [])
+        curves = [{key: NAN if value is None else value for key, value in point.items()} for point in points]
         return Run(**{**values, **floats, "curves": curves})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path} is damaged or unreadable ({type(error).__name__}: {error})") from error
+
+
+def _without_details(text: bytes) -> bytes:
+    """A record up to its details, as JSON of its own; a text that is laid out otherwise is given back as it is."""
+    start = text.find(_START_OF_DETAILS)
+    return text[:start] + _END if start >= 0 and text.endswith(_END) else text
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -161,8 +177,16 @@ def weights_path(folder: Path, seed: int) -> Path:
 
 def record_paths(folder: Path) -> list[Path]:
     """All records of a study, in the order of its jobs."""
-    found = [path for path in folder.glob("*/run-seed*.json") if path.parent.name.isdigit()]
-    return sorted(found, key=lambda path: (int(path.parent.name), path.name))
+    jobs = sorted((name for name in os.listdir(folder) if name.isdigit()), key=int)
+    return [folder / job / name for job in jobs for name in _record_names(folder / job)]
+
+
+def _record_names(job: Path) -> list[str]:
+    try:
+        names = os.listdir(job)
+    except NotADirectoryError:
+        return []
+    return sorted(name for name in names if name.startswith("run-seed") and name.endswith(".json"))
 
 
 def stop_file(study: Path) -> Path:

@@ -452,7 +452,7 @@ def labelled(config: Config, job: Job) -> Config:
 def _line(path: Path) -> str:
     """A finished run in a few words."""
     try:
-        run = read_run(path)
+        run = read_run(path, details=False)
     except RecordError as error:
         return str(error)
     name = f"{run.arm} seed {run.seed}"

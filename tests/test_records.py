@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -59,13 +60,31 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
         read_run(path)
 
 
-@pytest.mark.parametrize("length", [1, 100, 300])
-def test_a_truncated_record_is_named(tmp_path: Path, length: int) -> None:
+@pytest.mark.parametrize("length", [1, 100, 300, -3])
+@pytest.mark.parametrize("details", [True, False])
+def test_a_truncated_record_is_named(tmp_path: Path, length: int, details: bool) -> None:
     path = tmp_path / "run-seed0.json"
     write_run(path, RUN)
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(RecordError, match="damaged"):
-        read_run(path)
+        read_run(path, details=details)
+
+
+def test_a_run_without_its_details_is_the_same_up_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "run-seed3.json"
+    tricky = dataclasses.replace(RUN, error='",\n"class_names": [', class_names=["a"], provenance={"host": "h"})
+    write_run(path, tricky)
+    short, whole = (read_run(path, details=details) for details in (False, True))
+    assert whole.class_names == ["a"]
+    empty = {"class_names": [], "per_class": {}, "confusion": {}, "curves": [], "provenance": {}}
+    assert repr(short) == repr(dataclasses.replace(whole, **empty))
+
+
+def test_a_record_that_is_laid_out_otherwise_is_read_with_its_details(tmp_path: Path) -> None:
+    path = tmp_path / "run-seed3.json"
+    write_run(path, RUN)
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=1))
+    assert repr(read_run(path, details=False)) == repr(read_run(path))
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
