@@ -6,8 +6,6 @@ them gives the same bits.
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 from cnn_ablation.losses import Loss, cross_entropy
 from cnn_ablation.streams import stream_seed
-from cnn_ablation.training import autocast
+from cnn_ablation.training import gradients
 
 GRADIENT_IMAGES = 64
 ACTIVATION_IMAGES = 128
@@ -51,12 +49,13 @@ class _Watch:
 
     def __init__(self, kind: type[nn.Module]):
         self.slope = _RELATIVE_SLOPES.get(kind)
-        self.largest: Tensor | None = None
+        self.sums: Tensor | None = None
+        """Of magnitudes, per unit: faster to find than the largest, and 0 as often."""
         self.num_flat = self.num_outputs = 0
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        largest = torch.linalg.vector_norm(output.detach(), math.inf, [0, *range(2, output.dim())])
-        self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
+        sums = torch.linalg.vector_norm(output.detach(), 1, [0, *range(2, output.dim())])
+        self.sums = sums if self.sums is None else self.sums + sums
         if self.slope:
             self.num_flat += int((self.slope(output.detach().float()) < FLAT_SLOPE).sum())
         self.num_outputs += output.numel()
@@ -92,12 +91,12 @@ def activation_layers(
 
 
 def _summary(name: str, module: nn.Module, watch: _Watch) -> ActivationLayer:
-    largest = watch.largest if watch.largest is not None else torch.ones(1)
+    sums = watch.sums if watch.sums is not None else torch.ones(1)
     return ActivationLayer(
         layer=name,
         kind=type(module).__name__,
-        units=largest.numel(),
-        dead=float((largest == 0).float().mean()),
+        units=sums.numel(),
+        dead=float((sums == 0).float().mean()),
         saturated=watch.num_flat / max(watch.num_outputs, 1),
     )
 
@@ -112,18 +111,13 @@ def gradient_norm(
 ) -> float:
     """L2 norm, over all parameters, of the gradient of the mean loss of a batch in training mode.
 
-    Computed on a copy, with dropout from a stream of its own; the caller's random state is left as it was.
+    Dropout draws from a stream of its own; network and random state are left as they were.
     """
-    rehearsal = copy.deepcopy(network).train()
-    inputs, labels = batch
-    rehearsal.zero_grad()
+    inputs, _ = batch
     with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
         torch.manual_seed(stream_seed(seed, "diagnosis"))
-        with autocast(inputs.device, precision):
-            loss = loss_of(rehearsal(inputs), labels)
-    loss.backward()
-    gradients = [parameter.grad for parameter in rehearsal.parameters() if parameter.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+        found = gradients(network, batch, precision=precision, loss_of=loss_of)
+    return float(torch.nn.utils.get_total_norm(found))
 
 
 @torch.no_grad()

@@ -55,22 +55,18 @@ def per_class(
         listed = ", ".join(str(names[index]) for index in np.flatnonzero(missing))
         warnings.warn(f"no examples of class {listed}: recall, F1 and AUC are NaN there", UserWarning, stacklevel=2)
     auc = _areas(scores, truth, support)
-    frame = pd.DataFrame(
-        {
-            "support": support,
-            "precision": precision,
-            "recall": np.where(missing, np.nan, recall),
-            "f1": np.where(missing, np.nan, f1),
-            "auc": auc,
-            "area_ratio": 2 * auc - 1,
-            "true_positives": np.bincount(truth[truth == predicted], minlength=len(classes)),
-        },
-        index=pd.Index(names, name="class"),
-    )
-    weighted = {name: _weighted_mean(frame[name].to_numpy(), support) for name in FIGURES}
-    sums = {name: frame[name].sum() for name in ("support", "true_positives")}
-    frame.loc[WEIGHTED] = pd.Series({**weighted, **sums})
-    return frame.astype(dict.fromkeys(sums, np.int64))
+    found = {
+        "support": support,
+        "precision": precision,
+        "recall": np.where(missing, np.nan, recall),
+        "f1": np.where(missing, np.nan, f1),
+        "auc": auc,
+        "area_ratio": 2 * auc - 1,
+        "true_positives": np.bincount(truth[truth == predicted], minlength=len(classes)),
+    }
+    last = {name: _weighted_mean(of, support) if name in FIGURES else of.sum() for name, of in found.items()}
+    columns = {name: np.append(of, last[name]) for name, of in found.items()}
+    return pd.DataFrame(columns, index=pd.Index([*names, WEIGHTED], name="class"))
 
 
 def confusion(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:

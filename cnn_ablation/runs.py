@@ -303,7 +303,9 @@ def _diagnosis(
     with autocast(device, result.precision):
         some_val = parts.val.head(diagnoses.ACTIVATION_IMAGES)
         found = diagnoses.activation_layers(final, some_val, technique.rewrite)
-        double_softmax = by_cross_entropy and diagnoses.gives_probabilities(final, some[0][:_FEW_IMAGES])
+        double_softmax = by_cross_entropy and diagnoses.gives_probabilities(
+            technique.rewrite(final), some[0][:_FEW_IMAGES]
+        )
     loss_of = LOSSES[config.train.loss]
     norms = [
         diagnoses.gradient_norm(

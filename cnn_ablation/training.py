@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import time
@@ -44,6 +43,9 @@ class Technique:
 
 
 REFERENCE = Technique()
+
+_WARM: set[tuple[object, ...]] = set()
+"""Networks and batches that this process has computed gradients of."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,10 @@ class TrainingState:
         self.val: Evaluation | None = None
         """After the last epoch; None at the start and right after a checkpoint was read."""
         self.begin_epoch()
-        with torch.random.fork_rng(devices=_cuda(device)):
-            torch.manual_seed(stream_seed(seed, "dropout"))
-            self.random = _random_state(device)
+        self.random = {
+            kind: torch.Generator(kind).manual_seed(stream_seed(seed, "dropout")).get_state()
+            for kind in {"cpu", device.type}
+        }
 
     def begin_epoch(self) -> None:
         self.sums = EpochSums(torch.zeros((), device=self.device))
@@ -304,15 +307,34 @@ def image_orders(num_images: int, *, shuffle: bool, seed: int) -> Iterator[Tenso
         yield torch.randperm(num_images, generator=generator) if shuffle else torch.arange(num_images)
 
 
-def warm_up(
+def warm_up(network: nn.Module, batch: tuple[Tensor, Tensor], *, precision: str, loss_of: Loss) -> None:
+    """Takes the gradients of a batch, so that no first-call set-up falls into the timed steps.
+
+    Nothing is left to set up where this process has trained an equal network in equal batches before.
+    """
+    equal = str(network), batch[0].shape, batch[0].device, precision, loss_of
+    if equal not in _WARM:
+        gradients(network, batch, precision=precision, loss_of=loss_of)
+        _WARM.add(equal)
+
+
+def gradients(
     network: nn.Module, batch: tuple[Tensor, Tensor], *, precision: str = "float32", loss_of: Loss = cross_entropy
-) -> None:
-    """Runs one step on a copy that is thrown away, so that no first-call set-up falls into the timed steps."""
-    rehearsal = copy.deepcopy(network).train()
+) -> list[Tensor]:
+    """Of the mean loss of a batch in training mode, by parameter that has one; the network is left as it was."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    was_training, statistics = network.training, [(buffer, buffer.clone()) for buffer in network.buffers()]
     inputs, labels = batch
-    with autocast(inputs.device, precision):
-        loss = loss_of(rehearsal(inputs), labels)
-    loss.backward()
+    network.train()
+    try:
+        with autocast(inputs.device, precision):
+            loss = loss_of(network(inputs), labels)
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    finally:
+        network.train(was_training)
+        for buffer, before in statistics:
+            buffer.copy_(before)
+    return [gradient for gradient in found if gradient is not None]
 
 
 class StepClock:

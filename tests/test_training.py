@@ -13,9 +13,19 @@ from cnn_ablation import data
 from cnn_ablation.config import Config, DigitsConfig, ModelConfig, SGDConfig, TrainConfig
 from cnn_ablation.data.resident import resident
 from cnn_ablation.evaluation import count_correct, evaluate
+from cnn_ablation.losses import cross_entropy
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
-from cnn_ablation.training import EpochSums, StepClock, TrainingResult, image_orders, train, train_batches, warm_up
+from cnn_ablation.training import (
+    EpochSums,
+    StepClock,
+    TrainingResult,
+    gradients,
+    image_orders,
+    train,
+    train_batches,
+    warm_up,
+)
 
 CPU = torch.device("cpu")
 
@@ -160,12 +170,26 @@ def test_one_step_is_the_gradient_step_of_the_mean_cross_entropy(tiny_config: Co
         torch.testing.assert_close(actual, wanted)
 
 
-def test_warm_up_changes_nothing(tiny_config: Config) -> None:
+def test_only_the_first_of_equal_networks_warms_up(tiny_config: Config) -> None:
+    images = data.load(tiny_config.data)
+    batches = resident(images, CPU).train.batch(torch.arange(8)), resident(images, CPU).train.batch(torch.arange(7))
+    calls = []
+    for (inputs, labels), hidden in itertools.product(batches, (31, 32, 31)):
+        network = build(network_layers(replace(tiny_config.model, hidden=[hidden]), 10), images.input_shape, seed=0)
+        network.register_forward_hook(lambda *given: calls.append(1))
+        warm_up(network, (inputs, labels), precision="float32", loss_of=cross_entropy)
+    assert len(calls) == 4
+
+
+def test_gradients_leave_the_network_as_it_was(tiny_config: Config) -> None:
     images = data.load(tiny_config.data)
     model = replace(tiny_config.model, batch_norm=True)
     network = build(network_layers(model, 10), images.input_shape, seed=0)
     before = copy.deepcopy(network.state_dict())
-    warm_up(network, resident(images, CPU).train.batch(torch.arange(8)))
+    network.eval()
+    found = gradients(network, resident(images, CPU).train.batch(torch.arange(8)))
+    assert [gradient.shape for gradient in found] == [parameter.shape for parameter in network.parameters()]
+    assert not any(module.training for module in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
 

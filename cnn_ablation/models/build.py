@@ -53,7 +53,7 @@ def build(layers: Sequence[Layer], input_shape: Shape, *, seed: int, init: str =
     network = nn.Sequential()
     for name, step in zip(layer_names(layers), trace(layers, input_shape), strict=True):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream_seed(seed, f"weights/{name}"))
+            torch.default_generator.manual_seed(stream_seed(seed, f"weights/{name}"))
             module = _MODULES[step.layer.kind](step.layer, step.input_shape)
             if init != "pytorch" and isinstance(module, nn.Conv2d | nn.Linear):
                 _INITIAL_WEIGHTS[init](module.weight)
