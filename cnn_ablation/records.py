@@ -34,11 +34,11 @@ class Run:
     train_accuracy: float = NAN
     val_accuracy: float = NAN
     test_accuracy: float = NAN
-    """Accuracies: top-1, as fractions in 0..1."""
+    """Accuracies: top-1, as fractions in 0..1; on the training images, of up to 10,000 that are evenly spaced."""
     train_loss: float = NAN
     val_loss: float = NAN
     test_loss: float = NAN
-    """Losses: mean of `train.loss` over images; cross-entropy in nats."""
+    """Losses: mean of `train.loss` over the same images; cross-entropy in nats."""
     train_seconds: float = NAN
     """Wall-clock time of training steps only."""
     total_seconds: float = NAN

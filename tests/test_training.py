@@ -170,6 +170,18 @@ def test_one_step_is_the_gradient_step_of_the_mean_cross_entropy(tiny_config: Co
         torch.testing.assert_close(actual, wanted)
 
 
+def test_training_images_are_scored_on_an_even_sample(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = data.load(tiny_config.data)
+    count, size = 7, len(images.train)
+    monkeypatch.setattr("cnn_ablation.training.SCORED_TRAIN_IMAGES", count)
+    result = train(tiny_config, images, seed=0, device=CPU)
+    part = resident(images, CPU).train
+    places = torch.tensor([index * size // count for index in range(count)])
+    assert replace(result.train, probabilities=None) == evaluate(result.network, [part.batch(places)])
+    assert result.val.num_images == len(images.val)
+    assert part.evenly_spaced(size) is part
+
+
 def test_only_the_first_of_equal_networks_warms_up(tiny_config: Config) -> None:
     images = data.load(tiny_config.data)
     batches = resident(images, CPU).train.batch(torch.arange(8)), resident(images, CPU).train.batch(torch.arange(7))

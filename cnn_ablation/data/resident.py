@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -52,6 +52,13 @@ class ResidentSplit:
     def head(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """One batch of the first `count` images, or of all if there are fewer."""
         return itertools.islice(self.in_order(count), 1)
+
+    def evenly_spaced(self, count: int) -> ResidentSplit:
+        """`count` images from the first to near the last, so that images stored by class are of all classes."""
+        if count >= len(self):
+            return self
+        places = torch.arange(count, device=self.labels.device) * len(self) // count
+        return replace(self, pixels=_rows(self.pixels, places), labels=self.labels[places])
 
 
 class Resident(NamedTuple):
