@@ -176,17 +176,22 @@ def weights_path(folder: Path, seed: int) -> Path:
 
 
 def record_paths(folder: Path) -> list[Path]:
-    """All records of a study, in the order of its jobs."""
-    jobs = sorted((name for name in os.listdir(folder) if name.isdigit()), key=int)
-    return [folder / job / name for job in jobs for name in _record_names(folder / job)]
+    """All records of a study, in the order of its jobs; none if the folder is not there."""
+    jobs = sorted((name for name in _names_in(folder) if name.isdigit()), key=int)
+    return [
+        folder / job / name
+        for job in jobs
+        for name in sorted(_names_in(folder / job))
+        if name.startswith("run-seed") and name.endswith(".json")
+    ]
 
 
-def _record_names(job: Path) -> list[str]:
+def _names_in(folder: Path) -> list[str]:
+    """Without a look at each entry's kind, which would take as long again."""
     try:
-        names = os.listdir(job)
-    except NotADirectoryError:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(name for name in names if name.startswith("run-seed") and name.endswith(".json"))
 
 
 def stop_file(study: Path) -> Path:

@@ -119,7 +119,9 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
 def test_records_are_listed_in_the_order_of_their_jobs(tmp_path: Path) -> None:
     for job in ("10", "2", "notes"):
         write_run(tmp_path / job / "run-seed0.json", RUN)
+    (tmp_path / "11").touch()
     assert [path.parent.name for path in record_paths(tmp_path)] == ["2", "10"]
+    assert record_paths(tmp_path / "missing") == []
 
 
 def test_identity_changes_with_everything_that_changes_a_result() -> None:
