@@ -24,13 +24,13 @@ _COLOURS = 3
 
 
 def _transform_5x5() -> Tensor:
-    """A 5x5 kernel, (25,) -> the 36 places of a tile of F(2x2, 5x5): both sides at once, one product for all kernels.
+    """A 5x5 kernel, (25,) -> the 64 places of a tile of F(4x4, 5x5): both sides at once, one product for all kernels.
 
     Like G of Lavin and Gray's F(4x4, 3x3) (2015, arXiv:1509.09308): a row of a kernel as a polynomial at the points 0,
-    1, -1, 2, -2 and infinity.
+    1, -1, 2, -2, 1/2, -1/2 and infinity.
     """
-    points = torch.tensor([0.0, 1, -1, 2, -2], dtype=torch.float64)[:, None]
-    scales = torch.tensor([1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24], dtype=torch.float64)[:, None]
+    points = torch.tensor([0, 1, -1, 2, -2, 1 / 2, -1 / 2], dtype=torch.float64)[:, None]
+    scales = torch.tensor([-1, -2 / 9, -2 / 9, 1 / 90, 1 / 90, 32 / 45, 32 / 45], dtype=torch.float64)[:, None]
     powers = torch.arange(5)
     side = torch.cat([scales * points**powers, (powers == 4)[None]])
     return torch.kron(side, side).float()
@@ -213,7 +213,7 @@ class Direct(torch.autograd.Function):
 class FirstPooled(torch.autograd.Function):
     """A convolution of inputs that need no gradient, with 2x2 max pooling and a piecewise linear activation.
 
-    5x5 kernels over three colours take Winograd's F(2x2, 5x5) forward, the others go the direct way.
+    5x5 kernels over three colours take Winograd's F(4x4, 5x5) forward, the others go the direct way.
     """
 
     @staticmethod

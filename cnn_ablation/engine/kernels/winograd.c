@@ -5,11 +5,25 @@
  */
 #include "vectors.h"
 #include "products.h"
-#include "tiles.h"
 
+#define EDGE 6 /* of a tile of inputs, of which neighbours share two rows or columns */
+#define PLACES (EDGE * EDGE)
 #define OUT_EDGE 4 /* of its outputs */
 #define TILES 48 /* at a time: few enough for the cache, enough for the products */
 #define LINE 16 /* floats of a line of the cache; places a power of two apart would share a part of it */
+
+/* x -> B'x, Lavin and Gray's B' for inputs (6x6); x and y in steps */
+INLINE void transform_input(const vector *x, long step, vector *y)
+{
+    vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step], x5 = x[5 * step];
+    vector a = x4 - 4.0f * x2, b = x3 - 4.0f * x1, c = x4 - x2, d = 2.0f * (x3 - x1);
+    y[0] = 4.0f * x0 - 5.0f * x2 + x4;
+    y[1] = a + b;
+    y[2] = a - b;
+    y[3] = c + d;
+    y[4] = c - d;
+    y[5] = 4.0f * x1 - 5.0f * x3 + x5;
+}
 
 /* y -> By: the gradient of the former */
 INLINE void transform_input_back(const vector *y, long step, vector *x)
