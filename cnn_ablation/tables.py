@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,7 +50,8 @@ class FinishedStudy:
     def run_table(self) -> pd.DataFrame:
         """One row per run: `records.RUN_COLUMNS`, one column per swept key, then `records.DIAGNOSIS_COLUMNS`."""
         keys = [key for key in self.plan.keys if key not in RUN_COLUMNS]  # `precision` is a column in any case
-        columns = {name: [getattr(run, name) for run in self.runs] for name in (*RUN_COLUMNS, *DIAGNOSIS_COLUMNS)}
+        names = (*RUN_COLUMNS, *DIAGNOSIS_COLUMNS)
+        columns = dict(zip(names, map(list, zip(*map(attrgetter(*names), self.runs), strict=True)), strict=True))
         swept = {key: [setting_of(run.settings, key) for run in self.runs] for key in keys}
         frame = pd.DataFrame(columns | swept, columns=[*RUN_COLUMNS, *keys, *DIAGNOSIS_COLUMNS])
         frame.loc[frame["arm"].isin(self.plan.dropped), ["test_accuracy", "test_loss"]] = math.nan
@@ -250,6 +252,7 @@ class _Arm:
 
     def __init__(self, columns: dict[str, np.ndarray], rows: npt.NDArray[np.intp]):
         self.columns, self.rows = columns, rows
+        self._means: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -260,7 +263,7 @@ class _Arm:
     def __contains__(self, column: str) -> bool:
         return column in self.columns
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> _Arm:
+    def where(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> _Arm:
         return _Arm(self.columns, self.rows[chosen])
 
     @cached_property
@@ -276,9 +279,11 @@ class _Arm:
 
     def mean(self, column: str) -> float:
         """NaN if the table has no such column, or the arm no run; gaps are left out."""
-        values = self[column].astype(float) if column in self else np.zeros(0)
-        values = values[~np.isnan(values)]
-        return float(values.mean()) if len(values) else math.nan
+        if column not in self._means:
+            values = self[column].astype(float) if column in self else np.zeros(0)
+            values = values[~np.isnan(values)]
+            self._means[column] = float(values.mean()) if len(values) else math.nan
+        return self._means[column]
 
     def most_common(self, column: str) -> str:
         """Of the texts in a column; the first in the alphabet among equals."""
@@ -359,27 +364,29 @@ def _at_once(function: Callable[..., T], samples: Sequence[tuple[stats.Floats, .
     results: dict[int, T] = {}
     for alike in places.values():
         stacked = [np.stack(arrays) for arrays in zip(*(samples[place] for place in alike), strict=True)]
-        together = function(*stacked)
-        results |= {place: _slice(together, index, len(alike)) for index, place in enumerate(alike)}
+        results |= dict(zip(alike, _one_by_one(function(*stacked), len(alike)), strict=True))
     return [results[place] for place in range(len(samples))]
 
 
-def _slice(value: Any, index: int, count: int) -> Any:
-    """One entry of numbers, or dataclasses of numbers, that were computed for `count` at once."""
+def _one_by_one(value: Any, count: int) -> list[Any]:
+    """The entries of numbers, or of dataclasses of numbers, that were computed for `count` at once."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-        return type(value)(**{name: _slice(entry, index, count) for name, entry in fields.items()})
-    return float(np.broadcast_to(value, (count,))[index])
+        fields = [_one_by_one(getattr(value, item.name), count) for item in dataclasses.fields(value)]
+        return [type(value)(*entries) for entries in zip(*fields, strict=True)]
+    found: list[Any] = np.broadcast_to(np.asarray(value, dtype=float), (count,)).tolist()
+    return found
 
 
 def _paired(arm: _Arm, baseline: _Arm, column: str, *, alike: str = "") -> Pair:
     """Values of the seeds that both have, in the order of the seeds; `alike` names a column that must agree."""
     first, second = (side.where(~np.isnan(side[column].astype(float))) for side in (arm, baseline))
-    _, places, others = np.intersect1d(first["seed"], second["seed"], return_indices=True)
+    if not np.array_equal(first["seed"], second["seed"]):  # most often they are the same
+        _, places, others = np.intersect1d(first["seed"], second["seed"], return_indices=True)
+        first, second = first.where(places), second.where(others)
     if alike in first:
-        same = first[alike][places] == second[alike][others]
-        places, others = places[same], others[same]
-    return first[column][places].astype(float), second[column][others].astype(float)
+        same = first[alike] == second[alike]
+        first, second = first.where(same), second.where(same)
+    return first[column].astype(float), second[column].astype(float)
 
 
 def _row(arm: _Arm, comparison: stats.Comparison, accuracy: stats.Interval, ratio: stats.Interval) -> dict[str, Any]:

@@ -70,6 +70,12 @@ def test_a_truncated_record_is_named(tmp_path: Path, length: int, details: bool)
         read_run(path, details=details)
 
 
+def test_names_that_are_not_unicode_survive(tmp_path: Path) -> None:
+    path, names = tmp_path / "run-seed0.json", [os.fsdecode(b"caf\xe9"), "caf\u00e9"]
+    write_run(path, dataclasses.replace(RUN, class_names=names))
+    assert read_run(path).class_names == names
+
+
 def test_a_run_without_its_details_is_the_same_up_to_them(tmp_path: Path) -> None:
     path = tmp_path / "run-seed3.json"
     tricky = dataclasses.replace(RUN, error='",\n"class_names": [', class_names=["a"], provenance={"host": "h"})
