@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --out docs/gpu.md --peak-tflops 790 --terabytes-per-second 4.8
 
 Peak figures are those of an H200 in bfloat16. Every technique trains the same network on generated images of CIFAR-10's
-size; compiling, capturing and warming up lie outside the times.
+size; compiling, capturing and warming up lie outside the times. Studies and the plain script are whole commands.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from cnn_ablation.models.layers import trace
 from cnn_ablation.report.files import markdown
 
 BYTES = 2  # bfloat16
+DROPOUTS = (0.1, 0.2, 0.3, 0.4)  # the arms of the studies, beside the baseline
+COMPILED = replace(engine.FAST, rewrite=torch.compile)
 TOUCHES = 6  # an activation is written, read and read again for its gradient, which is written and read twice as well
 
 
@@ -55,10 +58,17 @@ def main() -> None:
         "reference loop, float32": lambda: rate_alone(config, images, device, training.REFERENCE, "float32"),
         "reference loop, bfloat16": lambda: rate_alone(config, images, device, training.REFERENCE, "bfloat16"),
         "channels_last, fused optimiser, bfloat16": lambda: rate_alone(config, images, device, engine.FAST, "bfloat16"),
+        "the same, torch.compile": lambda: rate_alone(config, images, device, COMPILED, "bfloat16"),
         "graphs, 1 seed": lambda: together([0], GraphedSteps),
         f"graphs, {told.seeds} seeds on streams": lambda: together(seeds, GraphedSteps),
+        f"graphs, {told.seeds} seeds on streams, torch.compile": lambda: together(
+            seeds, GraphedSteps, technique=COMPILED
+        ),
         f"stacked weights, {told.seeds} seeds": lambda: together(seeds, VectorisedSteps),
     }
+    for timing in ("isolated", "packed"):
+        name = f"study of {1 + len(DROPOUTS)} arms, {told.seeds} seeds, timing={timing}"
+        measured[name] = lambda timing=timing: rate_of_study(config, len(images.train), told.seeds, timing)
     if not told.without_plain_script:
         measured["plain script, DataLoader with 8 workers"] = lambda: rate_of_plain_script(images, told.epochs)
     rows = [{"technique": name, "images/s": measure(rate)} for name, rate in measured.items()]
@@ -84,10 +94,31 @@ def rate_alone(
     return result.images_seen / result.train_seconds
 
 
-def rate_together(config: Any, images: data.ImageData, device: torch.device, seeds: Any, make: MakeSteps) -> float:
+def rate_together(
+    config: Any,
+    images: data.ImageData,
+    device: torch.device,
+    seeds: Any,
+    make: MakeSteps,
+    *,
+    technique: training.Technique = engine.FAST,
+) -> float:
     config.precision = "bfloat16"
-    results = train_together(config, images, seeds=seeds, device=device, make_steps=make, technique=engine.FAST)
+    results = train_together(config, images, seeds=seeds, device=device, make_steps=make, technique=technique)
     return sum(result.images_seen for result in results) / results[0].train_seconds
+
+
+def rate_of_study(config: Any, train_images: int, seeds: int, timing: str) -> float:
+    """Whole command: a sweep of dropout with generated images."""
+    sizes = [f"data.{name}={getattr(config.data, name)}" for name in ("train_images", "test_images")]
+    knob = f"model.dropout={','.join(map(str, DROPOUTS))}"
+    told = [knob, "data=shapes", *sizes, f"train.epochs={config.train.epochs}", f"replicates={seeds}"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "cnn_ablation", "-m", *told, f"timing={timing}", "reuse=false"]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
+        seconds = time.perf_counter() - started
+    return config.train.epochs * train_images * seeds * (1 + len(DROPOUTS)) / seconds
 
 
 def rate_of_plain_script(images: data.ImageData, epochs: int) -> float:

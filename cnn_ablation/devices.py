@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 import sys
 from contextlib import suppress
 from functools import cache
@@ -11,6 +12,10 @@ from pathlib import Path
 import torch
 
 from cnn_ablation.errors import ConfigError, Problem
+
+_CUDA_CONTEXT_BYTES = 600 * 2**20  # of a process, beside its tensors: kernels, libraries
+_COMPUTE_MODES = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
+_SHARE_FOR_MORE = 0.5  # of the free memory; the rest is for arms that take more than the first one
 
 _STATUS, _CLEAR_REFS, _CPUINFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/cpuinfo")
 
@@ -97,3 +102,27 @@ def peak_memory_mib(device: torch.device) -> float:
         return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def room_for_more(device: torch.device) -> int:
+    """How many more processes that train what this one does the memory of a GPU has room for.
+
+    None on a GPU that its administrator gives to one process at a time. On a CPU, where processes are counted before
+    they start (`workers.packing`), there is always room.
+    """
+    if device.type != "cuda":
+        return sys.maxsize
+    if _takes_one_process():
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    taken = torch.cuda.max_memory_reserved(device) + _CUDA_CONTEXT_BYTES
+    return int(_SHARE_FOR_MORE * free / taken)
+
+
+def _takes_one_process() -> bool:
+    """Whether any GPU here is in a compute mode other than NVIDIA's default; where nobody says, none is."""
+    try:
+        modes = subprocess.run(_COMPUTE_MODES, capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return any(mode.strip() != "Default" for mode in modes.splitlines())

@@ -49,7 +49,17 @@ _MOST_CLASSES_CONFUSED = 100  # a matrix of more would outgrow the rest of a rec
 _FEW_IMAGES = 16  # tell outputs that are probabilities from those that are not
 
 
-def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_runs: int = 1) -> list[Run]:
+ConcurrentJobs = Callable[[torch.device], int]
+"""Device -> jobs trained on it at the same time; asked once training has shown how much of its memory one takes."""
+
+
+def _alone(_: torch.device) -> int:
+    return 1
+
+
+def run(
+    config: Config, folder: Path, *, study: Path | None = None, concurrent_jobs: ConcurrentJobs = _alone
+) -> list[Run]:
     """Trains (or reuses) one configuration with each of its seeds; every run is on disk the moment it ends.
 
     A run that raises becomes a record with `status=failed` and a traceback file beside it.
@@ -60,12 +70,12 @@ def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_r
         study: the folder of the study that this is a job of. A failure under `on_error=stop`, or a full disk, then
             stops all its jobs; and a job's only run is passed over while another process trains it. Asked for again, it
             is waited for.
-        concurrent_runs: how many runs are trained on this machine at the same time, this one included.
+        concurrent_jobs: this one included; 1 by default.
 
     Raises:
         RecordError: a record cannot be written.
     """
-    runs = _run_together(config, folder)
+    runs = _run_together(config, folder, concurrent_jobs)
     done = {run.seed for run in runs}
     for seed in (seed for seed in config.seeds if seed not in done):
         if study and is_stopped(study):
@@ -73,7 +83,7 @@ def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_r
         deferred = deferred_file(folder, seed)
         wait = not study or config.replicates > 1 or deferred.exists()
         try:
-            runs.append(_run_or_failure(config, seed, folder, wait=wait, concurrent_runs=concurrent_runs))
+            runs.append(_run_or_failure(config, seed, folder, wait=wait, concurrent_jobs=concurrent_jobs))
             deferred.unlink(missing_ok=True)
         except BusyError:
             folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +97,11 @@ def run(config: Config, folder: Path, *, study: Path | None = None, concurrent_r
     return sorted(runs, key=attrgetter("seed"))
 
 
-def _run_together(config: Config, folder: Path) -> list[Run]:
-    """Trains those seeds that are not in the store all at once, where the device gains by it; none if that fails."""
+def _run_together(config: Config, folder: Path, concurrent_jobs: ConcurrentJobs) -> list[Run]:
+    """Trains those seeds that are not in the store all at once, where the device gains by it; none if that fails.
+
+    Under `timing=isolated` one after the other, by the same steps.
+    """
     device = devices.choose(config.device)
     if not engine.trains_together(config, device):
         return []
@@ -101,34 +114,39 @@ def _run_together(config: Config, folder: Path) -> list[Run]:
             locks.enter_context(store.locked(fingerprint))
             if not config.reuse or _finished(store, fingerprint, config) is None:
                 missing.append(seed)
-        if not missing:
-            return []
-        try:
-            finished = _trained_together(config, images, missing, device)
-        except Exception as error:
-            progress.warn(f"{_one_line(error)}; training one seed after the other, by the reference loop's steps")
-            return []
-        runs = []
-        for record, weights in finished:
-            identity = identities[record.seed]
-            runs.append(_kept(store, provenance.fingerprint(identity), identity, record, weights))
-            _leave(runs[-1], folder, store)
+        groups = [missing] if config.timing == "packed" and missing else [[seed] for seed in missing]
+        runs: list[Run] = []
+        for seeds in groups:
+            try:
+                finished = _trained_together(config, images, seeds, device, concurrent_jobs)
+            except Exception as error:
+                progress.warn(f"{_one_line(error)}; training one seed after the other, by the reference loop's steps")
+                break
+            for record, weights in finished:
+                identity = identities[record.seed]
+                runs.append(_kept(store, provenance.fingerprint(identity), identity, record, weights))
+                _leave(runs[-1], folder, store)
     return runs
 
 
 def _trained_together(
-    config: Config, images: ImageData, seeds: Sequence[int], device: torch.device
+    config: Config, images: ImageData, seeds: Sequence[int], device: torch.device, concurrent_jobs: ConcurrentJobs
 ) -> list[tuple[Run, bytes | None]]:
     devices.reset_peak_memory(device)
     started = time.monotonic()
     label = f"epochs of {config.arm.name}, {counted(len(seeds), 'seed')} together"
     with progress.bar(label, config.train.num_epochs(len(images.train))) as advance:
-        results = engine.train_together(config, images, seeds=seeds, device=device, on_epoch=lambda epoch: advance(1))
-    seconds = time.monotonic() - started
+
+        def on_epoch(_: int) -> None:
+            advance(1)
+            concurrent_jobs(device)  # other arms may start from now on
+
+        results = engine.train_together(config, images, seeds=seeds, device=device, on_epoch=on_epoch)
+    seconds, concurrent_runs = time.monotonic() - started, len(seeds) * concurrent_jobs(device)
     return [
         (
             dataclasses.replace(
-                _record(config, images, result, seed, device, total_seconds=seconds), concurrent_runs=len(seeds)
+                _record(config, images, result, seed, device, total_seconds=seconds), concurrent_runs=concurrent_runs
             ),
             _weights(config, images, result),
         )
@@ -149,9 +167,9 @@ def _leave(run: Run, folder: Path, store: RunStore) -> None:
                 shutil.copyfile(weights, wanted)
 
 
-def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool, concurrent_runs: int) -> Run:
+def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool, concurrent_jobs: ConcurrentJobs) -> Run:
     try:
-        record = _train_or_reuse(config, seed, wait=wait, concurrent_runs=concurrent_runs)
+        record = _train_or_reuse(config, seed, wait=wait, concurrent_jobs=concurrent_jobs)
     except BusyError:
         raise
     except Exception as error:  # any failure of an arm is a row of the table, not the end of the study
@@ -176,7 +194,7 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def _train_or_reuse(config: Config, seed: int, *, wait: bool, concurrent_runs: int) -> Run:
+def _train_or_reuse(config: Config, seed: int, *, wait: bool, concurrent_jobs: ConcurrentJobs) -> Run:
     device = devices.choose(config.device)
     images = data.load(config.data)
     identity = _identity(config, seed)
@@ -190,7 +208,7 @@ def _train_or_reuse(config: Config, seed: int, *, wait: bool, concurrent_runs: i
             store.checkpoint_path(fingerprint).unlink(missing_ok=True)
         checkpoints = Checkpoints(store.checkpoint_path(fingerprint), config.checkpoint_seconds, fingerprint)
         record, weights = _trained(config, images, seed, device, checkpoints)
-        record = dataclasses.replace(record, concurrent_runs=concurrent_runs)
+        record = dataclasses.replace(record, concurrent_runs=concurrent_jobs(device))
         return _kept(store, fingerprint, identity, record, weights)
 
 

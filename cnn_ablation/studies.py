@@ -199,7 +199,7 @@ class Study:
         write_plan(self.folder, self.plan)
         for settings in {repr(self.configs[arm].data): self.configs[arm].data for arm in arms}.values():
             data.load(settings)
-        order = seed_by_seed if workers.on_cpu(self.baseline) else arm_by_arm
+        order = seed_by_seed if workers.device_type(self.baseline) == "cpu" else arm_by_arm
         ordered = order(arms, self.plan.seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
         self._jobs += jobs

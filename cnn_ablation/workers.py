@@ -1,7 +1,8 @@
-"""Runs side by side: worker processes that train jobs, one thread or a few each, and say how far they are.
+"""Jobs side by side: worker processes that train them, one thread or a few each, and say how far they are.
 
 On a CPU two one-thread processes train two runs in less time than one two-thread process trains one after the other:
-the layers of a small network are too short to be shared. No torch here, no Hydra.
+the layers of a small network are too short to be shared. On a GPU a job is an arm with all its seeds, and arms share
+the device while its memory allows. No torch here, no Hydra.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import types
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -35,9 +37,14 @@ class Packing:
     """How the runs of a study share a machine."""
 
     processes: int
+    """At most."""
     threads: int
+    by_memory: bool = False
+    """One process starts alone; others join after its first epoch, as many as the device's memory has room for."""
 
     def __str__(self) -> str:
+        if self.by_memory:
+            return f"up to {self.processes} arms side by side, as the GPU's memory allows"
         return f"{self.processes} runs side by side, {self.threads} thread{'s' if self.threads > 1 else ''} each"
 
 
@@ -46,36 +53,42 @@ ONE_AT_A_TIME = Packing(processes=1, threads=0)
 
 
 def packing(config: Config, num_runs: int) -> Packing:
-    """As many processes as there are cores, runs and memory for.
+    """As many processes as there are cores, jobs and memory for.
 
-    A function of the command and the machine alone, not of what is left to train: the number of threads decides the
-    last bits of a result, and the same command gives the same bits.
+    A function of the command and the machine alone, not of what is left to train: on a CPU the number of threads
+    decides the last bits of a result, and the same command gives the same bits.
 
     Args:
-        config: `timing=isolated`, or a device that is not the CPU, trains one run at a time.
+        config: `timing=isolated`, or Apple's GPU, trains one job at a time.
         num_runs: of the study.
     """
-    if not may_be_packed(config, num_runs) or not on_cpu(config):
+    if not may_be_packed(config, num_runs):
         return ONE_AT_A_TIME
     from joblib import cpu_count
 
     cores = cpu_count(only_physical_cores=True)  # of those that the process may use, also in a container
-    processes = min(cores, num_runs, _processes_in_memory())
-    return Packing(processes, cores // processes) if processes > 1 else ONE_AT_A_TIME
+    device = device_type(config)
+    jobs = {"cpu": num_runs, "cuda": num_runs // config.replicates}
+    processes = min(cores, jobs.get(device, 1), _processes_in_memory())
+    if processes <= 1:
+        return ONE_AT_A_TIME
+    return Packing(processes, cores // processes, by_memory=device == "cuda")
 
 
 def may_be_packed(config: Config, num_runs: int) -> bool:
     """As far as can be said without torch."""
-    return config.timing == "packed" and config.device in ("auto", "cpu") and num_runs > 1
+    return config.timing == "packed" and config.device != "mps" and num_runs > 1
 
 
-def on_cpu(config: Config) -> bool:
-    """Whether the device, resolved from `auto`, is the CPU."""
-    if config.device == "auto" and _may_have_gpu():
-        from cnn_ablation import devices  # imports torch, which takes seconds
+def device_type(config: Config) -> str:
+    """`cpu`, `cuda` or `mps`; what `auto` stands for here."""
+    if config.device != "auto":
+        return config.device
+    if not _may_have_gpu():
+        return "cpu"
+    from cnn_ablation import devices  # imports torch, which takes seconds
 
-        return devices.choose("auto").type == "cpu"
-    return config.device in ("auto", "cpu")
+    return devices.choose("auto").type
 
 
 def _may_have_gpu() -> bool:
@@ -130,7 +143,7 @@ def start_loading() -> None:
 
 
 def train_side_by_side(tasks: Iterable[Task], how: Packing) -> list[str]:
-    """Trains tasks in `how.processes` worker processes; tasks are taken from the iterable while others train.
+    """Trains tasks in up to `how.processes` worker processes; tasks are taken from the iterable while others train.
 
     A worker that dies (killed, out of memory) costs the run it was training; another one takes its place.
 
@@ -159,6 +172,7 @@ class _Team:
 
     def __init__(self, how: Packing):
         self.how = how
+        self.limit = 1 if how.by_memory else how.processes
         self.workers: list[_Worker] = []
         self.raised: list[str] = []
 
@@ -180,7 +194,7 @@ class _Team:
 
     def _idle_or_new(self) -> _Worker | None:
         idle = next((worker for worker in self.workers if worker.task is None), None)
-        if idle or len(self.workers) == self.how.processes:
+        if idle or len(self.workers) == self.limit:
             return idle
         ours, theirs = _context().Pipe()
         with _without_main():
@@ -203,6 +217,9 @@ class _Team:
             if kind == "done":
                 self.raised += content[0]
                 worker.task = None
+            elif kind == "fit":
+                self.limit = content[0]
+                self.how = replace(self.how, processes=self.limit, by_memory=False)
             else:
                 progress.show(worker.bars, kind, *content)
 
@@ -254,11 +271,21 @@ def _work(connection: Connection, how: Packing) -> None:
     logging.raiseExceptions = False  # a log that a full disk cannot take is no reason for a traceback
     import torch
 
+    from cnn_ablation import devices
     from cnn_ablation.runs import run
 
     torch.set_num_threads(how.threads)
     data.take_over(sharing.receive(connection))
     progress.send_to(connection.send)
+
+    @cache
+    def concurrent_jobs(device: torch.device) -> int:
+        if not how.by_memory:
+            return how.processes
+        fit = min(how.processes, 1 + devices.room_for_more(device))
+        connection.send(("fit", fit))
+        return fit
+
     while True:
         try:
             task: Task = connection.recv()
@@ -267,7 +294,7 @@ def _work(connection: Connection, how: Packing) -> None:
         raised = []
         try:
             with _logging_to(task.folder / LOG_FILE):
-                run(task.config, task.folder, study=task.study, concurrent_runs=how.processes)
+                run(task.config, task.folder, study=task.study, concurrent_jobs=concurrent_jobs)
         except Exception as error:  # whatever it is, the parent reports it
             raised.append(f"{type(error).__name__}: {error}")
         connection.send(("done", raised))

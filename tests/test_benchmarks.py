@@ -11,6 +11,7 @@ import pytest
 import throughput
 import torch
 
+import cnn_ablation
 from cnn_ablation import data
 from cnn_ablation.config import Config, ModelConfig, ShapesConfig
 from cnn_ablation.data.resident import resident
@@ -59,6 +60,11 @@ def test_the_cost_of_a_table_is_that_of_all_its_arms(tmp_path: Path, monkeypatch
 
 def test_a_spread_is_median_smallest_and_largest() -> None:
     assert overhead.spread(np.array([3.0, 1.0, 2.0])) == "2.000 [1.000, 3.000]"
+
+
+def test_studies_are_timed_as_whole_commands() -> None:
+    config = cnn_ablation.compose(["data=shapes", "data.train_images=100", "data.test_images=50", "train.epochs=1"])
+    assert gpu.rate_of_study(config, train_images=90, seeds=1, timing="packed") > 0
 
 
 def test_floors_fall_as_the_network_grows(tiny_config: Config) -> None:

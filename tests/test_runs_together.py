@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from cnn_ablation import engine, runs
 from cnn_ablation.config import Config
@@ -27,6 +28,26 @@ def test_every_seed_leaves_its_record_and_is_reused(together: Config, tmp_path: 
     assert [(run.seed, run.reused, run.test_loss) for run in again] == [
         (run.seed, True, run.test_loss) for run in first
     ]
+
+
+def test_one_seed_at_a_time_by_the_same_steps_for_a_fair_time_column(together: Config, tmp_path: Path) -> None:
+    isolated = runs.run(replace(together, timing="isolated"), tmp_path / "a")
+    assert [(run.seed, run.concurrent_runs) for run in isolated] == [(0, 1), (1, 1), (2, 1)]
+    assert len({run.train_seconds for run in isolated}) == 3
+    packed = runs.run(replace(together, reuse=False), tmp_path / "b")
+    assert [run.test_loss for run in isolated] == pytest.approx([run.test_loss for run in packed], rel=1e-5)
+
+
+def test_arms_beside_it_count(together: Config, tmp_path: Path) -> None:
+    asked = []
+
+    def two(device: torch.device) -> int:
+        asked.append(device.type)
+        return 2
+
+    found = runs.run(together, tmp_path, concurrent_jobs=two)
+    assert [run.concurrent_runs for run in found] == [6, 6, 6]
+    assert asked == ["cpu"] * (together.train.epochs + 1)  # after each epoch, so that others start after the first
 
 
 def test_only_missing_seeds_are_trained(together: Config, tmp_path: Path) -> None:

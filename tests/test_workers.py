@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -62,6 +63,37 @@ def test_processes_and_threads_follow_from_cores_memory_and_runs(
     machine(cores, in_memory)
     assert packing(tiny_config, num_runs) == expected
     assert packing(replace(tiny_config, timing="isolated"), num_runs) == ONE_AT_A_TIME
+
+
+@pytest.mark.parametrize(
+    ("cores_memory_runs", "expected"),
+    [
+        ((16, 99, 50), Packing(10, 1, by_memory=True)),
+        ((4, 99, 50), Packing(4, 1, by_memory=True)),
+        ((16, 99, 5), ONE_AT_A_TIME),
+    ],
+)
+def test_arms_share_a_gpu_and_seeds_come_with_them(
+    tiny_config: Config,
+    machine: Callable[[int, int], None],
+    cores_memory_runs: tuple[int, int, int],
+    expected: Packing,
+) -> None:
+    cores, in_memory, num_runs = cores_memory_runs
+    machine(cores, in_memory)
+    config = replace(tiny_config, device="cuda", replicates=5)
+    assert packing(config, num_runs) == expected
+    assert packing(replace(config, device="mps"), num_runs) == ONE_AT_A_TIME
+    assert packing(replace(config, timing="isolated"), num_runs) == ONE_AT_A_TIME
+
+
+def test_others_join_once_the_first_process_has_shown_what_it_takes(tiny_config: Config, tmp_path: Path) -> None:
+    how = Packing(processes=2, threads=1, by_memory=True)
+    assert train_side_by_side(iter(tasks(replace(tiny_config, reuse=False), tmp_path, 4)), how) == []
+    found = [read_run(path) for path in record_paths(tmp_path)]
+    assert [run.concurrent_runs for run in found] == [2, 2, 2, 2]
+    by_process = Counter(run.provenance["process"] for run in found)
+    assert len(by_process) == 2
 
 
 def tasks(config: Config, folder: Path, count: int) -> list[Task]:
@@ -133,7 +165,7 @@ def test_a_packed_study_leaves_the_files_of_jobs(cli: Callable[..., Answer], tmp
 
 def test_a_lone_time_is_not_taken_from_a_packed_run(tiny_config: Config, tmp_path: Path) -> None:
     lone = replace(tiny_config, replicates=1, timing="isolated")
-    [packed] = run(replace(lone, timing="packed"), tmp_path / "a", concurrent_runs=2)
+    [packed] = run(replace(lone, timing="packed"), tmp_path / "a", concurrent_jobs=lambda device: 2)
     [first] = run(lone, tmp_path / "b")
     [again] = run(lone, tmp_path / "c")
     [any_time] = run(replace(lone, timing="packed"), tmp_path / "d")
@@ -197,9 +229,9 @@ def test_nothing_can_be_shared(value: dict[str, Any]) -> None:
 def test_without_a_driver_no_gpu_is_looked_for(tmp_path: Path) -> None:
     code = (
         "import sys, cnn_ablation; from cnn_ablation import workers;"
-        "print(workers.on_cpu(cnn_ablation.compose([])), 'torch' in sys.modules)"
+        "print(workers.device_type(cnn_ablation.compose([])), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    on_cpu, torch_loaded = done.stdout.split()
-    assert (on_cpu == "True") == (devices.choose("auto").type == "cpu")
+    device, torch_loaded = done.stdout.split()
+    assert device == devices.choose("auto").type
     assert torch_loaded == str(workers._may_have_gpu())
