@@ -23,7 +23,8 @@ INLINE void direct_rows_back(const float *in, const float *out_gradient, float *
     long row = shape->width * shape->channels, span = shape->kernel_width * shape->channels, filters = shape->filters;
     for (long k = 0; k < shape->kernel_height; k++) {
         Left pixels = { in + (image * shape->height + i + k) * row, shape->channels, row, rows, out_width(shape) };
-        add_by_columns(&pixels, span, out_gradient, filters, gradient + k * span * filters);
+        float *sums = gradient + k * span * filters;
+        multiply_columns(&pixels, span, out_gradient, filters, sums, sums);
     }
 }
 

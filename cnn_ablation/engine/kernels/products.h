@@ -65,8 +65,8 @@ static void multiply_rows(const Left *left, long rows, const float *panels, long
     multiply(left, rows, panels, 0, PANEL * left->segments * left->length, columns, bias, 0, out, 0);
 }
 
-/* out += left * right, the left matrix by columns, the right one as it is */
-static void add_by_columns(const Left *left, long rows, const float *right, long columns, float *out)
+/* out = start + left * right, the left matrix by columns, the right one as it is; `start` is NULL, or out itself. */
+static void multiply_columns(const Left *left, long rows, const float *right, long columns, const float *start, float *out)
 {
-    multiply(left, rows, right, columns, PANEL, columns, out, columns, out, 1);
+    multiply(left, rows, right, columns, PANEL, columns, start, columns, out, 1);
 }

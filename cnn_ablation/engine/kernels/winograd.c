@@ -10,6 +10,8 @@
 #define PLACES (EDGE * EDGE)
 #define OUT_EDGE 4 /* of its outputs */
 #define TILES 48 /* at a time: few enough for the cache, enough for the products */
+#define MORE_TILES 64 /* where weights are large: a block of tiles goes through all of them */
+#define LARGE (128 * 256) /* channels x filters whose transforms, 4.7 MB, have no room in the second cache */
 #define LINE 16 /* floats of a line of the cache; places a power of two apart would share a part of it */
 
 /* x -> B'x, Lavin and Gray's B' for inputs (6x6); x and y in steps */
@@ -99,13 +101,14 @@ INLINE void transform_output_back(const vector *y, long step, vector *x)
 
 /* Maps of one size, cut into tiles of edge x edge pixels whose corners lie `step` apart. */
 typedef struct {
-    long height, width, channels, padding, edge, step, tile_rows, tile_columns;
+    long height, width, channels, padding, edge, step, tile_rows, tile_columns, most; /* tiles at a time */
 } Maps;
 
 INLINE Maps cut(const Shape *shape, long height, long width, long channels, long padding, long edge, long step)
 {
     long rows = (out_height(shape) + OUT_EDGE - 1) / OUT_EDGE, columns = (out_width(shape) + OUT_EDGE - 1) / OUT_EDGE;
-    return (Maps){ height, width, channels, padding, edge, step, rows, columns };
+    long most = shape->channels * shape->filters >= LARGE ? MORE_TILES : TILES;
+    return (Maps){ height, width, channels, padding, edge, step, rows, columns, most };
 }
 
 INLINE Maps inputs_of(const Shape *shape)
@@ -121,12 +124,12 @@ INLINE Maps outputs_of(const Shape *shape, int pooled)
 }
 
 INLINE long tiles_of(const Maps *maps) { return maps->tile_rows * maps->tile_columns; }
-INLINE long place_of(const Maps *maps) { return TILES * maps->channels + LINE; } /* floats from a place to the next */
+INLINE long place_of(const Maps *maps) { return maps->most * maps->channels + LINE; } /* floats from a place to the next */
 
 /* How many of the tiles that are left come next: blocks of nearly equal length. */
-INLINE long next_tiles(long left)
+INLINE long next_tiles(const Maps *maps, long left)
 {
-    long blocks = (left + TILES - 1) / TILES;
+    long blocks = (left + maps->most - 1) / maps->most;
     return (left + blocks - 1) / blocks;
 }
 
@@ -156,7 +159,7 @@ INLINE void load_places(const float *from, const Maps *maps, vector *places)
     for (int p = 0; p < PLACES; p++) places[p] = load(from + p * place_of(maps));
 }
 
-/* Tiles of the inputs -> their transforms at `to` (PLACES, TILES, channels) with gaps. */
+/* Tiles of the inputs -> their transforms at `to` (PLACES, maps->most, channels) with gaps. */
 static void gather_inputs(const float *in, const Maps *maps, long first, long tiles, float *to)
 {
     for (long t = 0; t < tiles; t++, to += maps->channels) {
@@ -318,7 +321,7 @@ void winograd_forward(const float *in, const float *weights, const float *bias, 
     long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
     float *products = scratch + PLACES * place_of(&in_maps);
     for (long tile = first * tiles_of(&in_maps), tiles; tile < end; tile += tiles) {
-        tiles = next_tiles(end - tile);
+        tiles = next_tiles(&in_maps, end - tile);
         gather_inputs(in, &in_maps, tile, tiles, scratch);
         for (long p = 0; p < PLACES; p++) {
             Left values = whole(scratch + p * place_of(&in_maps), channels, channels);
@@ -338,20 +341,21 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
                        float *scratch, long first, long last, const Shape *shape)
 {
     const Maps in_maps = inputs_of(shape), out_maps = outputs_of(shape, index != NULL);
-    long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
+    long channels = shape->channels, filters = shape->filters;
+    const long begin = first * tiles_of(&in_maps), end = last * tiles_of(&in_maps);
     float *products = scratch + PLACES * place_of(&in_maps);
-    memset(gradient, 0, sizeof(float) * PLACES * channels * filters);
     memset(bias_gradient, 0, sizeof(float) * filters);
     if (weights)
         memset(in_gradient + first * image_of(shape), 0, sizeof(float) * (last - first) * image_of(shape));
-    for (long tile = first * tiles_of(&in_maps), tiles; tile < end; tile += tiles) {
-        tiles = next_tiles(end - tile);
+    for (long tile = begin, tiles; tile < end; tile += tiles) {
+        tiles = next_tiles(&in_maps, end - tile);
         gather_inputs(in, &in_maps, tile, tiles, scratch);
         BY_SLOPE(gather_gradient, out_gradient, out, index, &out_maps, tile, tiles, products, bias_gradient);
         for (long p = 0; p < PLACES; p++) {
             float *values = scratch + p * place_of(&in_maps), *gradients = products + p * place_of(&out_maps);
             Left transposed = whole(values, channels, tiles), rows = whole(gradients, filters, filters);
-            add_by_columns(&transposed, channels, gradients, filters, gradient + p * channels * filters);
+            float *sums = gradient + p * channels * filters;
+            multiply_columns(&transposed, channels, gradients, filters, tile > begin ? sums : NULL, sums);
             if (weights) /* the inputs' transforms are no longer needed */
                 multiply_rows(&rows, tiles, weights + p * weights_place_of(shape), channels, NULL, values);
         }
