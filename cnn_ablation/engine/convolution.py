@@ -170,7 +170,7 @@ class Winograd(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             in_gradient = torch.empty_like(inputs)
             transposed = _transformed(weight, shape, filters_first=True)
-        sums = torch.empty(parts_of(len(inputs)), _EDGE**2, shape.channels * shape.filters)
+        sums = torch.empty(parts_of(len(inputs)), library().winograd_weights_size(ctypes.byref(shape)))
         bias_sums = torch.empty(len(sums), shape.filters)
         own = [sums, bias_sums, _room("winograd_scratch", inputs, shape)]
         outputs, index = pooled or (None, None)

@@ -20,6 +20,31 @@ INLINE vector choose(integers which, vector a, vector b)
     return (vector)((which & (integers)a) | (~which & (integers)b));
 }
 
+#ifdef __clang__
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (integers){ __VA_ARGS__ })
+#endif
+
+/* Rows of a square of LANES x LANES numbers -> its columns, in place. */
+INLINE void transpose(vector *square)
+{
+    vector twos[LANES], fours[LANES]; /* numbers of one column that lie next to each other */
+    UNROLL for (int i = 0; i < LANES; i += 2) {
+        twos[i] = PICK(square[i], square[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        twos[i + 1] = PICK(square[i], square[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    UNROLL for (int i = 0; i < LANES; i += 4)
+        UNROLL for (int j = 0; j < 2; j++) {
+            fours[i + 2 * j] = PICK(twos[i + j], twos[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            fours[i + 2 * j + 1] = PICK(twos[i + j], twos[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    UNROLL for (int i = 0; i < LANES / 2; i++) {
+        square[i] = PICK(fours[i], fours[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        square[i + 4] = PICK(fours[i], fours[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
 /* Numbers where `positive`, else those times the slope of an activation; see pooling.c. */
 INLINE vector sloped(vector value, integers positive, float slope)
 {

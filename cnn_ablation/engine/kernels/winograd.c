@@ -265,43 +265,52 @@ long winograd_weights_size(const Shape *shape) { return PLACES * weights_place_o
 void winograd_weights(const float *weight, int filters_first, float *to, const Shape *shape)
 {
     const long across = filters_first ? shape->channels : shape->filters, place = weights_place_of(shape);
-    const long down = filters_first ? shape->filters : shape->channels;
-    const long across_step = filters_first ? 1 : TAPS * shape->channels;
-    const long down_step = filters_first ? TAPS * shape->channels : 1;
+    const long down = filters_first ? shape->filters : shape->channels, filter = TAPS * shape->channels;
     for (long begin = 0; begin < across; begin += PANEL) {
-        const int vectors = across - begin >= PANEL ? 2 : 1;
-        for (long d = 0; d < down; d++, to += vectors * LANES) {
-            vector changed[2][PLACES];
-            for (int v = 0; v < vectors; v++) {
-                const float *from = weight + (begin + v * LANES) * across_step + d * down_step;
-                vector taps[TAPS];
-                for (int k = 0; k < TAPS; k++, from += shape->channels)
-                    UNROLL for (int lane = 0; lane < LANES; lane++) taps[k][lane] = from[lane * across_step];
-                TRANSFORM_TILE(transform_kernel, 3, EDGE, taps, changed[v]);
+        const long panel = least(PANEL, across - begin);
+        for (long d = 0; d < down; d += LANES, to += LANES * panel)
+            for (long a = 0; a < panel; a += LANES) {
+                vector taps[LANES][TAPS], changed[PLACES];
+                for (int k = 0; k < TAPS; k++) {
+                    const long f = filters_first ? d : begin + a, c = filters_first ? begin + a : d;
+                    vector square[LANES]; /* eight filters by eight channels */
+                    UNROLL for (int n = 0; n < LANES; n++)
+                        square[n] = load(weight + (f + n) * filter + k * shape->channels + c);
+                    if (!filters_first)
+                        transpose(square);
+                    UNROLL for (int n = 0; n < LANES; n++) taps[n][k] = square[n];
+                }
+                for (int n = 0; n < LANES; n++) {
+                    TRANSFORM_TILE(transform_kernel, 3, EDGE, taps[n], changed);
+                    for (int p = 0; p < PLACES; p++) store(to + p * place + n * panel + a, changed[p]);
+                }
             }
-            for (int p = 0; p < PLACES; p++)
-                for (int v = 0; v < vectors; v++) store(to + p * place + v * LANES, changed[v][p]);
-        }
     }
 }
 
-/* What parts of a batch add to the gradient of the transformed weights, (parts, PLACES, channels, filters), -> the
- * gradient of the weights, (filters, 3, 3, channels) */
+/* What parts of a batch add to the gradient of the transformed weights, (parts, PLACES, channels, filters) with gaps, ->
+ * the gradient of the weights, (filters, 3, 3, channels) */
 void winograd_weights_back(const float *sums, long parts, float *gradient, const Shape *shape)
 {
-    const long channels = shape->channels, filters = shape->filters, place = channels * filters;
-    for (long c = 0; c < channels; c++)
+    const long channels = shape->channels, filters = shape->filters, place = weights_place_of(shape);
+    for (long c = 0; c < channels; c += LANES)
         for (long f = 0; f < filters; f += LANES) {
-            vector places[PLACES], taps[TAPS];
-            for (int p = 0; p < PLACES; p++) {
-                places[p] = load(sums + p * place + c * filters + f);
-                for (long part = 1; part < parts; part++)
-                    places[p] += load(sums + (part * PLACES + p) * place + c * filters + f);
+            vector taps[LANES][TAPS];
+            for (int n = 0; n < LANES; n++) {
+                const float *from = sums + (c + n) * filters + f;
+                vector places[PLACES];
+                for (int p = 0; p < PLACES; p++) {
+                    places[p] = load(from + p * place);
+                    for (long part = 1; part < parts; part++) places[p] += load(from + (part * PLACES + p) * place);
+                }
+                TRANSFORM_TILE(transform_kernel_back, EDGE, 3, places, taps[n]);
             }
-            TRANSFORM_TILE(transform_kernel_back, EDGE, 3, places, taps);
-            for (int k = 0; k < TAPS; k++)
-                UNROLL for (int lane = 0; lane < LANES; lane++)
-                    gradient[((f + lane) * TAPS + k) * channels + c] = taps[k][lane];
+            for (int k = 0; k < TAPS; k++) {
+                vector square[LANES]; /* eight channels by eight filters */
+                UNROLL for (int n = 0; n < LANES; n++) square[n] = taps[n][k];
+                transpose(square);
+                UNROLL for (int n = 0; n < LANES; n++) store(gradient + ((f + n) * TAPS + k) * channels + c, square[n]);
+            }
         }
 }
 
@@ -334,7 +343,7 @@ void winograd_forward(const float *in, const float *weights, const float *bias, 
 
 /* weights: transformed with filters first; NULL where in_gradient is not wanted.
  * out, index: those of winograd_forward, NULL without pooling.
- * gradient: of the transformed weights, dense (PLACES, channels, filters); bias_gradient: (filters); what these images
+ * gradient: of the transformed weights, (PLACES, channels, filters) with gaps; bias_gradient: (filters); what these images
  * add to them. */
 void winograd_backward(const float *in, const float *weights, const float *out_gradient, const float *out,
                        const int32_t *index, float slope, float *in_gradient, float *gradient, float *bias_gradient,
@@ -354,7 +363,7 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
         for (long p = 0; p < PLACES; p++) {
             float *values = scratch + p * place_of(&in_maps), *gradients = products + p * place_of(&out_maps);
             Left transposed = whole(values, channels, tiles), rows = whole(gradients, filters, filters);
-            float *sums = gradient + p * channels * filters;
+            float *sums = gradient + p * weights_place_of(shape);
             multiply_columns(&transposed, channels, gradients, filters, tile > begin ? sums : NULL, sums);
             if (weights) /* the inputs' transforms are no longer needed */
                 multiply_rows(&rows, tiles, weights + p * weights_place_of(shape), channels, NULL, values);
