@@ -155,6 +155,7 @@ CONVOLUTIONS = [  # images, channels, height, width, filters, kernel, padding
     (2, 16, 9, 13, 8, 3, 1),
     (4, 8, 2, 6, 24, 3, 2),
     (60, 8, 6, 6, 8, 3, 0),
+    (70, 128, 6, 6, 256, 3, 0),
     (3, 3, 32, 32, 24, 5, 0),
     (2, 1, 12, 17, 8, 4, 1),
     (1, 5, 9, 19, 48, 7, 3),
@@ -258,8 +259,9 @@ def test_convolutions_of_another_form_stay_as_they_are(layer: nn.Module) -> None
         (torch.rand(2, 8, 12, 12), "float32"),
         (torch.rand(2, 8, 12, 12).contiguous(memory_format=torch.channels_last), "bfloat16"),
         (torch.rand(8, 12, 12), "float32"),
+        (torch.rand(0, 8, 12, 12).contiguous(memory_format=torch.channels_last), "float32"),
     ],
-    ids=["contiguous", "bfloat16", "one image"],
+    ids=["contiguous", "bfloat16", "one image", "no image"],
 )
 def test_maps_of_another_form_take_pytorchs_own_convolution(
     inputs: Tensor, precision: str, on_any_processor: None

@@ -128,6 +128,7 @@ def _can_be_compiled(inputs: Tensor) -> bool:
         inputs.device.type == "cpu"
         and inputs.dtype == torch.float32
         and inputs.dim() == 4
+        and len(inputs)
         and inputs.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.cpu.get_cpu_capability() in _PROCESSORS

@@ -6,6 +6,7 @@ at once: gathering the batch, forward, backward, optimiser, loss. Needs a CUDA d
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -68,7 +69,8 @@ class GraphedSteps:
     def _warm_up(self, sizes: set[int]) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="This instance was constructed with capturable")  # captured later
             for size in [size for size in sizes for _ in range(_WARM_UP_STEPS)]:
                 self.position.zero_()
                 for index in range(len(self.networks)):
