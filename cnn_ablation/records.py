@@ -115,7 +115,7 @@ def as_json(run: Run) -> str:
     return f'{{"format": {FORMAT}, "run": {{\n' + ",\n".join(lines) + _END.decode()
 
 
-def read_run(path: Path, *, details: bool = True) -> Run:
+def read_run(path: str | Path, *, details: bool = True) -> Run:
     """Reads what `write_run` wrote.
 
     Args:
@@ -189,9 +189,14 @@ def weights_path(folder: Path, seed: int) -> Path:
 
 def record_paths(folder: Path) -> list[Path]:
     """All records of a study, in the order of its jobs; none if the folder is not there."""
+    return [Path(name) for name in record_files(folder)]
+
+
+def record_files(folder: Path) -> list[str]:
+    """`record_paths` as text: a path object takes a tenth of the time that reading its record does."""
     jobs = sorted((name for name in _names_in(folder) if name.isdigit()), key=int)
     return [
-        Path(f"{folder}/{job}/{name}")  # twice as fast as joining them one by one
+        f"{folder}/{job}/{name}"
         for job in jobs
         for name in sorted(_names_in(f"{folder}/{job}"))
         if name.startswith("run-seed") and name.endswith(".json")

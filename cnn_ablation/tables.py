@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from cnn_ablation.designs import BASELINE, FULL
 from cnn_ablation.errors import RecordError
 from cnn_ablation.plans import FILE_NAME, PathStep, Plan, counted, read_plan, setting_of
 from cnn_ablation.progress import warn
-from cnn_ablation.records import DIAGNOSIS_COLUMNS, RUN_COLUMNS, Run, read_run, record_paths
+from cnn_ablation.records import DIAGNOSIS_COLUMNS, RUN_COLUMNS, Run, read_run, record_files
 
 REQUIRED_COLUMNS = ("arm", "knob", "level", "seed", "status", "val_accuracy", "test_accuracy", "train_seconds")
 COUNTED = ("ok", "diverged")  # a diverged run counts as what it scored; a failed one has no score
@@ -124,8 +125,8 @@ def read_study(folder: Path, *, details: bool = True) -> FinishedStudy:
 def _read_runs(folder: Path, *, details: bool) -> dict[tuple[str, int], Run]:
     """By arm and seed; of one that is there twice, the newest."""
     found: dict[tuple[str, int], Run] = {}
-    paths: dict[tuple[str, int], Path] = {}
-    for path in record_paths(folder):
+    paths: dict[tuple[str, int], str] = {}
+    for path in record_files(folder):
         try:
             run = read_run(path, details=details)
         except RecordError as error:
@@ -149,8 +150,8 @@ def _no_search_for_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _time_of_writing(path: Path) -> int:
-    return path.stat().st_mtime_ns
+def _time_of_writing(path: str) -> int:
+    return os.stat(path).st_mtime_ns
 
 
 def load_runs(folder: str | Path) -> pd.DataFrame:
