@@ -20,12 +20,11 @@ FORMAT = 1
 NAN = math.nan
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
     """One arm trained with one seed. Up to `error` the fields are the columns of runs.csv, in their order.
 
-    Behind those follow one column per swept key, then the diagnoses. Never changed once made, though not frozen: making
-    a frozen one takes four times as long, and a table makes thousands.
+    Behind those follow one column per swept key, then the diagnoses.
     """
 
     arm: str
