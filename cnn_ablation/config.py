@@ -64,9 +64,7 @@ class Bounds:
         if self.choices is not None:
             return ", ".join(str(choice) for choice in self.choices())
         limits = [("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below)]
-        text = " and ".join(
-            f"{word} {limit if isinstance(limit, int) else f'{limit:g}'}" for word, limit in limits if limit is not None
-        )
+        text = " and ".join(f"{word} {limit:.10g}" for word, limit in limits if limit is not None)
         return f"{self.min_length} or more values, each {text}" if self.min_length else text
 
 
@@ -312,9 +310,8 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     arm: ArmConfig = field(default_factory=ArmConfig)
-    seed: int = setting(
-        0, at_least=0, at_most=LARGEST_SEED, affects_result=False
-    )  # enters each run's identity on its own
+    # Enters each run's identity on its own.
+    seed: int = setting(0, at_least=0, at_most=LARGEST_SEED, affects_result=False)
     replicates: int = setting(3, at_least=1, affects_result=False)
     device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting("auto", choices=("auto", "float32", "bfloat16"))

@@ -70,7 +70,7 @@ def run(
         study: the folder of the study that this is a job of. A failure under `on_error=stop`, or a full disk, then
             stops all its jobs; and a job's only run is passed over while another process trains it. Asked for again, it
             is waited for.
-        concurrent_jobs: this one included; 1 by default.
+        concurrent_jobs: how many jobs share the device, this one included; alone by default.
 
     Raises:
         RecordError: a record cannot be written.
