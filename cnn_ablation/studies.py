@@ -430,6 +430,7 @@ def on_this_machine(study: Study) -> Launch:
     """Trains the jobs of a study side by side, or one after the other in this process."""
 
     def launch(jobs: Sequence[NumberedJob]) -> list[str]:
+        """What jobs raised instead of leaving a record."""
         how = study.packing
         tasks = [study.task(item) for item in jobs]
         if how.processes > 1:

@@ -40,7 +40,8 @@ class Packing:
     """At most."""
     threads: int
     by_memory: bool = False
-    """One process starts alone; others join after its first epoch, as many as the device's memory has room for."""
+    """One process starts alone; others join once its first epoch, or its first run where seeds are trained one by one,
+    has shown for how many more the device's memory has room."""
 
     def __str__(self) -> str:
         if self.by_memory:

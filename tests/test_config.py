@@ -36,6 +36,14 @@ def test_a_problem_names_key_value_allowed_and_nearest_spelling() -> None:
     )
 
 
+@pytest.mark.parametrize("seed", [2**32, -1])
+def test_seeds_are_those_that_numpy_takes(seed: int) -> None:
+    config = Config(ShapesConfig(split_seed=seed, generator_seed=seed), ModelConfig(), AdamConfig(), seed=seed)
+    problems = bounds_problems(config)
+    assert {problem.key for problem in problems} == {"data.split_seed", "data.generator_seed", "seed"}
+    assert {problem.allowed for problem in problems} == {"at least 0 and at most 4294967295"}
+
+
 def test_defaults_have_no_problem() -> None:
     assert bounds_problems(config_with()) == []
 

@@ -43,47 +43,32 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
 
 @pytest.mark.parametrize(
-    ("cores_memory_runs", "expected"),
+    ("device", "cores_memory_runs", "expected"),
     [
-        ((2, 9, 6), Packing(2, 1)),
-        ((16, 99, 6), Packing(6, 2)),
-        ((64, 10, 50), Packing(10, 6)),
-        ((1, 9, 6), ONE_AT_A_TIME),
-        ((8, 1, 6), ONE_AT_A_TIME),
-        ((8, 9, 1), ONE_AT_A_TIME),
+        ("cpu", (2, 9, 6), Packing(2, 1)),
+        ("cpu", (16, 99, 6), Packing(6, 2)),
+        ("cpu", (64, 10, 50), Packing(10, 6)),
+        ("cpu", (1, 9, 6), ONE_AT_A_TIME),
+        ("cpu", (8, 1, 6), ONE_AT_A_TIME),
+        ("cpu", (8, 9, 1), ONE_AT_A_TIME),
+        ("cuda", (16, 99, 50), Packing(10, 1, by_memory=True)),
+        ("cuda", (4, 99, 50), Packing(4, 1, by_memory=True)),
+        ("cuda", (16, 99, 5), ONE_AT_A_TIME),
+        ("mps", (16, 99, 50), ONE_AT_A_TIME),
     ],
 )
-def test_processes_and_threads_follow_from_cores_memory_and_runs(
+def test_processes_and_threads_follow_from_cores_memory_and_jobs(
     tiny_config: Config,
     machine: Callable[[int, int], None],
+    device: str,
     cores_memory_runs: tuple[int, int, int],
     expected: Packing,
 ) -> None:
+    """A job is a run on a CPU, and an arm with its five seeds on a GPU."""
     cores, in_memory, num_runs = cores_memory_runs
     machine(cores, in_memory)
-    assert packing(tiny_config, num_runs) == expected
-    assert packing(replace(tiny_config, timing="isolated"), num_runs) == ONE_AT_A_TIME
-
-
-@pytest.mark.parametrize(
-    ("cores_memory_runs", "expected"),
-    [
-        ((16, 99, 50), Packing(10, 1, by_memory=True)),
-        ((4, 99, 50), Packing(4, 1, by_memory=True)),
-        ((16, 99, 5), ONE_AT_A_TIME),
-    ],
-)
-def test_arms_share_a_gpu_and_seeds_come_with_them(
-    tiny_config: Config,
-    machine: Callable[[int, int], None],
-    cores_memory_runs: tuple[int, int, int],
-    expected: Packing,
-) -> None:
-    cores, in_memory, num_runs = cores_memory_runs
-    machine(cores, in_memory)
-    config = replace(tiny_config, device="cuda", replicates=5)
+    config = replace(tiny_config, device=device, replicates=5)
     assert packing(config, num_runs) == expected
-    assert packing(replace(config, device="mps"), num_runs) == ONE_AT_A_TIME
     assert packing(replace(config, timing="isolated"), num_runs) == ONE_AT_A_TIME
 
 

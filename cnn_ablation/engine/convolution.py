@@ -152,6 +152,7 @@ class Winograd(torch.autograd.Function):
     def forward(  # noqa: PLR0917 - PyTorch hands these over by position
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int, slope: float | None
     ) -> Tensor:
+        """Maps (batch, channels, height, width) -> (batch, filters, out_height, out_width), halved if pooled."""
         shape = _shape(inputs, weight, padding)
         transformed = _transformed(weight, shape)
         outputs, index = _maps(len(inputs), shape, pooled=slope is not None)
@@ -164,6 +165,7 @@ class Winograd(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
+        """Of inputs, weights and bias, from the gradient of the outputs."""
         inputs, weight, *pooled = ctx.saved_tensors
         shape: Shape = ctx.shape
         gradient = gradient.contiguous(memory_format=torch.channels_last)
@@ -188,6 +190,7 @@ class Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+        """Maps (batch, channels, height, width) -> (batch, filters, out_height, out_width)."""
         padded = _padded(inputs, padding)
         shape = _shape(padded, weight, 0)
         panels = _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters))
@@ -199,6 +202,7 @@ class Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+        """Of inputs, weights and bias, from the gradient of the outputs."""
         inputs, weight = ctx.saved_tensors
         padded = _padded(inputs, ctx.padding)
         shape = _shape(padded, weight, 0)
@@ -221,6 +225,7 @@ class FirstPooled(torch.autograd.Function):
     def forward(  # noqa: PLR0917 - PyTorch hands these over by position
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int, slope: float
     ) -> Tensor:
+        """Maps (batch, channels, height, width) -> (batch, filters, out_height // 2, out_width // 2)."""
         padded = _padded(inputs, padding)
         shape = _shape(padded, weight, 0)
         outputs, index = _maps(len(inputs), shape, pooled=True)
@@ -238,6 +243,7 @@ class FirstPooled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None, None, None]:
+        """Of weights and bias, from the gradient of the outputs."""
         inputs, outputs, index = ctx.saved_tensors
         shape: Shape = ctx.shape
         gradient = gradient.contiguous(memory_format=torch.channels_last)

@@ -67,6 +67,7 @@ def _fits(inputs: Tensor) -> bool:
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, slope: float) -> Tensor:
+        """Maps (batch, channels, height, width) -> (batch, channels, height // 2, width // 2)."""
         images, channels, height, width = inputs.shape
         shape = (images, channels, height // 2, width // 2)
         outputs = torch.empty(shape, dtype=inputs.dtype, memory_format=torch.channels_last)
