@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -12,6 +14,7 @@ from cnn_ablation import devices
 from cnn_ablation.config import Config
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.data.resident import ResidentSplit, resident
+from cnn_ablation.lengths import epoch_images, num_epochs
 from cnn_ablation.training import (
     StepClock,
     Technique,
@@ -66,8 +69,8 @@ def train_together(
     steps, clock = make_steps(config, states, parts.train, seeds, precision), StepClock(device)
     results: dict[int, TrainingResult] = {}
     num_images = len(parts.train)
-    for epoch in range(config.train.num_epochs(num_images)):
-        size = config.train.epoch_images(epoch, num_images)
+    for epoch in range(num_epochs(config.train, num_images)):
+        size = epoch_images(config.train, epoch, num_images)
         order = torch.stack([next(each)[:size] for each in orders]).to(device)
         with clock.running():
             losses = steps.epoch(order)
@@ -77,8 +80,13 @@ def train_together(
                 continue
             state.end_epoch(loss / size, score(state, parts.val, precision), clock.seconds)
             if state.is_finished(num_images):
-                results[index] = result_of(state, parts, precision=precision)
+                results[index] = _as_it_is_now(result_of(state, parts, precision=precision))
         on_epoch(epoch + 1)
         if len(results) == len(states):
             break
     return [results[index] for index in range(len(states))]
+
+
+def _as_it_is_now(result: TrainingResult) -> TrainingResult:
+    """With a network of its own: the steps of the seeds that go on change the weights of this one too."""
+    return replace(result, network=copy.deepcopy(result.network))
