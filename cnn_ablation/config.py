@@ -258,24 +258,6 @@ class TrainConfig:
     max_translation: int = setting(0, at_least=0)
     horizontal_flip: bool = setting(False)
 
-    def num_epochs(self, train_images: int) -> int:
-        """Epochs to train at most, the last of which `updates` may cut short."""
-        return math.ceil(self.num_updates(train_images) / self._updates_per_epoch(train_images))
-
-    def num_updates(self, train_images: int) -> int:
-        """Optimiser steps to take at most."""
-        if self.updates is not None:
-            return max(1, round(self.scale * self.updates))
-        return max(1, round(self.scale * self.epochs)) * self._updates_per_epoch(train_images)
-
-    def epoch_images(self, epoch: int, train_images: int) -> int:
-        """Images to train on in an epoch, counted from 0; only the last one may have fewer than all."""
-        left = self.num_updates(train_images) - epoch * self._updates_per_epoch(train_images)
-        return min(train_images, left * self.batch_size)
-
-    def _updates_per_epoch(self, train_images: int) -> int:
-        return math.ceil(train_images / self.batch_size)
-
 
 @dataclass
 class StatsConfig:
@@ -314,7 +296,8 @@ class Config:
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED, affects_result=False)
     replicates: int = setting(3, at_least=1, affects_result=False)
     device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = setting("auto", choices=("auto", "float32", "bfloat16"))
+    precision: str = setting("auto", choices=("auto", "float32", "tf32", "bfloat16"))
+    threads: int | None = setting(None, at_least=1)  # of a run on a CPU; null lets the study and the machine decide
     engine: str = setting("fast", choices=("fast", "reference"))
     timing: str = setting("packed", choices=("packed", "isolated"), affects_result=False)
     reuse: bool = setting(True, affects_result=False)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 import torch
 
+from cnn_ablation import machine
 from cnn_ablation.errors import ConfigError, Problem
 
 _CUDA_CONTEXT_BYTES = 600 * 2**20  # of a process, beside its tensors: kernels, libraries
 _COMPUTE_MODES = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
 _SHARE_FOR_MORE = 0.5  # of the free memory; the rest is for arms that take more than the first one
 
-_STATUS, _CLEAR_REFS, _CPUINFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/cpuinfo")
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def choose(name: str) -> torch.device:
@@ -39,21 +41,34 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """What `auto` stands for: bfloat16 where the device computes with it natively, float32 elsewhere."""
     if name != "auto":
         return name
+    if device.type == "cpu":
+        return machine.cpu_precision()
     return "bfloat16" if _has_bfloat16(device) else "float32"
 
 
 @cache
 def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and not {"amx_bf16", "avx512_bf16"}.isdisjoint(_cpu_flags())
+    return device.type == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def _cpu_flags() -> list[str]:
-    """What the processor can do, as Linux names it; empty elsewhere."""
-    if not _CPUINFO.exists():
-        return []
-    return next((line.split() for line in _CPUINFO.read_text().splitlines() if line.startswith("flags")), [])
+@contextmanager
+def settings(*, threads: int, precision: str) -> Iterator[None]:
+    """What PyTorch computes with: threads of a CPU (0 leaves them), and on a GPU TF32 for `precision=tf32` alone.
+
+    Everything is put back afterwards. PyTorch's own default computes float32 convolutions in TF32: 10 bits of 23.
+    """
+    switches = [attrgetter(name)(torch.backends) for name in ("cudnn.conv", "cudnn.rnn", "cuda.matmul")]
+    threads_before, kept = torch.get_num_threads(), [switch.fp32_precision for switch in switches]
+    if threads:
+        torch.set_num_threads(threads)
+    for switch in switches:
+        switch.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        for switch, before in zip(switches, kept, strict=True):
+            switch.fp32_precision = before
 
 
 def synchronise(device: torch.device) -> None:
@@ -68,11 +83,7 @@ def hardware_name(device: torch.device) -> str:
     """The processor or GPU by its maker's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    if _CPUINFO.exists():
-        for line in _CPUINFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return machine.cpu_name()
 
 
 def reset_peak_memory(device: torch.device) -> None:

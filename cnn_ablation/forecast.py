@@ -5,18 +5,21 @@ From configurations and past runs alone: no data are loaded and no torch is impo
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation import data, notes
+from cnn_ablation import data, notes, provenance
+from cnn_ablation.computing import Computing
 from cnn_ablation.config import Config, result_settings
 from cnn_ablation.designs import Arm
-from cnn_ablation.models import network_layers
+from cnn_ablation.lengths import epoch_images, num_epochs, num_updates
+from cnn_ablation.models import extensions, network_layers
 from cnn_ablation.models.layers import trace
 from cnn_ablation.plans import counted
 from cnn_ablation.records import Run
@@ -29,7 +32,8 @@ class ArmForecast:
 
     arm: Arm
     confounds: list[str]
-    reused_seeds: list[int]
+    reused_seeds: list[int] | None
+    """None where only another machine can tell."""
     num_seeds: int
     seconds_per_run: float
     """NaN where no past run tells."""
@@ -38,52 +42,69 @@ class ArmForecast:
 def cost(config: Config) -> notes.Cost:
     """Updates, parameters and work of a configuration, by arithmetic."""
     spec = data.describe(config.data)
-    updates = config.train.num_updates(spec.train_images(config.data))
+    updates = num_updates(config.train, spec.train_images(config.data))
     steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
     return notes.Cost(updates, sum(step.num_params for step in steps), sum(step.multiply_adds for step in steps))
 
 
-def forecast(configs: dict[Arm, Config]) -> list[ArmForecast]:
-    """The forecast of every arm, the first of them being the one that others are compared with."""
+def forecast(configs: dict[Arm, Config], how_of: Callable[[Config], Computing] | None) -> list[ArmForecast]:
+    """The forecast of every arm, the first of them being the one that others are compared with.
+
+    Args:
+        configs: by arm.
+        how_of: how a configuration's runs are computed; None where only another machine can tell.
+    """
     baseline = next(iter(configs.values()))
-    finished = [entry for entry in entries(Path(baseline.store)) if entry.run is not None]
-    past = [entry.run for entry in finished if entry.run]
-    reusable = [entry.run for entry in finished if entry.run and entry.current] if baseline.reuse else []
+    past = _Past([entry.run for entry in entries(Path(baseline.store)) if entry.run])
     return [
         ArmForecast(
             arm=arm,
             confounds=list(notes.confounds(cost(config), cost(baseline))),
-            reused_seeds=[run.seed for run in reusable if run.seed in config.seeds and _is_of(run, config)],
+            reused_seeds=past.reused_seeds(config, how_of(config)) if how_of else None,
             num_seeds=len(config.seeds),
-            seconds_per_run=_seconds_per_run(config, past),
+            seconds_per_run=past.seconds_per_run(config, how_of(config) if how_of else None),
         )
         for arm, config in configs.items()
     ]
 
 
-def _is_of(run: Run, config: Config) -> bool:
-    """Whether a past run had this configuration; the content of its data is not compared."""
-    wanted = {key: value for key, value in result_settings(config).items() if key not in ("device", "precision")}
-    return (
-        all(run.settings.get(key) == value for key, value in wanted.items())
-        and wanted.keys() == _result_keys(run.provenance.get("identity", {}))
-        and config.device in ("auto", run.device)
-        and config.precision in ("auto", run.precision)
-    )
+class _Past:
+    """Finished runs of a store, to be looked up by what a run to come will be."""
+
+    def __init__(self, runs: Sequence[Run]):
+        self._any, self._alone = set[str](), set[str]()
+        self._seconds, self._rates = dict[str, list[float]](), list[float]()
+        for run in runs:
+            identity = run.provenance.get("identity", {})
+            name = _name({**identity, "data": ""})
+            self._any.add(name)
+            if run.concurrent_runs == 1:
+                self._alone.add(name)
+            if run.provenance.get("host") == platform.node() and run.status == "ok":
+                self._seconds.setdefault(_name(identity.get("settings")), []).append(_machine_seconds(run))
+                self._rates += [_machine_seconds(run) / _work_done(run)] if _work_done(run) > 0 else []
+
+    def reused_seeds(self, config: Config, how: Computing) -> list[int]:
+        """Seeds whose runs the store has, if the content of the data is as it was."""
+        known = self._any if config.timing == "packed" else self._alone
+        return [seed for seed in config.seeds if config.reuse and _name(_identity(config, how, seed)) in known]
+
+    def seconds_per_run(self, config: Config, how: Computing | None) -> float:
+        """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""
+        same = self._seconds.get(_name(_identity(config, how, config.seed)["settings"])) if how else None
+        if same:
+            return statistics.median(same)
+        return statistics.median(self._rates) * _work_to_do(config) if self._rates else math.nan
 
 
-def _result_keys(identity: dict[str, Any]) -> set[str]:
-    return set(identity.get("settings", {})) - {"device", "precision"}
+def _identity(config: Config, how: Computing, seed: int) -> dict[str, Any]:
+    """Of a run to come; the data are known only once they are loaded."""
+    settings, added = result_settings(config), extensions(config.model)
+    return provenance.identity(settings, seed=seed, data_digest="", computing=how, extensions=added)
 
 
-def _seconds_per_run(config: Config, past: Sequence[Run]) -> float:
-    """From past runs of the same configuration, or else from the work that past runs did in a second; NaN from none."""
-    here = [run for run in past if run.provenance.get("host") == platform.node() and run.status == "ok"]
-    same = [_machine_seconds(run) for run in here if _is_of(run, config)]
-    if same:
-        return statistics.median(same)
-    rates = [_machine_seconds(run) / _work_done(run) for run in here if _work_done(run) > 0]
-    return statistics.median(rates) * _work_to_do(config) if rates else math.nan
+def _name(content: Any) -> str:
+    return json.dumps(content, sort_keys=True)
 
 
 def _machine_seconds(run: Run) -> float:
@@ -98,7 +119,7 @@ def _work_done(run: Run) -> float:
 
 def _work_to_do(config: Config) -> float:
     images = data.describe(config.data).train_images(config.data)
-    seen = sum(config.train.epoch_images(epoch, images) for epoch in range(config.train.num_epochs(images)))
+    seen = sum(epoch_images(config.train, epoch, images) for epoch in range(num_epochs(config.train, images)))
     return cost(config).multiply_adds * seen
 
 
@@ -108,14 +129,21 @@ def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
     if confounded:
         yield "changes besides the knob:"
         yield from (f"  {item.arm.name}: {', '.join(item.confounds)}" for item in confounded)
-    reused, planned = sum(len(item.reused_seeds) for item in forecasts), sum(item.num_seeds for item in forecasts)
-    yield f"would reuse {reused} of {counted(planned, 'run')} from {store_folder}, if the data are as they were"
-    to_train = [(item.num_seeds - len(item.reused_seeds), item.seconds_per_run) for item in forecasts]
+    planned, reused = sum(item.num_seeds for item in forecasts), _num_reused(forecasts)
+    if any(item.reused_seeds is None for item in forecasts):
+        yield "what would be reused is known only where the jobs will run"
+    else:
+        yield f"would reuse {reused} of {counted(planned, 'run')} from {store_folder}, if the data are as they were"
+    to_train = [(item.num_seeds - len(item.reused_seeds or ()), item.seconds_per_run) for item in forecasts]
     seconds = math.fsum(count * each for count, each in to_train if count)
     if math.isnan(seconds):
         yield "estimated time: unknown, there are no past runs on this machine"
     else:
         yield f"estimated time: about {duration(seconds)} for {counted(planned - reused, 'run')}, from past runs"
+
+
+def _num_reused(forecasts: Sequence[ArmForecast]) -> int:
+    return sum(len(item.reused_seeds or ()) for item in forecasts)
 
 
 def duration(seconds: float) -> str:

@@ -18,10 +18,10 @@ import sklearn.metrics  # noqa: E402, F401
 # The optimisers import torch._dynamo when first used.
 import torch._dynamo  # noqa: E402, F401
 
-import cnn_ablation.engine.compiled  # noqa: E402
+import cnn_ablation.compiled  # noqa: E402
 import cnn_ablation.runs  # noqa: E402
 
 if _IN_SERVER:
-    cnn_ablation.engine.compiled.library()  # compiled once, not in every worker
+    cnn_ablation.compiled.library()  # compiled once, not in every worker
     gc.freeze()  # and never among it in the workers either
     gc.enable()

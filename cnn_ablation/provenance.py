@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,12 +16,14 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from cnn_ablation.computing import Computing
+
 PACKAGE = Path(__file__).parent
 
 # Code that can change what a run computes. Everything else (plans, tables, reports) may change without retraining.
 _TRAINING_CODE = (
-    "activations.py", "data", "devices.py", "diagnoses.py", "engine", "evaluation.py", "losses.py", "metrics.py",
-    "models", "optimizers.py", "streams.py", "training.py",
+    "activations.py", "checkpoints.py", "compiled.py", "data", "devices.py", "diagnoses.py", "engine", "evaluation.py",
+    "lengths.py", "losses.py", "metrics.py", "models", "optimizers.py", "streams.py", "training.py",
 )  # fmt: skip
 _NUMERICAL_LIBRARIES = ("numpy", "pillow", "scikit-learn", "torch", "torchvision")
 
@@ -30,8 +33,7 @@ def identity(
     *,
     seed: int,
     data_digest: str,
-    device: str,
-    precision: str,
+    computing: Computing,
     extensions: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """All that decides what a run computes: equal exactly for runs that must give the same result.
@@ -40,12 +42,11 @@ def identity(
         settings: `config.result_settings`, by dotted key.
         seed: the run's seed.
         data_digest: `ImageData.digest`.
-        device: "cpu", "cuda" or "mps", resolved from `auto`.
-        precision: resolved from `auto`.
+        computing: how it is computed on this machine: what `auto` stands for here, threads, instructions and kernels.
         extensions: functions the run uses that may come from outside the package, as an activation or a network.
     """
     return {
-        "settings": {**settings, "device": device, "precision": precision},
+        "settings": {**settings, **dataclasses.asdict(computing)},
         "seed": seed,
         "data": data_digest,
         **code_identity(),

@@ -17,12 +17,14 @@ from typing import Any
 
 import torch
 
-from cnn_ablation import data, devices, diagnoses, engine, metrics, progress, provenance, trained
+from cnn_ablation import checks, computing, data, devices, diagnoses, engine, metrics, progress, provenance, trained
 from cnn_ablation.checkpoints import Checkpoints
+from cnn_ablation.computing import Computing
 from cnn_ablation.config import Config, all_settings, result_settings
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.data.resident import resident
 from cnn_ablation.errors import RecordError, UserError
+from cnn_ablation.lengths import num_epochs
 from cnn_ablation.losses import LOSSES
 from cnn_ablation.models import extensions, network_layers
 from cnn_ablation.models.build import build
@@ -58,24 +60,41 @@ def _alone(_: torch.device) -> int:
 
 
 def run(
-    config: Config, folder: Path, *, study: Path | None = None, concurrent_jobs: ConcurrentJobs = _alone
+    config: Config,
+    folder: Path,
+    *,
+    study: Path | None = None,
+    concurrent_jobs: ConcurrentJobs = _alone,
+    threads: int | None = None,
 ) -> list[Run]:
     """Trains (or reuses) one configuration with each of its seeds; every run is on disk the moment it ends.
 
     A run that raises becomes a record with `status=failed` and a traceback file beside it.
 
     Args:
-        config: checked by `checks.check`.
+        config: checked here where no study has done so.
         folder: where `run-seed<seed>.json` is written.
         study: the folder of the study that this is a job of. A failure under `on_error=stop`, or a full disk, then
             stops all its jobs; and a job's only run is passed over while another process trains it. Asked for again, it
             is waited for.
         concurrent_jobs: how many jobs share the device, this one included; alone by default.
+        threads: as the study's packing decided; None where the run has the machine to itself.
 
     Raises:
+        ConfigError: the configuration must not be trained, or its device is not here.
         RecordError: a record cannot be written.
     """
-    runs = _run_together(config, folder, concurrent_jobs)
+    if study is None:
+        checks.check(config)
+    how = computing.resolve(config, threads=threads)
+    with devices.settings(threads=how.threads, precision=how.precision):
+        return _run(config, folder, how, study, concurrent_jobs)
+
+
+def _run(
+    config: Config, folder: Path, how: Computing, study: Path | None, concurrent_jobs: ConcurrentJobs
+) -> list[Run]:
+    runs = _run_together(config, folder, how, concurrent_jobs)
     done = {run.seed for run in runs}
     for seed in (seed for seed in config.seeds if seed not in done):
         if study and is_stopped(study):
@@ -83,7 +102,7 @@ def run(
         deferred = deferred_file(folder, seed)
         wait = not study or config.replicates > 1 or deferred.exists()
         try:
-            runs.append(_run_or_failure(config, seed, folder, wait=wait, concurrent_jobs=concurrent_jobs))
+            runs.append(_run_or_failure(config, seed, folder, how, wait=wait, concurrent_jobs=concurrent_jobs))
             deferred.unlink(missing_ok=True)
         except BusyError:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,16 +116,16 @@ def run(
     return sorted(runs, key=attrgetter("seed"))
 
 
-def _run_together(config: Config, folder: Path, concurrent_jobs: ConcurrentJobs) -> list[Run]:
+def _run_together(config: Config, folder: Path, how: Computing, concurrent_jobs: ConcurrentJobs) -> list[Run]:
     """Trains those seeds that are not in the store all at once, where the device gains by it; none if that fails.
 
     Under `timing=isolated` one after the other, by the same steps.
     """
-    device = devices.choose(config.device)
+    device = torch.device(how.device)
     if not engine.trains_together(config, device):
         return []
     images, store = data.load(config.data), RunStore(Path(config.store))
-    identities = {seed: _identity(config, seed) for seed in config.seeds}
+    identities = {seed: _identity(config, seed, how) for seed in config.seeds}
     with ExitStack() as locks:
         missing = []
         for seed, identity in identities.items():
@@ -135,7 +154,7 @@ def _trained_together(
     devices.reset_peak_memory(device)
     started = time.monotonic()
     label = f"epochs of {config.arm.name}, {counted(len(seeds), 'seed')} together"
-    with progress.bar(label, config.train.num_epochs(len(images.train))) as advance:
+    with progress.bar(label, num_epochs(config.train, len(images.train))) as advance:
 
         def on_epoch(_: int) -> None:
             advance(1)
@@ -167,9 +186,11 @@ def _leave(run: Run, folder: Path, store: RunStore) -> None:
                 shutil.copyfile(weights, wanted)
 
 
-def _run_or_failure(config: Config, seed: int, folder: Path, *, wait: bool, concurrent_jobs: ConcurrentJobs) -> Run:
+def _run_or_failure(
+    config: Config, seed: int, folder: Path, how: Computing, *, wait: bool, concurrent_jobs: ConcurrentJobs
+) -> Run:
     try:
-        record = _train_or_reuse(config, seed, wait=wait, concurrent_jobs=concurrent_jobs)
+        record = _train_or_reuse(config, seed, how, wait=wait, concurrent_jobs=concurrent_jobs)
     except BusyError:
         raise
     except Exception as error:  # any failure of an arm is a row of the table, not the end of the study
@@ -194,10 +215,10 @@ def _one_line(error: Exception) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def _train_or_reuse(config: Config, seed: int, *, wait: bool, concurrent_jobs: ConcurrentJobs) -> Run:
-    device = devices.choose(config.device)
+def _train_or_reuse(config: Config, seed: int, how: Computing, *, wait: bool, concurrent_jobs: ConcurrentJobs) -> Run:
+    device = torch.device(how.device)
     images = data.load(config.data)
-    identity = _identity(config, seed)
+    identity = _identity(config, seed, how)
     fingerprint = provenance.fingerprint(identity)
     store = RunStore(Path(config.store))
     with store.locked(fingerprint, wait=wait):
@@ -224,14 +245,12 @@ def _kept(store: RunStore, fingerprint: str, identity: dict[str, Any], record: R
     return record
 
 
-def _identity(config: Config, seed: int) -> dict[str, Any]:
-    device = devices.choose(config.device)
+def _identity(config: Config, seed: int, how: Computing) -> dict[str, Any]:
     return provenance.identity(
         result_settings(config),
         seed=seed,
         data_digest=data.load(config.data).digest,
-        device=device.type,
-        precision=devices.resolve_precision(config.precision, device),
+        computing=how,
         extensions=extensions(config.model),
     )
 
@@ -248,7 +267,7 @@ def _trained(
     config: Config, images: ImageData, seed: int, device: torch.device, checkpoints: Checkpoints
 ) -> tuple[Run, bytes | None]:
     devices.reset_peak_memory(device)
-    epochs = config.train.num_epochs(len(images.train))
+    epochs = num_epochs(config.train, len(images.train))
     with progress.bar(f"epochs of {config.arm.name}, seed {seed}", epochs) as advance:
         result = engine.train(
             config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=lambda epoch: advance(1)

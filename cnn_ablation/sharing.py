@@ -10,23 +10,31 @@ from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
 
-def send(connection: Connection, value: Any, process_id: int) -> None:
-    """Sends a value whose arrays the other process maps into its memory; `receive` there takes it.
+class Shared:
+    """A value for other processes: they all map the same arrays, which are in memory once.
 
-    Through the pipe where the system has no anonymous files (they are Linux's).
+    Where the system has no anonymous files (they are Linux's), each process is sent the arrays through its pipe.
     """
-    file = _anonymous_file()
-    if file is None:
-        connection.send((pickle.dumps(value), []))
-        return
-    buffers: list[pickle.PickleBuffer] = []
-    content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    with file:
-        sizes = [file.write(buffer.raw()) for buffer in buffers]
-        file.flush()
-        connection.send((content, sizes))
-        if sizes:
-            reduction.send_handle(connection, file.fileno(), process_id)
+
+    def __init__(self, value: Any):
+        self._file = _anonymous_file()
+        buffers: list[pickle.PickleBuffer] = []
+        keep_apart = buffers.append if self._file else None
+        self._content = pickle.dumps(value, protocol=5, buffer_callback=keep_apart)
+        self._sizes = [self._file.write(buffer.raw()) for buffer in buffers] if self._file else []
+        if self._file:
+            self._file.flush()
+
+    def send(self, connection: Connection, process_id: int) -> None:
+        """Hands the value to a process; `receive` there takes it."""
+        connection.send((self._content, self._sizes))
+        if self._file and self._sizes:
+            reduction.send_handle(connection, self._file.fileno(), process_id)
+
+    def close(self) -> None:
+        """No further process can be handed the value; those that have it keep it."""
+        if self._file:
+            self._file.close()
 
 
 def _anonymous_file() -> BinaryIO | None:
@@ -37,7 +45,7 @@ def _anonymous_file() -> BinaryIO | None:
 
 
 def receive(connection: Connection) -> Any:
-    """What `send` sent. Its arrays may be written to, without effect on other processes."""
+    """What `Shared.send` sent. Its arrays may be written to, without effect on other processes."""
     content, sizes = connection.recv()
     if not sizes:
         return pickle.loads(content)

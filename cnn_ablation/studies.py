@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cnn_ablation import checks, data, forecast, progress, provenance, workers
+from cnn_ablation import checks, computing, data, forecast, progress, provenance, workers
 from cnn_ablation.config import ArmConfig, Config, all_settings, with_settings
 from cnn_ablation.designs import (
     BASELINE,
@@ -30,7 +30,7 @@ from cnn_ablation.designs import (
     seed_by_seed,
     zipped_knob,
 )
-from cnn_ablation.errors import RecordError, UserError
+from cnn_ablation.errors import ConfigError, RecordError, UserError
 from cnn_ablation.models import has_extensions
 from cnn_ablation.plans import PathStep, Plan, counted, write_plan
 from cnn_ablation.records import (
@@ -44,6 +44,7 @@ from cnn_ablation.records import (
     stop_file,
     write_run,
 )
+from cnn_ablation.store import RunStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,12 +135,17 @@ class Study:
             labelled(self.configs[item.job.arm], item.job), self.job_folder(item.number), study=self.folder
         )
 
-    @property
+    @cached_property
     def packing(self) -> workers.Packing:
-        """How its runs share this machine; what was registered in this process is known in no other."""
-        if any(has_extensions(config.model) for config in self.configs.values()):
+        """How its runs share this machine, decided once for all steps of its design.
+
+        What was registered in this process is known in no other.
+        """
+        arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
+        configs = [self._compose(arm) for arm in arms]
+        if any(has_extensions(config.model) for config in configs):
             return workers.ONE_AT_A_TIME
-        return workers.packing(self.baseline, self.plan.num_runs)
+        return workers.packing(self.baseline, len(configs) * self.baseline.replicates, configs)
 
     def show_plan(self) -> None:
         """Prints arms, seeds and runs of what comes next."""
@@ -147,12 +153,23 @@ class Study:
         to_come = [knob.name for knob in self.knobs[len(plan.path) :]]
         print("\n".join(plan.step_lines(self._next, to_come) if plan.path else plan.lines()), flush=True)
 
-    def show_forecast(self) -> None:
-        """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing."""
+    def show_forecast(self, *, here: bool) -> None:
+        """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing.
+
+        Args:
+            here: as in `carry_out`.
+
+        Raises:
+            ConfigError: a device is asked for that this machine lacks.
+        """
+        if here:
+            self._check_devices()
         self.show_plan()
         if self._path():
             print("of this step:")
-        print("\n".join(forecast.lines(forecast.forecast(self.configs), self.baseline.store)), flush=True)
+        how_of = partial(computing.resolve, threads=self.packing.threads or None, planned=True) if here else None
+        found = forecast.forecast(self.configs, how_of)
+        print("\n".join(forecast.lines(found, self.baseline.store)), flush=True)
 
     def carry_out(self, launch: Launch, *, here: bool) -> pd.DataFrame:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
@@ -171,10 +188,11 @@ class Study:
             StudyFailedError: the table is written, but runs in it failed.
         """
         if here:
-            if workers.may_be_packed(self.baseline, self.plan.num_runs):
-                workers.start_loading()
             self._check_devices()
         with claimed(self.folder):
+            RunStore(Path(self.baseline.store)).check()
+            if here and self.packing is not workers.ONE_AT_A_TIME:
+                workers.start_loading()
             stop_file(self.folder).unlink(missing_ok=True)
             while self._next:
                 self.show_plan()
@@ -199,7 +217,7 @@ class Study:
         write_plan(self.folder, self.plan)
         for settings in {repr(self.configs[arm].data): self.configs[arm].data for arm in arms}.values():
             data.load(settings)
-        order = seed_by_seed if workers.device_type(self.baseline) == "cpu" else arm_by_arm
+        order = seed_by_seed if computing.device_type(self.baseline.device) == "cpu" else arm_by_arm
         ordered = order(arms, self.plan.seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
         self._jobs += jobs
@@ -219,12 +237,11 @@ class Study:
             raise
 
     def _check_devices(self) -> None:
-        named = {config.device for config in self.configs.values()} - {"auto", "cpu"}
-        if named:
-            from cnn_ablation import devices  # imports torch, which nothing before the training needs
-
-            for name in named:
-                devices.choose(name)
+        for arm, config in self.configs.items():
+            try:
+                computing.resolve(config, planned=True)
+            except ConfigError as error:
+                raise ConfigError(error.problems, arm=_named(arm)) from None
 
     def _new_arms(self) -> list[Arm]:
         """Arms that the design adds, now that it knows the scores; a configuration that is there already is no arm."""
@@ -386,7 +403,7 @@ def run_single(config: Config, folder: Path) -> None:
     """
     study = Study(folder, "one_at_a_time", [], lambda arm: config)
     if config.dry_run:
-        study.show_forecast()
+        study.show_forecast(here=True)
         return
     study.carry_out(on_this_machine(study), here=True)
 
@@ -433,7 +450,7 @@ def on_this_machine(study: Study) -> Launch:
         """What jobs raised instead of leaving a record."""
         how = study.packing
         tasks = [study.task(item) for item in jobs]
-        if how.processes > 1:
+        if how is not workers.ONE_AT_A_TIME:
             return workers.train_side_by_side(tasks, how)
         from cnn_ablation.runs import run  # torch is imported only once the configuration is known to be good
 

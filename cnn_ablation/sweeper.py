@@ -21,7 +21,7 @@ from cnn_ablation.config import Config
 from cnn_ablation.designs import Arm, Knob, knob, zipped_knob
 from cnn_ablation.errors import ConfigError, Problem
 from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
-from cnn_ablation.workers import Task, train_side_by_side
+from cnn_ablation.workers import ONE_AT_A_TIME, Task, train_side_by_side
 
 ZIP = "zip."
 """`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together.
@@ -120,19 +120,18 @@ class AblationSweeper(Sweeper):
             request.knobs,
             lambda arm: self._compose(arm, request.overrides(arm)),
         )
+        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
         if study.baseline.dry_run:
-            study.show_forecast()
+            study.show_forecast(here=here)
             return
         if not self._folder_was_chosen():
             study.folder = studies.new_folder(study.folder)
-
-        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
 
         def overrides(item: studies.NumberedJob) -> list[str]:
             return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
 
         def launch(jobs: Sequence[studies.NumberedJob]) -> list[str]:
-            if here and study.packing.processes > 1:
+            if here and study.packing is not ONE_AT_A_TIME:
                 tasks = (self._task(study, item, overrides(item)) for item in jobs)
                 return train_side_by_side(tasks, study.packing)
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))

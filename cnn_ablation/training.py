@@ -21,6 +21,7 @@ from cnn_ablation.data.augmentation import image_moves
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.data.resident import Resident, ResidentSplit, resident
 from cnn_ablation.evaluation import Evaluation, evaluate, probabilities_from
+from cnn_ablation.lengths import epoch_images, num_epochs
 from cnn_ablation.losses import LOSSES, Loss, cross_entropy
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -139,7 +140,7 @@ class TrainingState:
         """Whether training has come to its end: as long as asked for, diverged, or no longer improving."""
         return (
             self.diverged
-            or len(self.curves) >= self.train.num_epochs(num_images)
+            or len(self.curves) >= num_epochs(self.train, num_images)
             or has_stalled(self.curves, self.train)
         )
 
@@ -191,12 +192,12 @@ def train(
     for epoch in state.curves:
         on_epoch(epoch)
 
-    with torch.random.fork_rng(devices=_cuda(device)):  # dropout can only draw from torch's global generators
+    with _kept_random_state(device):  # dropout can only draw from torch's global generators
         warm_up(state.computed, next(parts.train.in_order(batch_size)), precision=precision, loss_of=state.loss)
-        _set_random_state(state.random)
+        _set_random_state(state.random, device)
         while not state.is_finished(num_images):
             order, moves = next(epochs)
-            rest = slice(state.sums.num_batches * batch_size, config.train.epoch_images(len(state.curves), num_images))
+            rest = slice(state.sums.num_batches * batch_size, epoch_images(config.train, len(state.curves), num_images))
             moves = None if moves is None else moves[rest].to(device)
             batches = parts.train.batches(order[rest].to(device), batch_size, moves)
             train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
@@ -225,7 +226,7 @@ def score(state: TrainingState, part: ResidentSplit, precision: str, *, keep_pro
 def result_of(state: TrainingState, parts: Resident, *, precision: str) -> TrainingResult:
     """A network at the end of its training, with its scores on all parts of the data."""
     num_images, train = len(parts.train), state.train
-    seen = [train.epoch_images(epoch, num_images) for epoch in range(len(state.curves))]
+    seen = [epoch_images(train, epoch, num_images) for epoch in range(len(state.curves))]
     return TrainingResult(
         network=state.network,
         status="diverged" if state.diverged else "ok",
@@ -367,18 +368,33 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def _cuda(device: torch.device) -> list[torch.device]:
-    """The devices, besides the CPU, whose random state `fork_rng` must keep."""
-    return [device] if device.type == "cuda" else []
+_Generator = tuple[Callable[[], Tensor], Callable[[Tensor], None]]
+
+
+def _generators(device: torch.device) -> dict[str, _Generator]:
+    """(get, set) of the random states that dropout draws from on a device, by the kind of device; always the CPU's."""
+    known: dict[str, _Generator] = {
+        "cpu": (torch.get_rng_state, torch.set_rng_state),
+        "cuda": (partial(torch.cuda.get_rng_state, device), lambda state: torch.cuda.set_rng_state(state, device)),
+        "mps": (torch.mps.get_rng_state, torch.mps.set_rng_state),
+    }
+    return {kind: known[kind] for kind in dict.fromkeys(("cpu", device.type))}
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:
-    """State of the generators that dropout draws from."""
-    state = {"cpu": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+    return {kind: get_state() for kind, (get_state, _) in _generators(device).items()}
 
 
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    for kind, (_, set_state) in _generators(device).items():
+        set_state(state[kind])
+
+
+@contextmanager
+def _kept_random_state(device: torch.device) -> Iterator[None]:
+    """The caller's generators are afterwards as they were."""
+    before = _random_state(device)
+    try:
+        yield
+    finally:
+        _set_random_state(before, device)

@@ -7,8 +7,8 @@ the device while its memory allows. No torch here, no Hydra.
 
 from __future__ import annotations
 
-import ctypes
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -25,11 +25,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation import data, progress, sharing
+from cnn_ablation import computing, data, machine, progress, sharing
 from cnn_ablation.config import Config
+from cnn_ablation.models import network_layers
+from cnn_ablation.models.layers import trace
 
 LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
-_GIB_PER_PROCESS = 1.5  # torch, scikit-learn, a copy of CIFAR-10 in two forms, and the maps of a step
+_BYTES_OF_A_PROCESS = 600 * 2**20  # its own share of what is imported, and what the allocator keeps; without images
+_IMAGES_EVALUATED = 250  # at once, and a training step keeps its maps for the gradient: twice
+_SHARE_OF_TEST_IMAGES = 0.25  # of the training images; a guess, since only loading tells
 
 
 @dataclass(frozen=True)
@@ -53,63 +57,49 @@ ONE_AT_A_TIME = Packing(processes=1, threads=0)
 """In this process, with as many threads as PyTorch takes."""
 
 
-def packing(config: Config, num_runs: int) -> Packing:
+def packing(config: Config, num_runs: int, arms: Iterable[Config] = ()) -> Packing:
     """As many processes as there are cores, jobs and memory for.
 
-    A function of the command and the machine alone, not of what is left to train: on a CPU the number of threads
-    decides the last bits of a result, and the same command gives the same bits.
+    On a CPU the number of threads changes results, and runs with another number are not reused. It follows from the
+    machine and the size of a run alone, not from how many runs there are or what is free: a study that is extended,
+    repeated or interrupted trains as before. `threads=N` sets it.
 
     Args:
-        config: `timing=isolated`, or Apple's GPU, trains one job at a time.
-        num_runs: of the study.
+        config: the baseline. `timing=isolated`, or Apple's GPU, trains one job at a time.
+        num_runs: of the study, at most.
+        arms: whose memory is asked for before so many are started.
     """
     if not may_be_packed(config, num_runs):
         return ONE_AT_A_TIME
-    from joblib import cpu_count
-
-    cores = cpu_count(only_physical_cores=True)  # of those that the process may use, also in a container
-    device = device_type(config)
-    jobs = {"cpu": num_runs, "cuda": num_runs // config.replicates}
-    processes = min(cores, jobs.get(device, 1), _processes_in_memory())
-    if processes <= 1:
+    device, cores = computing.device_type(config.device), machine.cores()
+    if device == "cuda":
+        processes = min(cores, num_runs // config.replicates)
+        return Packing(processes, cores // processes, by_memory=True) if processes > 1 else ONE_AT_A_TIME
+    one = process_bytes(config)
+    threads = config.threads or max(1, cores // _that_fit(machine.memory(), one, cores))
+    if threads >= cores:
         return ONE_AT_A_TIME
-    return Packing(processes, cores // processes, by_memory=device == "cuda")
+    largest = max([one, *map(process_bytes, arms)])
+    return Packing(min(cores // threads, num_runs, _that_fit(machine.available_memory(), largest, cores)), threads)
+
+
+def _that_fit(memory: int | None, one: int, cores: int) -> int:
+    """Processes of `one` byte count each that a memory holds: at least one, at most one a core."""
+    return cores if memory is None else max(1, min(cores, memory // one))
+
+
+def process_bytes(config: Config) -> int:
+    """Memory of a process that trains a configuration: itself, its copy of the images, and the maps of a step."""
+    spec = data.describe(config.data)
+    steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
+    maps = 4 * sum(math.prod(step.output_shape) for step in steps)
+    images = spec.source_train_images * math.prod(spec.input_shape) * (1 + _SHARE_OF_TEST_IMAGES)
+    return int(_BYTES_OF_A_PROCESS + images + maps * max(2 * config.train.batch_size, _IMAGES_EVALUATED))
 
 
 def may_be_packed(config: Config, num_runs: int) -> bool:
     """As far as can be said without torch."""
     return config.timing == "packed" and config.device != "mps" and num_runs > 1
-
-
-def device_type(config: Config) -> str:
-    """`cpu`, `cuda` or `mps`; what `auto` stands for here."""
-    if config.device != "auto":
-        return config.device
-    if not _may_have_gpu():
-        return "cpu"
-    from cnn_ablation import devices  # imports torch, which takes seconds
-
-    return devices.choose("auto").type
-
-
-def _may_have_gpu() -> bool:
-    """Whether there is a driver for one (NVIDIA's library, AMD's device); only then does torch have to be asked."""
-    if sys.platform != "linux" or Path("/dev/kfd").exists():
-        return True
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def _processes_in_memory() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return sys.maxsize
-    available = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), 0)
-    return max(1, int(available / 2**20 / _GIB_PER_PROCESS)) if available else sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -136,10 +126,11 @@ def start_loading() -> None:
     """
     context = _context()
     if context.get_start_method() == "forkserver":
-        from multiprocessing import forkserver
+        from multiprocessing import forkserver, resource_tracker
 
         context.set_forkserver_preload(["cnn_ablation.preloaded"])
-        with _without_main():
+        resource_tracker.ensure_running()  # else it is started in between, and lifts the block
+        with _without_main(), _deaf_to_ctrl_c():
             forkserver.ensure_running()
 
 
@@ -174,6 +165,7 @@ class _Team:
     def __init__(self, how: Packing):
         self.how = how
         self.limit = 1 if how.by_memory else how.processes
+        self.shared: sharing.Shared | None = None
         self.workers: list[_Worker] = []
         self.raised: list[str] = []
 
@@ -202,7 +194,8 @@ class _Team:
             process = _context().Process(target=_work, args=(theirs, self.how), daemon=True)
             process.start()
         theirs.close()
-        sharing.send(ours, data.loaded(), process.pid or 0)
+        self.shared = self.shared or sharing.Shared(data.loaded())
+        self.shared.send(ours, process.pid or 0)
         self.workers.append(_Worker(process, ours))
         return self.workers[-1]
 
@@ -240,6 +233,8 @@ class _Team:
                 worker.process.terminate()
         for worker in self.workers:
             worker.process.join()
+        if self.shared:
+            self.shared.close()
 
 
 def _reason(exit_code: int | None) -> str:
@@ -264,6 +259,16 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started here are not interrupted while they import; for us Ctrl-C is only put off."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(connection: Connection, how: Packing) -> None:
     """A worker's life: trains what it is given, until the connection is closed or its parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
@@ -275,7 +280,6 @@ def _work(connection: Connection, how: Packing) -> None:
     from cnn_ablation import devices
     from cnn_ablation.runs import run
 
-    torch.set_num_threads(how.threads)
     data.take_over(sharing.receive(connection))
     progress.send_to(connection.send)
 
@@ -295,7 +299,7 @@ def _work(connection: Connection, how: Packing) -> None:
         raised = []
         try:
             with _logging_to(task.folder / LOG_FILE):
-                run(task.config, task.folder, study=task.study, concurrent_jobs=concurrent_jobs)
+                run(task.config, task.folder, study=task.study, concurrent_jobs=concurrent_jobs, threads=how.threads)
         except Exception as error:  # whatever it is, the parent reports it
             raised.append(f"{type(error).__name__}: {error}")
         connection.send(("done", raised))

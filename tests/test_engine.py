@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import cnn_ablation
-from cnn_ablation import data, engine, training
+from cnn_ablation import compiled, data, engine, training
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, ModelConfig, SGDConfig
-from cnn_ablation.engine import compiled, convolution, pooling
+from cnn_ablation.data.resident import resident
+from cnn_ablation.engine import convolution, pooling
 from cnn_ablation.engine.networks import rewritten
 from cnn_ablation.engine.together import train_together
 from cnn_ablation.engine.vectorised import VectorisedSteps
+from cnn_ablation.evaluation import evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
 from cnn_ablation.training import Technique, TrainingResult
@@ -320,15 +322,18 @@ def test_without_a_compiler_the_result_has_the_same_bits(
     tiny_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_compiler = trained(tiny_config, precision="bfloat16")
-    monkeypatch.setattr(compiled, "_COMMAND", ("no-such-compiler",))
-    compiled.library.cache_clear()
+    monkeypatch.setattr(compiled, "_COMPILER", "no-such-compiler")
+    for cached in (compiled._path, compiled._loaded):
+        cached.cache_clear()
     try:
         assert compiled.library() is None
         without = trained(tiny_config, precision="bfloat16")
         trained(tiny_config, precision="bfloat16")
         assert capsys.readouterr().err.count("no C compiler") == 1
     finally:
-        compiled.library.cache_clear()
+        monkeypatch.undo()
+        for cached in (compiled._path, compiled._loaded):
+            cached.cache_clear()
     assert without.curves[-1].val_loss == with_compiler.curves[-1].val_loss
     for name, value in without.network.state_dict().items():
         assert torch.equal(value, with_compiler.network.state_dict()[name]), name
@@ -387,6 +392,22 @@ def test_a_seed_that_diverges_leaves_the_others_alone(tiny_config: Config) -> No
     assert other.status == "ok"
     alone = training.train(config, images, seed=2, device=CPU)
     assert other.test.loss == pytest.approx(alone.test.loss, rel=1e-5)
+
+
+def test_a_seed_that_stops_early_keeps_the_network_that_was_measured(tiny_config: Config) -> None:
+    """The others train on, and the steps of all change all weights."""
+    train = replace(tiny_config.train, epochs=6, stop_on="val_loss", patience=1)
+    config = replace(tiny_config, optimizer=SGDConfig(lr=0.5), train=train, precision="float32")
+    images = data.load(config.data)
+    joined = train_together(
+        config, images, seeds=range(6), device=CPU, make_steps=VectorisedSteps, technique=training.REFERENCE
+    )
+    lengths = [len(result.curves) for result in joined]
+    assert min(lengths) < max(lengths), "some seeds stop before others"
+    part = resident(images, CPU).test
+    for result in joined:
+        again = evaluate(result.network, part.in_order(1000))
+        assert (again.loss, again.accuracy) == (pytest.approx(result.test.loss, rel=1e-5), result.test.accuracy)
 
 
 @pytest.mark.gpu

@@ -17,6 +17,7 @@ from cnn_ablation.config import Config, ModelConfig, TrainConfig
 from cnn_ablation.data.augmentation import image_moves, moved
 from cnn_ablation.errors import ConfigError
 from cnn_ablation.forecast import cost
+from cnn_ablation.lengths import num_updates
 from cnn_ablation.losses import LOSSES
 from cnn_ablation.runs import run
 from cnn_ablation.training import Epoch, TrainingResult, has_stalled, train
@@ -54,7 +55,7 @@ def test_updates_that_end_with_an_epoch_are_that_many_epochs(tiny_config: Config
     [({"epochs": 50, "scale": 0.1}, 15), ({"epochs": 2, "scale": 0.01}, 3), ({"updates": 40, "scale": 0.1}, 4)],
 )
 def test_scale_shortens_a_protocol(settings: dict[str, Any], updates: int) -> None:
-    assert TrainConfig(batch_size=16, **settings).num_updates(48) == updates
+    assert num_updates(TrainConfig(batch_size=16, **settings), 48) == updates
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -221,11 +222,13 @@ def test_a_run_records_figures_per_class_of_validation_and_test(tiny_config: Con
         assert rows["weighted"]["recall"] == pytest.approx(getattr(record, f"{part}_accuracy"))
 
 
-def test_a_softmax_output_is_taken_as_probabilities(tiny_config: Config) -> None:
-    config = replace(tiny_config, model=ModelConfig(filters=[4], kernel_sizes=[3], hidden=[8], output="softmax"))
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-6), ("bfloat16", 2**-9)])
+def test_a_softmax_output_is_taken_as_probabilities(tiny_config: Config, precision: str, rounding: float) -> None:
+    softmax = ModelConfig(filters=[4], kernel_sizes=[3], hidden=[8], output="softmax")
+    config = replace(tiny_config, model=softmax, precision=precision)
     result = train(config, data.load(config.data), seed=0, device=CPU)
     assert result.test.probabilities is not None
-    torch.testing.assert_close(result.test.probabilities.sum(dim=1), torch.ones(40))
+    torch.testing.assert_close(result.test.probabilities.sum(dim=1), torch.ones(40), rtol=0, atol=rounding)
     assert float(result.test.probabilities.max()) > 0.12  # a second softmax would leave nearly equal ones
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cnn_ablation.activations import ACTIVATIONS
+from cnn_ablation.computing import Computing
 from cnn_ablation.errors import RecordError
 from cnn_ablation.provenance import environment, extension_version, fingerprint
 from cnn_ablation.provenance import identity as identity_of
@@ -131,12 +132,15 @@ def test_records_are_listed_in_the_order_of_their_jobs(tmp_path: Path) -> None:
 
 
 def test_identity_changes_with_everything_that_changes_a_result() -> None:
+    how = Computing("cpu", "float32", 1, "AVX2", "compiled")
+
     def identity(**changes: object) -> str:
-        known = {"settings": {"optimizer.lr": 1e-3}, "seed": 0, "data_digest": "d", "device": "cpu", "precision": "x"}
+        known = {"settings": {"optimizer.lr": 1e-3}, "seed": 0, "data_digest": "d", "computing": how}
         return fingerprint(identity_of(**{**known, **changes}))  # type: ignore[arg-type]
 
-    changes = [{"settings": {"optimizer.lr": 1e-2}}, {"seed": 1}, {"data_digest": "e"}, {"device": "cuda"}]
-    identities = [identity(), *(identity(**change) for change in [*changes, {"precision": "bfloat16"}])]
+    changes = [{"settings": {"optimizer.lr": 1e-2}}, {"seed": 1}, {"data_digest": "e"}]
+    changes += [{"computing": dataclasses.replace(how, threads=2)}]
+    identities = [identity(), *(identity(**change) for change in changes)]
     assert len(set(identities)) == len(identities)
     assert identity() == identity()
 

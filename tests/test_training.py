@@ -20,6 +20,10 @@ from cnn_ablation.training import (
     EpochSums,
     StepClock,
     TrainingResult,
+    _kept_random_state,
+    _random_state,
+    _set_random_state,
+    autocast,
     gradients,
     image_orders,
     train,
@@ -51,6 +55,20 @@ def test_training_leaves_the_callers_random_state_alone(tiny_config: Config) -> 
     torch.manual_seed(5)
     trained(replace(tiny_config, model=replace(tiny_config.model, dropout=0.5)))
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_dropout_draws_from_a_stream_of_the_seed_on_every_kind_of_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple's GPU is played by the two functions that PyTorch has for its state."""
+    held = {"mps": torch.arange(3)}
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: held["mps"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: held.update(mps=state))
+    device = torch.device("mps")
+    before = torch.get_rng_state()
+    with _kept_random_state(device):
+        _set_random_state({"cpu": torch.Generator().manual_seed(1).get_state(), "mps": torch.arange(5)}, device)
+        assert held["mps"].tolist() == _random_state(device)["mps"].tolist() == [0, 1, 2, 3, 4]
+    assert held["mps"].tolist() == [0, 1, 2]
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def batches_seen(config: Config, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
@@ -170,14 +188,19 @@ def test_one_step_is_the_gradient_step_of_the_mean_cross_entropy(tiny_config: Co
         torch.testing.assert_close(actual, wanted)
 
 
-def test_training_images_are_scored_on_an_even_sample(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_images_are_scored_on_an_even_sample(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
     images = data.load(tiny_config.data)
     count, size = 7, len(images.train)
     monkeypatch.setattr("cnn_ablation.training.SCORED_TRAIN_IMAGES", count)
-    result = train(tiny_config, images, seed=0, device=CPU)
+    result = train(replace(tiny_config, precision=precision), images, seed=0, device=CPU)
     part = resident(images, CPU).train
     places = torch.tensor([index * size // count for index in range(count)])
-    assert replace(result.train, probabilities=None) == evaluate(result.network, [part.batch(places)])
+    with autocast(CPU, precision):
+        expected = evaluate(result.network, [part.batch(places)])
+    assert replace(result.train, probabilities=None) == expected
     assert result.val.num_images == len(images.val)
     assert part.evenly_spaced(size) is part
 

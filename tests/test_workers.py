@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from conftest import TINY, Answer
 
 import cnn_ablation
-from cnn_ablation import devices, sharing, workers
+from cnn_ablation import devices, machine, sharing, workers
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, with_settings
 from cnn_ablation.designs import Arm, knob
@@ -31,13 +32,18 @@ from cnn_ablation.workers import ONE_AT_A_TIME, Packing, Task, packing, train_si
 TWO = Packing(processes=2, threads=1)
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """A machine with so many cores, and memory for so many processes."""
+GIB = 2**30
 
-    def make(cores: int, in_memory: int) -> None:
-        monkeypatch.setattr("joblib.cpu_count", lambda only_physical_cores: cores)
-        monkeypatch.setattr(workers, "_processes_in_memory", lambda: in_memory)
+
+@pytest.fixture
+def on_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine with so many cores, and memory for so many processes, of which so many are free."""
+
+    def make(cores: int, in_memory: int, free: int | None = None) -> None:
+        monkeypatch.setattr(workers, "process_bytes", lambda config: GIB)
+        monkeypatch.setattr(machine, "cores", lambda: cores)
+        monkeypatch.setattr(machine, "memory", lambda: in_memory * GIB)
+        monkeypatch.setattr(machine, "available_memory", lambda: (free or in_memory) * GIB)
 
     return make
 
@@ -46,7 +52,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     ("device", "cores_memory_runs", "expected"),
     [
         ("cpu", (2, 9, 6), Packing(2, 1)),
-        ("cpu", (16, 99, 6), Packing(6, 2)),
+        ("cpu", (16, 99, 6), Packing(6, 1)),
         ("cpu", (64, 10, 50), Packing(10, 6)),
         ("cpu", (1, 9, 6), ONE_AT_A_TIME),
         ("cpu", (8, 1, 6), ONE_AT_A_TIME),
@@ -59,17 +65,47 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 )
 def test_processes_and_threads_follow_from_cores_memory_and_jobs(
     tiny_config: Config,
-    machine: Callable[[int, int], None],
+    on_machine: Callable[..., None],
     device: str,
     cores_memory_runs: tuple[int, int, int],
     expected: Packing,
 ) -> None:
     """A job is a run on a CPU, and an arm with its five seeds on a GPU."""
     cores, in_memory, num_runs = cores_memory_runs
-    machine(cores, in_memory)
+    on_machine(cores, in_memory)
     config = replace(tiny_config, device=device, replicates=5)
     assert packing(config, num_runs) == expected
     assert packing(replace(config, timing="isolated"), num_runs) == ONE_AT_A_TIME
+
+
+@pytest.mark.parametrize("num_runs", [2, 3, 7, 16, 500])
+@pytest.mark.parametrize("free", [1, 3, 64])
+def test_threads_do_not_hang_on_how_many_runs_there_are_or_what_is_free(
+    tiny_config: Config, on_machine: Callable[..., None], num_runs: int, free: int
+) -> None:
+    """An extended study trains as before: threads change results."""
+    on_machine(16, 64, free)
+    assert packing(tiny_config, num_runs) == Packing(min(16, num_runs, free), 1)
+    assert packing(replace(tiny_config, threads=4), num_runs) == Packing(min(4, num_runs, free), 4)
+
+
+def test_a_large_run_is_given_the_memory_it_needs(tiny_config: Config) -> None:
+    small = workers.process_bytes(tiny_config)
+    many_images = with_settings(tiny_config, [("data.train_images", 200_000), ("data.image_size", 64)])
+    assert workers.process_bytes(many_images) - small > 200_000 * 3 * 64 * 64
+    wide = with_settings(tiny_config, [("model.filters", [512]), ("train.batch_size", 40)])
+    assert workers.process_bytes(wide) - small > 4 * 512 * 6 * 6 * 80  # float32 maps of 512 filters, 6x6
+
+
+def test_a_greedy_study_decides_once_how_its_runs_share_the_machine(
+    tiny_config: Config, tmp_path: Path, on_machine: Callable[..., None]
+) -> None:
+    """Its first step has two runs, all of its steps five."""
+    on_machine(16, 5)
+    knobs = [knob("model.activation", ["tanh"]), knob("train.epochs", [1, 3, 4])]
+    study = Study(tmp_path, "greedy", knobs, partial(_with, replace(tiny_config, replicates=1)))
+    assert study.plan.num_runs == 2
+    assert study.packing == Packing(5, 3)
 
 
 def test_others_join_once_the_first_process_has_shown_what_it_takes(tiny_config: Config, tmp_path: Path) -> None:
@@ -192,12 +228,10 @@ def test_shared_arrays_are_the_receivers_own(anonymous_files: bool, monkeypatch:
     if not anonymous_files:
         monkeypatch.delattr(os, "memfd_create", raising=False)
     value = {"large": np.arange(100_000), "name": "x", "empty": np.zeros((0, 3)), "strided": np.arange(10)[::2]}
-    ours, theirs = multiprocessing.Pipe()
-    sending = threading.Thread(target=sharing.send, args=(ours, value, os.getpid()))
-    sending.start()
-    received = sharing.receive(theirs)
-    sending.join()
+    with closing(sharing.Shared(value)) as shared:
+        received, other = (_handed_over(shared) for _ in range(2))
     received["large"] += 1
+    assert (other["large"] == np.arange(100_000)).all()
     assert (received["large"] == np.arange(100_000) + 1).all()
     assert (value["large"] == np.arange(100_000)).all()
     assert received["strided"].tolist() == [0, 2, 4, 6, 8]
@@ -206,17 +240,33 @@ def test_shared_arrays_are_the_receivers_own(anonymous_files: bool, monkeypatch:
 
 @pytest.mark.parametrize("value", [{}, {"empty": np.zeros(0)}], ids=["nothing", "an empty array"])
 def test_nothing_can_be_shared(value: dict[str, Any]) -> None:
+    with closing(sharing.Shared(value)) as shared:
+        assert list(_handed_over(shared)) == list(value)
+
+
+def _handed_over(shared: sharing.Shared) -> Any:
+    """What a process gets, here in this one."""
     ours, theirs = multiprocessing.Pipe()
-    sharing.send(ours, value, os.getpid())
-    assert list(sharing.receive(theirs)) == list(value)
+    sending = threading.Thread(target=shared.send, args=(ours, os.getpid()))
+    sending.start()
+    received = sharing.receive(theirs)
+    sending.join()
+    return received
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no anonymous files")
+def test_arrays_are_in_memory_once_however_many_processes_map_them() -> None:
+    """Of two mappings of one file, Linux names the same inode."""
+    with closing(sharing.Shared(np.arange(1_000_000))) as shared:
+        kept = [_handed_over(shared) for _ in range(3)]
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:cnn_ablation" in line]
+    assert len(lines) == len(kept)
+    assert len({line.split()[4] for line in lines}) == 1
 
 
 def test_without_a_driver_no_gpu_is_looked_for(tmp_path: Path) -> None:
-    code = (
-        "import sys, cnn_ablation; from cnn_ablation import workers;"
-        "print(workers.device_type(cnn_ablation.compose([])), 'torch' in sys.modules)"
-    )
+    code = "import sys; from cnn_ablation import computing;print(computing.device_type('auto'), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     device, torch_loaded = done.stdout.split()
     assert device == devices.choose("auto").type
-    assert torch_loaded == str(workers._may_have_gpu())
+    assert torch_loaded == str(machine.may_have_gpu())

@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from cnn_ablation import progress, training
+from cnn_ablation import compiled, progress, training
 from cnn_ablation.checkpoints import Checkpoints
 from cnn_ablation.config import Config
 from cnn_ablation.data.augmentation import augments
 from cnn_ablation.data.images import ImageData
 from cnn_ablation.engine import together
-from cnn_ablation.engine.compiled import library
 from cnn_ablation.engine.graphs import GraphedSteps
 from cnn_ablation.engine.memory import keep_freed_memory
 from cnn_ablation.engine.networks import rewritten
@@ -46,10 +45,8 @@ def train(
     technique = technique_of(config)
     if technique is FAST:
         keep_freed_memory()
-        if device.type == "cpu" and library() is None:
-            progress.warn_once(
-                "no C compiler for this processor (cc): runs train more slowly; remedy: install gcc or clang"
-            )
+        if device.type == "cpu" and compiled.missing():
+            progress.warn_once(f"runs train more slowly: {compiled.missing()}")
     return training.train(
         config, data, seed=seed, device=device, checkpoints=checkpoints, on_epoch=on_epoch, technique=technique
     )

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from cnn_ablation.engine.compiled import call, library, parts_of
+from cnn_ablation.compiled import library
+from cnn_ablation.engine.calls import call, parts_of
 from cnn_ablation.engine.pooling import PooledActivation
 
 _LANES, _PANEL = 8, 16

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnn_ablation.engine.compiled import call, library
+from cnn_ablation.compiled import library
+from cnn_ablation.engine.calls import call
 
 _INDICES = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 """Types of values that kernels/pooling.c takes -> type of the places that it keeps."""

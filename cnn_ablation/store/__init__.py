@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,22 @@ class RunStore:
 
     def weights_path(self, fingerprint: str) -> Path:
         return self.folder / fingerprint / WEIGHTS_FILE
+
+    def check(self) -> None:
+        """Makes sure that runs can be kept.
+
+        Raises:
+            RecordError: the store cannot be made or written to.
+        """
+        try:
+            (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder / LOCKS):
+                pass
+        except OSError as error:
+            raise RecordError(f"{self._unwritable(error)}\n  remedy: store=DIR names another folder") from error
+
+    def _unwritable(self, error: OSError) -> str:
+        return f"cannot write to the store {self.folder}: {error.strerror or error}"
 
     def find(self, fingerprint: str) -> Run | None:
         """The finished run, or None; a damaged or unreadable one is named and counts as none."""
@@ -80,7 +97,7 @@ class RunStore:
                 progress.say("another process is training this run; waiting for its result")
                 lock.acquire()
         except OSError as error:
-            raise RecordError(f"cannot write to the store {self.folder}: {error.strerror or error}") from error
+            raise RecordError(self._unwritable(error)) from error
         try:
             yield
         finally:

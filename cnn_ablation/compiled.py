@@ -1,0 +1,103 @@
+"""The C sources in engine/kernels/, compiled once per processor and loaded, where that can be done. No torch."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(__file__).parent / "engine" / "kernels"
+_SOURCES, _HEADERS = sorted(_FOLDER.glob("*.c")), sorted(_FOLDER.glob("*.h"))
+_COMPILER = "cc"
+_FLAGS = ("-std=c99", "-O3", "-march=native", "-ffp-contract=fast", "-fno-trapping-math", "-shared", "-fPIC")
+"""Without traps, which nobody here sets, a choice between two floats is made in vectors; values are the same."""
+_WIDE = "-mprefer-vector-width=512"  # x86 compilers prefer half the register otherwise
+_TIMEOUT_SECONDS = 60
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+class _NotOursError(Exception):
+    """A file that somebody else wrote, or could have written."""
+
+
+def library() -> Any:
+    """The compiled functions; None where they cannot be had, for the reason that `missing` gives.
+
+    Compiled once per processor and version of the sources; processes that do so at the same time leave the same file.
+    Nothing is loaded that another user owns or may write to: the file's name can be guessed.
+    """
+    return _loaded()[0]
+
+
+def missing() -> str:
+    """Why there are no compiled functions, and the remedy; empty where there are."""
+    return _loaded()[1]
+
+
+@cache
+def _loaded() -> tuple[Any, str]:
+    path = _path()
+    try:
+        if not path.exists():
+            _compile(path)
+        _refuse_if_not_ours(path)
+        return ctypes.CDLL(str(path)), ""
+    except _NotOursError as error:
+        return None, f"{error}: it is not loaded; remedy: remove {path.parent}, or set XDG_CACHE_HOME"
+    except (OSError, subprocess.SubprocessError):
+        return None, f"no C compiler for this processor ({_COMPILER}); remedy: install gcc or clang"
+
+
+def is_expected() -> bool:
+    """Whether `library` will most likely not be None; compiles and loads nothing."""
+    return _path().exists() or shutil.which(_COMPILER) is not None
+
+
+def _compile(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        built = Path(scratch) / path.name
+        command = [_COMPILER, *_flags(), *map(str, _SOURCES), "-o", str(built)]
+        subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS)
+        built.chmod(0o700)  # whatever the umask says
+        built.replace(path)
+
+
+def _refuse_if_not_ours(path: Path) -> None:
+    if not hasattr(os, "geteuid"):
+        return
+    for entry in (path.parent, path):
+        status = entry.stat()
+        if status.st_uid not in (os.geteuid(), 0):
+            raise _NotOursError(f"{entry} belongs to another user")
+        if status.st_mode & _WRITABLE_BY_OTHERS:
+            raise _NotOursError(f"{entry} can be written to by other users")
+
+
+@cache
+def _path() -> Path:
+    cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    content = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
+    key = hashlib.sha256(content + repr((_COMPILER, *_flags())).encode() + _processor()).hexdigest()[:16]
+    return cache_folder / "cnn_ablation" / "kernels" / f"{key}.so"
+
+
+def _flags() -> tuple[str, ...]:
+    return (*_FLAGS, _WIDE) if platform.machine() in ("x86_64", "AMD64") else _FLAGS
+
+
+def _processor() -> bytes:
+    """What `-march=native` depends on; a home folder may be shared by different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor().encode()
+    return repr([line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]).encode()

@@ -1,0 +1,155 @@
+"""What this machine is, told without torch: cores, memory, the processor's instructions, whether there may be a GPU.
+
+A processor can be masked, as PyTorch and oneDNN let it be (`ATEN_CPU_CAPABILITY`, `ONEDNN_MAX_CPU_ISA`): what is masked
+is not there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PRECISION_VARIABLE = "CNN_ABLATION_PRECISION"
+"""Names what `precision=auto` stands for on a CPU of any kind: for tests, and for clusters whose nodes differ."""
+PRECISIONS = ("float32", "bfloat16")
+
+_CPUINFO, _MEMINFO, _CGROUPS = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+_CGROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Of version 2 and of version 1: limit, use, and what of the use is idle."""
+_NO_LIMIT = 2**60  # version 1 of control groups writes a number near 2**63 where there is no limit
+
+# Instructions as PyTorch names them, the best first, with the flags that Linux gives each.
+_INSTRUCTIONS = {
+    "AVX512": {"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"},
+    "AVX2": {"avx2", "fma"},
+}
+_WITH_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+# What PyTorch and oneDNN can be held to that has none.
+_MASKS_WITHOUT_BFLOAT16 = (
+    "DEFAULT", "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
+)  # fmt: skip
+
+
+def cores() -> int:
+    """Physical cores that this process may use, also in a container."""
+    from joblib import cpu_count
+
+    return int(cpu_count(only_physical_cores=True))
+
+
+def threads_alone() -> int:
+    """Threads of a run that has the machine to itself: what OMP_NUM_THREADS says, else one for each core."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) > 0 else cores()
+
+
+def instructions() -> str:
+    """What PyTorch computes with on this processor, by its own names: `AVX512`, `AVX2`, `DEFAULT`, or the machine's."""
+    masked = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()
+    if masked in ("avx512", "avx512_256", "avx2", "default"):
+        return masked.upper()
+    flags = set(_flags())
+    if not flags:
+        return platform.machine() or "DEFAULT"
+    return next((name for name, wanted in _INSTRUCTIONS.items() if wanted <= flags), "DEFAULT")
+
+
+def cpu_precision() -> str:
+    """What `precision=auto` stands for on this CPU: bfloat16 where it computes with it natively, else float32."""
+    told = os.environ.get(PRECISION_VARIABLE, "")
+    if told in PRECISIONS:
+        return told
+    onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "ALL")).upper()
+    masked = onednn.replace("DEFAULT", "ALL") in _MASKS_WITHOUT_BFLOAT16 or instructions() in _MASKS_WITHOUT_BFLOAT16
+    return "float32" if masked or _WITH_BFLOAT16.isdisjoint(_flags()) else "bfloat16"
+
+
+@cache
+def _flags() -> tuple[str, ...]:
+    """What the processor can do, as Linux names it; empty elsewhere."""
+    return next((tuple(line.split(":", 1)[1].split()) for line in _lines(_CPUINFO) if line.startswith("flags")), ())
+
+
+@cache
+def cpu_name() -> str:
+    """The processor by its maker's name."""
+    named = (line.split(":", 1)[1].strip() for line in _lines(_CPUINFO) if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+@cache
+def may_have_gpu() -> bool:
+    """Whether there is a driver for one (NVIDIA's library, AMD's device); only then does torch have to be asked."""
+    if sys.platform != "linux" or Path("/dev/kfd").exists():
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def memory() -> int | None:
+    """Bytes of memory that this machine, or the container that we are in, has; None where nobody says."""
+    return min(_known(_meminfo("MemTotal"), *(limit for limit, _ in _container_limits())), default=None)
+
+
+def available_memory() -> int | None:
+    """Bytes of it that are free now; None where nobody says."""
+    left = (max(0, limit - used) for limit, used in _container_limits())
+    return min(_known(_meminfo("MemAvailable"), *left), default=None)
+
+
+def _known(*numbers: int | None) -> list[int]:
+    return [number for number in numbers if number is not None]
+
+
+def _meminfo(name: str) -> int | None:
+    return _entry(_MEMINFO, f"{name}:", 1024)
+
+
+def _container_limits() -> Iterator[tuple[int, int]]:
+    """(limit, used) in bytes of the control groups that we are in, of both versions, up to the outermost.
+
+    Files that the system keeps in memory only because nobody needed it do not count as used.
+    """
+    for line in _lines(_OWN_CGROUP):
+        _, controllers, path = line.strip().split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root = _CGROUPS / controllers
+        limit_file, used_file, idle = _CGROUP_FILES[controllers]
+        inside = root / path.lstrip("/")
+        for folder in (inside, *inside.parents):  # in a container the path may not be there, and the root is ours
+            limit, used = _number(folder / limit_file), _number(folder / used_file)
+            if limit is not None and limit < _NO_LIMIT:
+                yield limit, (used or 0) - (_entry(folder / "memory.stat", f"{idle} ", 1) or 0)
+            if folder == root:
+                break
+
+
+def _entry(path: Path, name: str, unit: int) -> int | None:
+    """The number behind a name, in a file of lines that start with names."""
+    return next((int(line.split()[1]) * unit for line in _lines(path) if line.startswith(name)), None)
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None where it is missing or holds a word (`max`)."""
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []

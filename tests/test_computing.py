@@ -1,0 +1,271 @@
+"""How a run is computed on this machine: what `auto` stands for, and that all of it belongs to a run's identity."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from cnn_ablation import compiled, computing, devices, machine, provenance
+from cnn_ablation.checks import check
+from cnn_ablation.computing import Computing
+from cnn_ablation.config import Config
+from cnn_ablation.errors import ConfigError
+from cnn_ablation.runs import run
+from cnn_ablation.store.entries import entries
+
+WIDE = "fma avx512f avx512vl avx512bw avx512dq"
+HERE = Computing("cpu", "float32", 2, "AVX2", "compiled")
+
+
+def test_the_instructions_are_those_that_pytorch_computes_with() -> None:
+    assert machine.instructions() == torch.backends.cpu.get_cpu_capability()
+
+
+@pytest.mark.parametrize(
+    ("flags", "masks", "instructions", "precision"),
+    [
+        ("avx2 fma", {}, "AVX2", "float32"),
+        (f"avx2 {WIDE}", {}, "AVX512", "float32"),
+        (f"avx2 {WIDE} avx512_bf16", {}, "AVX512", "bfloat16"),
+        (f"avx2 {WIDE} amx_bf16", {}, "AVX512", "bfloat16"),
+        (f"avx2 {WIDE} amx_bf16", {"ATEN_CPU_CAPABILITY": "avx2"}, "AVX2", "float32"),
+        (f"avx2 {WIDE} amx_bf16", {"ATEN_CPU_CAPABILITY": "avx512"}, "AVX512", "bfloat16"),
+        ("avx2 fma avx512_bf16", {"ATEN_CPU_CAPABILITY": "default"}, "DEFAULT", "float32"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, "AVX512", "float32"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}, "AVX512", "bfloat16"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}, "AVX512", "bfloat16"),
+        ("sse2", {}, "DEFAULT", "float32"),
+        ("avx2 fma", {"CNN_ABLATION_PRECISION": "bfloat16"}, "AVX2", "bfloat16"),
+        (f"{WIDE} amx_bf16", {"CNN_ABLATION_PRECISION": "float32"}, "AVX512", "float32"),
+    ],
+)  # fmt: skip
+def test_a_masked_processor_is_what_its_mask_says(
+    monkeypatch: pytest.MonkeyPatch, flags: str, masks: dict[str, str], instructions: str, precision: str
+) -> None:
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", machine.PRECISION_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in masks.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine, "_flags", lambda: tuple(flags.split()))
+    assert (machine.instructions(), machine.cpu_precision()) == (instructions, precision)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "cuda"},
+        {"precision": "bfloat16"},
+        {"precision": "tf32"},
+        {"threads": 1},
+        {"instructions": "AVX512"},
+        {"kernels": "PyTorch's"},
+    ],
+    ids=str,
+)
+def test_how_a_run_is_computed_belongs_to_its_identity(change: dict[str, object]) -> None:
+    def fingerprint(how: Computing) -> str:
+        identity = provenance.identity({"device": "auto"}, seed=0, data_digest="d", computing=how)
+        return provenance.fingerprint(identity)
+
+    assert fingerprint(replace(HERE, **change)) != fingerprint(HERE)  # type: ignore[arg-type]
+    assert set(change) < {item.name for item in dataclasses.fields(Computing)}
+
+
+def test_a_run_with_other_threads_is_not_taken_from_the_store(tiny_config: Config, tmp_path: Path) -> None:
+    config = replace(tiny_config, replicates=1)
+    reused = [run(config, tmp_path / str(place), threads=threads)[0].reused for place, threads in enumerate((1, 2, 1))]
+    assert reused == [False, False, True]
+    threads = sorted(entry.run.provenance["torch_threads"] for entry in entries(Path(config.store)) if entry.run)
+    assert threads == [1, 2]
+    assert torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"]), "the caller's threads are put back"
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints.py", "compiled.py", "lengths.py", "training.py", "engine/kernels/vectors.h", "data/images.py"]
+)
+def test_code_that_can_change_a_result_belongs_to_the_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    copy = tmp_path / "cnn_ablation"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    version = provenance.training_code_version.__wrapped__
+    before = version()
+    (copy / "report" / "text.py").write_text("# only words")
+    assert version() == before
+    (copy / name).write_text((copy / name).read_text() + "\n")
+    assert version() != before
+
+
+def test_float32_is_float32_and_the_callers_switches_are_put_back() -> None:
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = conv.fp32_precision, matmul.fp32_precision
+    with devices.settings(threads=1, precision="float32"):
+        assert (conv.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
+    with devices.settings(threads=1, precision="tf32"):
+        assert (conv.fp32_precision, matmul.fp32_precision) == ("tf32", "tf32")
+    assert (conv.fp32_precision, matmul.fp32_precision) == before
+    assert torch.backends.cudnn.allow_tf32 in (True, False), "PyTorch still finds its switches consistent"
+
+
+def test_tf32_is_for_cuda(tiny_config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"precision=tf32\n  allowed: auto, float32, bfloat16"):
+        computing.resolve(replace(tiny_config, precision="tf32"))
+
+
+def test_a_configuration_that_no_study_has_checked_is_checked(tiny_config: Config, tmp_path: Path) -> None:
+    tiny_config.model.dropout = 2.0
+    with pytest.raises(ConfigError, match=r"model\.dropout=2\.0"):
+        check(tiny_config)
+    with pytest.raises(ConfigError, match=r"model\.dropout=2\.0"):
+        run(tiny_config, tmp_path / "0")
+    assert not list(tmp_path.iterdir())
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def group(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("seen_from", ["outside", "inside"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_containers_limit_is_the_machines_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, seen_from: str
+) -> None:
+    """Of 32 GiB the container may use 4; 1 is in use, of which a half is files that can be dropped.
+
+    Inside a container the path of its group is often not there.
+    """
+    gib = 2**30
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    here = root / "docker" / "abc" if seen_from == "outside" else root
+    names = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+             2: ("memory.max", "memory.current", "inactive_file")}[version]  # fmt: skip
+    group(here, {names[0]: str(4 * gib), names[1]: str(gib), "memory.stat": f"rss 5\n{names[2]} {gib // 2}\n"})
+    (tmp_path / "cgroup").write_text("4:memory:/docker/abc\n3:cpu:/\n" if version == 1 else "0::/docker/abc\n")
+    (tmp_path / "meminfo").write_text("MemTotal:       33554432 kB\nMemAvailable:   31457280 kB\n")
+    for name, path in (
+        ("_CGROUPS", tmp_path),
+        ("_OWN_CGROUP", tmp_path / "cgroup"),
+        ("_MEMINFO", tmp_path / "meminfo"),
+    ):
+        monkeypatch.setattr(machine, name, path)
+    assert machine.memory() == 4 * gib
+    assert machine.available_memory() == 3.5 * gib
+    (here / names[0]).write_text("max\n" if version == 2 else str(2**63 - 4096))
+    assert machine.memory() == 32 * gib
+    assert machine.available_memory() == 30 * gib
+
+
+def test_where_nobody_says_memory_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_OWN_CGROUP", tmp_path / "none")
+    monkeypatch.setattr(machine, "_MEMINFO", tmp_path / "none")
+    assert machine.memory() is machine.available_memory() is None
+
+
+# -- the compiled library ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache folder with a copy of the library that this user has compiled."""
+    if compiled.library() is None:
+        pytest.skip("no C compiler")
+    original = compiled._path()
+    folder = tmp_path / "cnn_ablation" / "kernels"
+    folder.mkdir(parents=True, mode=0o700)
+    shutil.copy(original, folder / original.name)
+    (folder / original.name).chmod(0o700)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled._path.cache_clear()
+    yield folder / original.name
+    monkeypatch.undo()
+    compiled._path.cache_clear()
+
+
+def test_ones_own_library_is_loaded(own_cache: Path) -> None:
+    assert compiled._path() == own_cache
+    functions, why_not = compiled._loaded.__wrapped__()
+    assert functions is not None
+    assert why_not == ""
+
+
+@pytest.mark.parametrize("which", ["file", "folder"])
+@pytest.mark.parametrize("mode", [0o770, 0o707], ids=oct)
+def test_a_library_that_others_may_write_to_is_refused(own_cache: Path, which: str, mode: int) -> None:
+    entry = own_cache if which == "file" else own_cache.parent
+    entry.chmod(mode)
+    functions, why_not = compiled._loaded.__wrapped__()
+    assert functions is None
+    assert why_not.startswith(f"{entry} can be written to by other users: it is not loaded; remedy: remove ")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_a_library_of_another_user_is_refused(own_cache: Path) -> None:
+    os.chown(own_cache, 12345, -1)
+    functions, why_not = compiled._loaded.__wrapped__()
+    assert functions is None
+    assert f"{own_cache} belongs to another user" in why_not
+
+
+def test_a_compiled_library_is_ours_alone_whatever_the_umask_says(own_cache: Path) -> None:
+    own_cache.unlink()
+    own_cache.parent.rmdir()
+    before = os.umask(0)
+    try:
+        functions, _ = compiled._loaded.__wrapped__()
+    finally:
+        os.umask(before)
+    assert functions is not None
+    assert [stat.S_IMODE(entry.stat().st_mode) for entry in (own_cache, own_cache.parent)] == [0o700, 0o700]
+
+
+# -- refusals before anything heavy is imported -----------------------------------------------------------------------
+
+REFUSED = {
+    "store below a file": (["store=blocker/runs"], "cannot write to the store"),
+    "folder below a file": (["hydra.sweep.dir=blocker/study"], "cannot write to"),
+    "no such device among several": (["device=cpu,cuda"], "(in arm device=cuda): device=cuda"),
+    "no such device in a dry run": (["device=cuda", "dry_run=true"], "device=cuda"),
+    "tf32 on a CPU": (["precision=tf32"], "precision=tf32"),
+}
+CALL_ALL = """
+import sys
+from cnn_ablation.__main__ import main
+for words in {commands!r}:
+    sys.argv = ["cnn_ablation", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        print(f"exit {{ended.code}}", file=sys.stderr)
+    print("--", file=sys.stderr)
+print("torch" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(machine.may_have_gpu(), reason="torch has to be asked for the GPU")
+def test_what_cannot_be_trained_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "blocker").touch()
+    knob = ["-m", *TINY, "model.activation=relu,leaky"]
+    code = CALL_ALL.format(commands=[[*knob, *words] for words, _ in REFUSED.values()])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    for (_, message), answer in zip(REFUSED.values(), done.stderr.split("--\n"), strict=False):
+        assert message in answer
+        assert "exit 2" in answer
+        assert len(answer.splitlines()) <= 6, answer
+    assert done.stdout.splitlines()[-1] == "False"
