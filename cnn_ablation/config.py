@@ -243,7 +243,8 @@ class TrainConfig:
     """`shuffle` false repeats one fixed, class-mixed order in every epoch.
 
     `updates` ends training after that many optimiser steps, whatever `epochs` says; `scale` shortens either, for a
-    small version of a long study. `stop_on` ends it once that quantity has not improved for `patience` epochs.
+    small version of a long study. `stop_on` ends it once that quantity has not improved for `patience` epochs, with the
+    weights of the last epoch.
     `max_translation` and `horizontal_flip` move and mirror training images at random (gonzalez, on AlexNet).
     """
 

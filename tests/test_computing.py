@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -233,6 +235,31 @@ def test_a_compiled_library_is_ours_alone_whatever_the_umask_says(own_cache: Pat
         os.umask(before)
     assert functions is not None
     assert [stat.S_IMODE(entry.stat().st_mode) for entry in (own_cache, own_cache.parent)] == [0o700, 0o700]
+
+
+# -- interrupts ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no server of workers")
+def test_ctrl_c_while_workers_import_is_one_line_at_most(tmp_path: Path) -> None:
+    """A terminal interrupts all processes of a command, and the server of workers imports for seconds."""
+    study = [sys.executable, "-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(study, cwd=tmp_path, start_new_session=True, **pipes) as running:
+        deadline = time.monotonic() + 60
+        while not _has_server(running.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.killpg(running.pid, signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 3, err
+
+
+def _has_server(parent: int) -> bool:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return any(b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
 
 
 # -- refusals before anything heavy is imported -----------------------------------------------------------------------
