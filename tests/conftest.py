@@ -28,6 +28,14 @@ TINY = (
 )
 
 
+def pytest_report_header() -> str:
+    """What these tests are computed with here: not every processor takes the same ways."""
+    from cnn_ablation import compiled, machine
+
+    kernels = "compiled kernels" if compiled.library() else f"PyTorch's own kernels ({compiled.missing()})"
+    return f"computed with {machine.instructions()}, {machine.cpu_precision()} for precision=auto, {kernels}"
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command printed and how it ended."""
