@@ -57,6 +57,7 @@ def _alone(_: torch.device) -> int:
     return 1
 
 
+@data.one_look()
 def run(
     config: Config, folder: Path, *, study: Path | None = None, concurrent_jobs: ConcurrentJobs = _alone
 ) -> list[Run]:

@@ -85,6 +85,7 @@ class Study:
         ConfigError: an arm must not be trained.
     """
 
+    @data.one_look()
     def __init__(
         self,
         folder: Path,
@@ -147,6 +148,7 @@ class Study:
         to_come = [knob.name for knob in self.knobs[len(plan.path) :]]
         print("\n".join(plan.step_lines(self._next, to_come) if plan.path else plan.lines()), flush=True)
 
+    @data.one_look()
     def show_forecast(self) -> None:
         """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing."""
         self.show_plan()
@@ -154,6 +156,7 @@ class Study:
             print("of this step:")
         print("\n".join(forecast.lines(forecast.forecast(self.configs), self.baseline.store)), flush=True)
 
+    @data.one_look()
     def carry_out(self, launch: Launch, *, here: bool) -> pd.DataFrame:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
 

@@ -7,6 +7,7 @@ import shutil
 import struct
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,8 +27,7 @@ from cnn_ablation.errors import DataError
 
 @pytest.fixture(autouse=True)
 def nothing_loaded_yet() -> None:
-    data._loaded.clear()
-    data._described.clear()
+    data.forget()
 
 
 def test_digits_are_the_1797_images_of_scikit_learn_upscaled() -> None:
@@ -58,7 +58,7 @@ def test_description_agrees_with_what_is_loaded(config: DataConfig) -> None:
 def test_parts_are_disjoint_stratified_and_fixed_by_the_split_seed() -> None:
     config = ShapesConfig(train_images=200, test_images=50, image_size=8)
     first = data.load(config)
-    data._loaded.clear()
+    data.forget()
     again, other = data.load(config), data.load(replace(config, split_seed=1))
     assert first.digest == again.digest != other.digest
     assert len(first.val) == num_held_out(200, 0.2) == 40
@@ -135,16 +135,18 @@ def test_image_folder_holds_the_pixels_of_its_files(folder: Path) -> None:
 
 def test_second_load_reads_the_cache_and_a_changed_file_does_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    original = image_folder._decode_all
+    original = image_folder._decode_into
     monkeypatch.setattr(
-        image_folder, "_decode_all", lambda paths, *rest: (decoded.append(len(paths)), original(paths, *rest))[1]
+        image_folder,
+        "_decode_into",
+        lambda images, *rest: (decoded.append(len(images)), original(images, *rest))[1],
     )
     first = data.load(folder_config(folder)).digest
-    data._loaded.clear()
+    data.forget()
     assert data.load(folder_config(folder)).digest == first
     assert decoded == [12, 4]
     Image.new("RGB", (10, 10), "red").save(folder / "train" / "cat" / "2.png")
-    data._loaded.clear()
+    data.forget()
     assert data.load(folder_config(folder)).digest != first
     assert decoded == [12, 4, 12, 4]
 
@@ -162,7 +164,7 @@ def test_a_damaged_cache_is_named_and_decoded_anew(
     else:
         content[400:500] = bytes(100)
     cache.write_bytes(content)
-    data._loaded.clear()
+    data.forget()
     assert data.load(config).digest == expected
     assert f"damaged image cache {cache}" in capsys.readouterr().err
 
@@ -174,9 +176,75 @@ def test_damaged_images_are_named_all_of_them(folder: Path) -> None:
     with pytest.raises(DataError) as error:
         data.load(folder_config(folder))
     message = str(error.value)
-    assert "2 of 12 images cannot be used" in message
+    assert "train: 2 of 12 images cannot be used:\n" in message
+    assert "test" not in message.replace(str(folder), "")
     assert all(str(path) in message for path in broken)
     assert "remedy" in message
+
+
+def test_damaged_images_of_both_parts_are_named_in_one_message(folder: Path) -> None:
+    for part, count in (("train", 5), ("test", 1)):
+        for path in sorted((folder / part / "dog").iterdir())[:count]:
+            path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError) as error:
+        data.load(folder_config(folder))
+    lines = str(error.value).splitlines()
+    assert [line for line in lines if not line.startswith("  ")] == [
+        f"data.root={folder}",
+        "train: 5 of 12 images cannot be used, the first 3:",
+        "test: 1 of 4 images cannot be used:",
+    ]
+    assert f"  {folder / 'test' / 'dog' / '0.jpg'} cannot be read as a picture" in lines[6]
+    assert len(lines) <= 10
+
+
+def test_test_images_have_the_size_of_training_images(folder: Path) -> None:
+    """Each part alone is of one size; together they are not."""
+    for path in (folder / "test").rglob("*.*"):
+        Image.new("RGB", (12, 12)).save(path)
+    with pytest.raises(DataError, match=r"test: 4 of 4 images .*\n.*12x12 pixels, others are 10x10"):
+        data.load(folder_config(folder))
+
+
+def test_a_link_to_nowhere_is_a_damaged_image(folder: Path) -> None:
+    (folder / "train" / "cat" / "9.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(DataError, match=r"1 of 13 .*\n.*9\.png cannot be read as a picture \(No such file"):
+        data.load(folder_config(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"root": "~nobody-of-this-name/images"}, "data.root=~nobody-of-this-name/images: "),
+        ({"root": "x" * 300}, r"cannot be listed \(File name too long\)"),
+        ({"cache": "~nobody-of-this-name"}, "data.cache=~nobody-of-this-name: "),
+    ],
+    ids=["unknown home", "name too long", "cache in an unknown home"],
+)
+def test_folders_that_cannot_be_are_refused(folder: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        data.load(replace(folder_config(folder), **settings))
+
+
+def test_an_interrupt_does_not_wait_for_all_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the first of 12 images: those that no thread has begun are left alone."""
+    decoded: list[str] = []
+
+    def slow(path: str, **settings: object) -> str:
+        decoded.append(path)
+        time.sleep(0.05)
+        return path
+
+    def interrupted(items: Iterator[object], **settings: object) -> Iterator[object]:
+        yield next(items)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_folder, "_decode", slow)
+    monkeypatch.setattr(image_folder, "track", interrupted)
+    monkeypatch.setattr(image_folder.os, "cpu_count", lambda: 2)
+    with pytest.raises(KeyboardInterrupt):
+        data.load(folder_config(folder))
+    assert len(decoded) < 8
 
 
 def test_images_of_several_sizes_need_an_image_size(folder: Path) -> None:
@@ -276,7 +344,7 @@ def test_cifar10_is_downloaded_checked_and_read(cifar: Path, tmp_path: Path) -> 
     assert images.input_shape == (3, 32, 32)
     assert images.class_names[3] == "class 3"
     cifar.unlink()
-    data._loaded.clear()
+    data.forget()
     assert data.load(config).digest == images.digest
 
 

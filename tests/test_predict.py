@@ -13,6 +13,7 @@ from PIL import Image
 
 from cnn_ablation import data, predict, trained
 from cnn_ablation.config import Config, all_settings, from_settings
+from cnn_ablation.data import pictures
 from cnn_ablation.records import read_run
 from cnn_ablation.runs import run
 
@@ -48,7 +49,8 @@ def picture(mode: str, path: Path, size: tuple[int, int] = (30, 20)) -> Path:
     image = Image.new("L", size, 0)
     image.paste(255, (size[0] // 3, 2, 2 * size[0] // 3, size[1] - 2))
     suffix = ".tiff" if mode in ("CMYK", "F", "I") else ".png"
-    found = Image.fromarray(np.asarray(image).astype(np.uint16) * 200) if mode == "I;16" else image.convert(mode)
+    deep = {"I;16": np.uint16, "I": np.int32}  # 65,535 is white
+    found = Image.fromarray(np.asarray(image).astype(deep[mode]) * 257) if mode in deep else image.convert(mode)
     found.save(path.with_suffix(suffix))
     return path.with_suffix(suffix)
 
@@ -83,16 +85,11 @@ def test_pictures_of_every_mode_and_any_size(
 
 def test_all_modes_show_the_network_the_same_bar(tmp_path: Path) -> None:
     seen = [
-        predict.as_input(predict._opened(picture(mode, tmp_path / f"p{index}")), 1, 8).astype(int)
+        predict.as_input(pictures.opened(picture(mode, tmp_path / f"p{index}")), 1, 8).astype(int)
         for index, mode in enumerate(MODES)
     ]
     for mode, pixels in zip(MODES, seen, strict=True):
         assert np.abs(pixels - seen[1]).max() <= 3, mode
-
-
-def test_transparent_parts_are_white() -> None:
-    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert (np.asarray(predict.opaque(clear)) == 255).all()
 
 
 def test_the_pixels_of_the_data_set_give_its_own_predictions(finished: tuple[Config, Path], tmp_path: Path) -> None:
@@ -102,7 +99,7 @@ def test_the_pixels_of_the_data_set_give_its_own_predictions(finished: tuple[Con
     Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "one.png")
     network = trained.read(folder / "weights-seed0.pt", config)
     inside = network.probabilities(image[None])
-    outside = network.probabilities(predict.as_input(predict._opened(tmp_path / "one.png"), 3, 8))
+    outside = network.probabilities(predict.as_input(pictures.opened(tmp_path / "one.png"), 3, 8))
     np.testing.assert_array_equal(inside, outside)
 
 
