@@ -10,6 +10,7 @@ import argparse
 import io
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -317,7 +318,10 @@ def _grid(part: data.Split, class_names: Sequence[str], probabilities: npt.NDArr
 def _written(figure: Any, path: Path) -> Path:
     from cnn_ablation.report.pictures import rendered
 
-    write_atomically(path, rendered(figure, "png"))
+    with warnings.catch_warnings():  # a character that the font lacks is drawn as a box, which says enough
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        content = rendered(figure, "png")
+    write_atomically(path, content)
     return path
 
 

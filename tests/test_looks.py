@@ -78,17 +78,18 @@ def overwrite_unseen(root: Path) -> None:
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
-CHANGES: dict[str, Callable[[Path], None]] = {
+CHANGES: dict[str, Callable[[Path], object]] = {
     "added": lambda root: picture(root / "train" / "cat" / "new.png", 77),
     "removed": lambda root: (root / "train" / "cat" / "3.png").unlink(),
     "overwritten": overwrite,
     "overwritten unseen": overwrite_unseen,
+    "class renamed": lambda root: [(root / part / "dog").rename(root / part / "eel") for part in ("train", "test")],
     "test picture overwritten": lambda root: picture(root / "test" / "dog" / "1.png", 5),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_changed_folder_is_loaded_anew(config: Config, root: Path, change: Callable[[Path], None]) -> None:
+def test_a_changed_folder_is_loaded_anew(config: Config, root: Path, change: Callable[[Path], object]) -> None:
     before = data.load(config.data)
     assert data.load(config.data) is before
     change(root)

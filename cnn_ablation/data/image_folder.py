@@ -96,8 +96,8 @@ def _listed(root: Path, given: str) -> Listing:
     digest = hashlib.sha256()
     paths, labels = {}, {}
     for part, by_class in found.items():
-        for label, (_, stamps) in enumerate(by_class):
-            digest.update(f"{part}/{label}\n{stamps}".encode(errors="surrogateescape"))
+        for name, (_, stamps) in zip(classes, by_class, strict=True):
+            digest.update(f"{part}/{name}\n{stamps}".encode(errors="surrogateescape"))
         paths[part] = [path for names, _ in by_class for path in names]
         labels[part] = np.repeat(np.arange(len(classes)), [len(names) for names, _ in by_class])
     return Listing(root, classes, paths, labels, digest.hexdigest())

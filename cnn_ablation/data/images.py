@@ -79,8 +79,8 @@ class ImageData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the pixels and labels of all parts: equal exactly for equal data in equal order."""
-        digest = hashlib.sha256()
+        """SHA-256 over class names, pixels and labels of all parts: equal exactly for equal data in equal order."""
+        digest = hashlib.sha256(repr(self.class_names).encode())
         for split in (self.train, self.val, self.test):
             digest.update(repr(split.images.shape).encode())
             digest.update(np.ascontiguousarray(split.images).data)
