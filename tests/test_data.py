@@ -232,6 +232,19 @@ def test_folders_that_cannot_be_are_refused(folder: Path, settings: dict[str, st
         data.load(replace(folder_config(folder), **settings))
 
 
+def test_what_is_left_out_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pictures in other formats, and in folders of their own; hidden files are nobody's pictures."""
+    Image.new("RGB", (10, 10)).save(folder / "train" / "cat" / "more.bmp")
+    shutil.copytree(folder / "test" / "dog", folder / "train" / "dog" / "more")
+    for name in (".DS_Store", "._0.png"):
+        (folder / "train" / "cat" / name).touch()
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    assert len(data.load(folder_config(folder)).train) == 9
+    first = folder / "train" / "cat" / "more.bmp"
+    said = f"what does not end in .png, .jpg or .jpeg is left out: 2 in {folder}, the first {first}"
+    assert said in capsys.readouterr().err
+
+
 def test_an_interrupt_does_not_wait_for_all_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C after the first of 12 images: those that no thread has begun are left alone."""
     decoded: list[str] = []

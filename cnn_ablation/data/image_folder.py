@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cnn_ablation.config import ImageFolderConfig
 from cnn_ablation.data import looks, pictures
 from cnn_ablation.data.images import DataSpec, Labels, Pixels, Source, Split, channels_first
 from cnn_ablation.errors import DataError
-from cnn_ablation.progress import track, warn
+from cnn_ablation.progress import track, warn, warn_once
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 PARTS = ("train", "test")
@@ -38,8 +38,16 @@ class Listing:
     paths: dict[str, list[str]]
     """By part."""
     labels: dict[str, Labels]
-    stamp: str
-    """Equal exactly while every picture is the one that was listed."""
+    left_out: list[str]
+    """What lies among the pictures and has not the name of one."""
+
+    @cached_property
+    def stamp(self) -> str:
+        """Equal exactly while every picture is the one that was listed; looked for only where images are loaded."""
+        digest = hashlib.sha256()
+        for paths in self.paths.values():
+            digest.update("".join(map(looks.stamp_of, paths)).encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
 
 def stamp(data: ImageFolderConfig) -> str:
@@ -69,6 +77,9 @@ def load(data: ImageFolderConfig) -> Source:
         DataError: the folder has not the right form, pictures differ in size, or some cannot be decoded.
     """
     listing = _listing(data)
+    if listing.left_out:
+        few, first = f"{len(listing.left_out)} in {listing.root}", listing.left_out[0]
+        warn_once(f"what does not end in .png, .jpg or .jpeg is left out: {few}, the first {first}")
     cached = looks.folder("data.cache", data.cache) / f"{_cache_key(listing, data)}.npz"
     arrays = _read_cache(cached, listing)
     if arrays is None:
@@ -93,14 +104,12 @@ def _listed(root: Path, given: str) -> Listing:
             f"data.root={given}: {error.filename} cannot be listed ({error.strerror})\n"
             f"  allowed: a folder that can be read, with train/<class>/* and test/<class>/* in it"
         ) from error
-    digest = hashlib.sha256()
-    paths, labels = {}, {}
+    paths, labels, left_out = {}, {}, list[str]()
     for part, by_class in found.items():
-        for name, (_, stamps) in zip(classes, by_class, strict=True):
-            digest.update(f"{part}/{name}\n{stamps}".encode(errors="surrogateescape"))
         paths[part] = [path for names, _ in by_class for path in names]
         labels[part] = np.repeat(np.arange(len(classes)), [len(names) for names, _ in by_class])
-    return Listing(root, classes, paths, labels, digest.hexdigest())
+        left_out += [path for _, others in by_class for path in others]
+    return Listing(root, classes, paths, labels, left_out)
 
 
 def _check_form(root: Path, given: str) -> None:
@@ -114,7 +123,10 @@ def _check_form(root: Path, given: str) -> None:
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
-    train, test = (sorted(entry.name for entry in (root / part).iterdir() if entry.is_dir()) for part in PARTS)
+    train, test = (
+        sorted(entry.name for entry in (root / part).iterdir() if entry.is_dir() and entry.name[0] != ".")
+        for part in PARTS
+    )
     if train != test:
         different = ", ".join(sorted(set(train) ^ set(test))[:_MAX_NAMED])
         raise DataError(f"data.root={root}: train and test must hold the same classes; only one has {different}")
@@ -123,17 +135,14 @@ def _class_names(root: Path) -> tuple[str, ...]:
     return tuple(train)
 
 
-def _files(root: Path, part: str, name: str) -> tuple[list[str], str]:
-    """Paths of a class's pictures by name, and their stamps."""
+def _files(root: Path, part: str, name: str) -> tuple[list[str], list[str]]:
+    """Paths of a class's pictures and of what else lies among them, by name; hidden files are not looked at."""
     with os.scandir(root / part / name) as entries:
-        found = sorted(
-            (entry.path, looks.stamp_of(entry))
-            for entry in entries
-            if os.path.splitext(entry.name)[1].lower() in SUFFIXES
-        )
+        paths = sorted(entry.path for entry in entries if entry.name[0] != ".")
+    found = [path for path in paths if os.path.splitext(path)[1].lower() in SUFFIXES]
     if not found:
         raise DataError(f"data.root={root}: {root / part / name} holds no PNG or JPEG file")
-    return [path for path, _ in found], "".join(file_stamp for _, file_stamp in found)
+    return found, sorted(set(paths) - set(found))
 
 
 def _image_size(listing: Listing) -> int:
@@ -162,7 +171,7 @@ def _image_size(listing: Listing) -> int:
 
 def _cache_key(listing: Listing, data: ImageFolderConfig) -> str:
     """A hash of the files and of how they are decoded."""
-    how = [str(listing.root.resolve()), data.image_size, data.channels, *_decoder_version(), listing.stamp]
+    how = [data.image_size, data.channels, *_decoder_version(), listing.stamp]
     return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]
 
 

@@ -66,13 +66,13 @@ def cannot_write(folder: Path) -> str | None:
     return None if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write to {existing}"
 
 
-def stamp_of(entry: os.DirEntry[str]) -> str:
+def stamp_of(path: str) -> str:
     """Of a file: changes when it is written, replaced or renamed, even if its size and time of writing are put back."""
     try:
-        status = entry.stat()
+        status = os.stat(path)
     except OSError:  # a link to nowhere
-        return f"{entry.name}/-\n"
-    return f"{entry.name}/{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}/{status.st_ino}\n"
+        return f"{path}/-\n"
+    return f"{path}/{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}/{status.st_ino}\n"
 
 
 def folder_stamp(folders: Iterable[Path]) -> str:
@@ -81,7 +81,7 @@ def folder_stamp(folders: Iterable[Path]) -> str:
     for path in folders:
         try:
             with os.scandir(path) as entries:
-                stamps += sorted(stamp_of(entry) for entry in entries if not entry.is_dir())
+                stamps += sorted(stamp_of(entry.path) for entry in entries if not entry.is_dir())
         except OSError:
             stamps.append("no folder\n")
     return "".join(stamps)

@@ -61,7 +61,8 @@ def pixels(picture: Any, channels: int, size: int | None = None) -> npt.NDArray[
     """
     from PIL import Image
 
-    converted = picture.convert("RGB" if channels == 3 else "L")
+    mode = "RGB" if channels == 3 else "L"
+    converted = picture if picture.mode == mode else picture.convert(mode)
     if size is not None and converted.size != (size, size):
         converted = converted.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(converted).reshape(converted.height, converted.width, channels)
@@ -87,7 +88,8 @@ def _opaque(picture: Any) -> Any:
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return picture.convert("L" if picture.mode in _GREY else "RGB")
+    mode = "L" if picture.mode in _GREY else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _grey_levels(picture: Any) -> npt.NDArray[np.uint8]:
