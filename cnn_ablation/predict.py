@@ -76,6 +76,9 @@ def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: 
     _check_whole(weights_path(run, record.seed))
     _check_writable(folder)
     given = _opened(images)
+    if not images:
+        data.describe(config.data)
+        data.check_available(config.data)
     from cnn_ablation import trained  # torch is imported only once everything can be read
 
     network = trained.read(weights_path(run, record.seed), config)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -296,13 +296,15 @@ def test_names_of_any_characters_are_drawn(odd_names: Path, tmp_path: Path, caps
     assert capsys.readouterr().err == ""
 
 
-def test_names_reach_a_console_of_few_characters(odd_names: Path, tmp_path: Path) -> None:
+def test_names_reach_a_console_of_few_characters(
+    odd_names: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = picture("L", tmp_path / "\u00e9")
-    command = [sys.executable, "-m", "cnn_ablation.predict", str(odd_names), str(path), "--out", str(tmp_path)]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, capture_output=True, check=False, env=environment)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"?.png: " in done.stdout
+    written = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+        assert predict.main([str(odd_names), str(path), "--out", str(tmp_path)]) == 0
+    assert b"?.png: " in written.getvalue()
 
 
 def test_a_picture_of_one_row_is_squeezed_like_any_other(
@@ -346,8 +348,9 @@ def test_a_diverged_network_answers_nothing(
         (lambda root: None, ""),
         (lambda root: Image.new("L", (8, 8), 99).save(root / "train" / "cat" / "0.png"), "has changed since"),
         (lambda root: [(root / part / "dog").rename(root / part / "eel") for part in ("train", "test")], "other"),
+        (shutil.rmtree, "there is no folder"),
     ],
-    ids=["same", "other pictures", "other classes"],
+    ids=["same", "other pictures", "other classes", "gone"],
 )
 def test_validation_images_are_those_of_the_training(
     change: Callable[[Path], object],
@@ -368,7 +371,7 @@ def test_validation_images_are_those_of_the_training(
     run(replace(tiny_config, data=settings, train=train, replicates=1), tmp_path / "0")
     change(tmp_path / "images")
     capsys.readouterr()
-    assert predict.main([str(tmp_path / "0")]) == (2 if words == "other" else 0)
+    assert predict.main([str(tmp_path / "0")]) == (2 if words in ("other", "there is no folder") else 0)
     said = capsys.readouterr().err
     assert words in said
     assert ("has changed since" in said) == (words == "has changed since")
