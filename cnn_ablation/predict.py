@@ -7,7 +7,11 @@ validation images: some as they are, some that the network gets right, and some 
 from __future__ import annotations
 
 import argparse
+import io
+import re
 import sys
+import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,19 +21,28 @@ import numpy.typing as npt
 
 from cnn_ablation import data
 from cnn_ablation.config import Config, from_settings
-from cnn_ablation.data.images import Pixels, channels_first, resize
+from cnn_ablation.data import pictures
+from cnn_ablation.data.images import Pixels, channels_first
+from cnn_ablation.data.looks import cannot_write
 from cnn_ablation.errors import DataError, RecordError, UserError
 from cnn_ablation.plans import FILE_NAME
+from cnn_ablation.progress import warn
 from cnn_ablation.records import Run, read_run, record_path, weights_path, write_atomically
 
 GRID = (3, 4)
 """Rows and columns of pictures in a grid."""
 _MAX_LISTED = 5
+_BATCH = 500  # images shown to the network at once
+_MAX_NAMED = 3  # pictures that cannot be read
+_MAX_DRAWN = 40  # rows of predictions.png; matplotlib draws no figure of more than 65,536 pixels
+_TRAIN_AGAIN = "remedy: train again with keep_weights=true reuse=false"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Classifies pictures, prints the most probable classes and draws each; returns the exit code."""
     options = _parse(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names of classes and files that the console cannot print
     try:
         written = predict(options.run, options.images, seed=options.seed, out=options.out)
     except UserError as error:
@@ -57,51 +70,120 @@ def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: 
     Raises:
         UserError: the run, its weights or a picture cannot be read, or nothing can be written.
     """
+    folder = out or run
     record = _record(run, seed)
-    config = from_settings(record.settings)
-    pictures = [_opened(path) for path in images]
+    config = _config(record, run)
+    _check_whole(weights_path(run, record.seed))
+    _check_writable(folder)
+    given = _opened(images)
+    if not images:
+        data.describe(config.data)
+        data.check_available(config.data)
     from cnn_ablation import trained  # torch is imported only once everything can be read
 
     network = trained.read(weights_path(run, record.seed), config)
-    folder = out or run
+    if record.class_names and network.class_names != tuple(record.class_names):
+        raise RecordError(f"{weights_path(run, record.seed)} is of another run: its classes are not those of {run}")
     if not images:
-        return _draw_grids(network, config, folder)
+        return _draw_grids(network, _images(record, network, config), run, folder)
     channels, size, _ = network.input_shape
-    pixels = np.concatenate([as_input(picture, channels, size) for picture in pictures])
-    probabilities = network.probabilities(pixels)
-    answers = list(map(Answer, [path.name for path in images], pictures, pixels, probabilities))
-    for path, answer in zip(images, answers, strict=True):
-        values = answer.probabilities
-        best = np.argsort(-values, kind="stable")[:3]
-        print(f"{path}: " + ", ".join(f"{network.class_names[place]} {100 * values[place]:.1f} %" for place in best))
-    return [_draw_predictions(answers, network.class_names, folder)]
+    seen = np.concatenate([as_input(picture, channels, size) for picture in given])
+    answers = list(map(Answer, map(str, images), given, seen, _probabilities(network, seen, run)))
+    for answer in answers:
+        print(f"{answer.path}: {_most_probable(answer.probabilities, network.class_names)}")
+    if len(answers) > _MAX_DRAWN:
+        print(f"the first {_MAX_DRAWN} of {len(answers)} are drawn")
+    return [_draw_predictions(answers[:_MAX_DRAWN], _drawable(network.class_names), folder)]
+
+
+def _most_probable(probabilities: npt.NDArray[np.float32], class_names: Sequence[str]) -> str:
+    best = np.argsort(-probabilities, kind="stable")[:3]
+    return ", ".join(f"{class_names[place]} {100 * probabilities[place]:.1f} %" for place in best)
 
 
 def as_input(picture: Any, channels: int, size: int) -> Pixels:
-    """A picture as the network saw its own: uint8 (1, channels, size, size).
-
-    Resized to a square by bicubic interpolation, as `data.image_size` does, so that other shapes are squeezed.
+    """A picture as training would have read it: uint8 (1, channels, size, size).
 
     Args:
-        picture: a PIL image in RGB.
+        picture: from `data.pictures.opened`.
         channels: 1 or 3.
         size: in pixels.
     """
-    pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
-    return channels_first(resize(pixels.reshape(1, *pixels.shape[:2], channels), size))
+    return channels_first(pictures.pixels(picture, channels, size)[None])
 
 
-def opaque(picture: Any) -> Any:
-    """A PIL image of any mode in RGB: transparent parts become white, grey levels beyond 8 bits are scaled."""
-    from PIL import Image
+def _opened(paths: Sequence[Path]) -> list[Any]:
+    """The pictures as PIL images.
 
-    if picture.mode.startswith(("I", "F")):
-        levels = np.asarray(picture, dtype=np.float64)
-        picture = Image.fromarray((levels / max(levels.max(), 1) * 255).clip(0, 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return picture.convert("RGB")
+    Raises:
+        DataError: names those that are missing or no pictures.
+    """
+    found, damaged = [], []
+    with pictures.without_remarks():
+        for path in paths:
+            try:
+                found.append(pictures.opened(path))
+            except DataError as error:
+                damaged.append(str(error))
+    if damaged:
+        more = [f"... and {len(damaged) - _MAX_NAMED} more"] if len(damaged) > _MAX_NAMED else []
+        raise DataError("\n".join(damaged[:_MAX_NAMED] + more))
+    return found
+
+
+def _config(record: Run, folder: Path) -> Config:
+    """The configuration of a run.
+
+    Raises:
+        RecordError: its record does not hold one.
+        ConfigError: it names what this version does not know.
+    """
+    try:
+        return from_settings(record.settings)
+    except (KeyError, TypeError, AttributeError) as error:
+        path = record_path(folder, record.seed)
+        raise RecordError(f"{path} is damaged: its configuration is not whole ({error})") from error
+
+
+def _check_whole(weights: Path) -> None:
+    """Compares the checksums that a file of weights holds of its parts, which PyTorch does not.
+
+    Raises:
+        RecordError: the file is cut short, was written to, or is none of weights.
+    """
+    try:
+        with zipfile.ZipFile(weights) as archive:
+            is_whole = archive.testzip() is None
+    except Exception:  # on files that are none, zipfile and the decompressors below it raise what they like
+        is_whole = False
+    if not is_whole:
+        raise RecordError(
+            f"{weights} is missing, damaged or of another network (it is no whole file of weights)\n  {_TRAIN_AGAIN}"
+        )
+
+
+def _check_writable(folder: Path) -> None:
+    problem = cannot_write(folder)
+    if problem:
+        raise RecordError(f"cannot write to {folder} ({problem})\n  remedy: name another folder with --out DIR")
+
+
+def _probabilities(network: Any, images: Pixels, run: Path) -> npt.NDArray[np.float32]:
+    """Class probabilities (N, classes) of images uint8 (N, channels, size, size).
+
+    Raises:
+        RecordError: the network gives none, as its training diverged.
+    """
+    parts = [network.probabilities(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
+    found: npt.NDArray[np.float32] = np.concatenate(parts)
+    if not np.isfinite(found).all():
+        raise RecordError(f"the network of {run} gives no numbers, because its training diverged; name another run")
+    return found
+
+
+def _drawable(names: Sequence[str]) -> list[str]:
+    """Names that matplotlib takes as they are: a dollar sign starts no formula, and no character is half of one."""
+    return [name.encode(errors="replace").decode().replace("$", r"\$") for name in names]
 
 
 def _record(folder: Path, seed: int | None) -> Run:
@@ -110,46 +192,45 @@ def _record(folder: Path, seed: int | None) -> Run:
     Raises:
         RecordError: there is none, or it has no trained network.
     """
-    path = record_path(folder, seed) if seed is not None else min(folder.glob("run-seed*.json"), default=None)
-    if path is None or not path.exists():
-        if (folder / FILE_NAME).exists():
-            jobs = sorted(
-                (entry for entry in folder.iterdir() if entry.name.isdigit()), key=lambda entry: int(entry.name)
-            )
-            listed = ", ".join(map(str, jobs[:_MAX_LISTED])) + (", ..." if len(jobs) > _MAX_LISTED else "")
-            raise RecordError(f"{folder} is a study; give the folder of one of its runs: {listed}")
-        wanted = "run-seed*.json" if seed is None else f"run-seed{seed}.json"
-        raise RecordError(f"{folder} holds no {wanted}; give the folder of a run, for example multirun/DATE/TIME/0")
+    seeds = _seeds(folder)
+    if not seeds or seed not in (None, *seeds):
+        raise RecordError(_no_record(folder, seed, seeds))
+    path = record_path(folder, seeds[0] if seed is None else seed)
     record = read_run(path)
     if record.status == "failed":
         raise RecordError(f"{path}: this run failed and has no network ({record.error})")
     if not weights_path(folder, record.seed).exists():
-        raise RecordError(
-            f"{folder} holds no weights of seed {record.seed}\n  remedy: train again with keep_weights=true reuse=false"
-        )
+        raise RecordError(f"{folder} holds no weights of seed {record.seed}\n  {_TRAIN_AGAIN}")
     return record
 
 
-def _opened(path: Path) -> Any:
-    """A picture, decoded, in RGB.
+def _seeds(folder: Path) -> list[int]:
+    """Of the records in a folder, ascending."""
+    names = (re.fullmatch(r"run-seed(\d+)\.json", path.name) for path in folder.glob("run-seed*.json"))
+    return sorted(int(name[1]) for name in names if name)
 
-    Raises:
-        DataError: it is missing or no picture.
-    """
-    from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return opaque(ImageOps.exif_transpose(picture))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as a picture ({error})") from error
+def _no_record(folder: Path, seed: int | None, seeds: Sequence[int]) -> str:
+    """Why a folder has no record of a seed, and which folder or seed may be meant."""
+    example = "give the folder of a run, for example multirun/DATE/TIME/0"
+    if seeds:
+        return f"{folder} holds no run-seed{seed}.json\n  allowed: --seed {_listed(seeds)}"
+    if not folder.is_dir():
+        return f"{folder} is {'a file' if folder.exists() else 'not there'}; {example}"
+    if (folder / FILE_NAME).exists():
+        jobs = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+        return f"{folder} is a study; give the folder of one of its runs: {_listed(jobs)}"
+    return f"{folder} holds no run-seed{'*' if seed is None else seed}.json; {example}"
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values[:_MAX_LISTED])) + (", ..." if len(values) > _MAX_LISTED else "")
 
 
 class Answer(NamedTuple):
     """A picture as given and as the network saw it, and what it said."""
 
-    name: str
+    path: str
     picture: Any
     seen: Pixels
     probabilities: npt.NDArray[np.float32]
@@ -164,22 +245,38 @@ def _draw_predictions(answers: Sequence[Answer], class_names: Sequence[str], fol
     figure = Figure(figsize=(9, 2.6 * len(answers)), layout="constrained")
     axes = figure.subplots(len(answers), 3, squeeze=False, width_ratios=[1, 1, 1.4])
     for row, answer in zip(axes, answers, strict=True):
-        figures.plot_image(np.asarray(answer.picture), row[0], title=answer.name)
+        (name,) = _drawable([Path(answer.path).name])
+        figures.plot_image(np.asarray(answer.picture.convert("RGB")), row[0], title=name)
         size = "x".join(map(str, answer.seen.shape[1:]))
-        figures.plot_image(answer.seen, row[1], title=f"as the network sees it, {size}")
+        figures.plot_image(answer.seen.transpose(1, 2, 0), row[1], title=f"as the network sees it, {size}")
         best = int(answer.probabilities.argmax())
         figures.plot_probabilities(answer.probabilities, class_names, row[2])
         row[2].set_title(f"{class_names[best]}: {100 * answer.probabilities[best]:.1f} %", fontsize="small")
     return _written(figure, folder / "predictions.png")
 
 
-def _draw_grids(network: Any, config: Config, folder: Path) -> list[Path]:
+def _images(record: Run, network: Any, config: Config) -> data.Split:
+    """The validation images of a run; a warning says where they are not those that it was trained beside.
+
+    Raises:
+        DataError: the data cannot be loaded, or are of other classes or another shape.
+    """
+    images = data.load(config.data)
+    if (images.class_names, images.input_shape) != (network.class_names, network.input_shape):
+        raise DataError(
+            f"data={config.data.name} has other classes or another image size than when this network was trained\n"
+            f"  remedy: restore the data, or name pictures: RUN IMAGE..."
+        )
+    trained_on = record.provenance.get("identity", {}).get("data")
+    if trained_on not in (None, images.digest):
+        warn(f"data={config.data.name} has changed since this network was trained; it may have seen these images")
+    return images.val
+
+
+def _draw_grids(network: Any, part: data.Split, run: Path, folder: Path) -> list[Path]:
     """Grids of validation images: the first ones, and the first that are predicted right and wrong."""
-    part = data.load(config.data).val
     count = GRID[0] * GRID[1]
-    probabilities = np.concatenate(
-        [network.probabilities(part.images[start : start + 500]) for start in range(0, len(part), 500)]
-    )
+    probabilities = _probabilities(network, part.images, run)
     predicted = probabilities.argmax(axis=1)
     is_right = predicted == part.labels
     print(f"{int(is_right.sum())} of {len(part)} validation images are predicted right")
@@ -188,7 +285,7 @@ def _draw_grids(network: Any, config: Config, folder: Path) -> list[Path]:
         "right": np.flatnonzero(is_right)[:count],
         "wrong": np.flatnonzero(~is_right)[:count],
     }
-    names, written = network.class_names, []
+    names, written = _drawable(network.class_names), []
     for name, places in chosen.items():
         if len(places):
             figure = _grid(part.take(places), names, None if name == "samples" else probabilities[places])
@@ -210,13 +307,13 @@ def _grid(part: data.Split, class_names: Sequence[str], probabilities: npt.NDArr
         unused.set_axis_off()
     for index, label in enumerate(part.labels):
         if probabilities is None:
-            figures.plot_image(part.images[index], axes[index][0], title=class_names[label])
+            figures.plot_image(part.images[index].transpose(1, 2, 0), axes[index][0], title=class_names[label])
             continue
         values = probabilities[index]
         best = int(values.argmax())
         title = f"{class_names[best]}: {100 * values[best]:.0f} % ({class_names[label]})"
         colour = "#0072B2" if best == label else "#D55E00"
-        figures.plot_image(part.images[index], axes[index][0], title=title, colour=colour)
+        figures.plot_image(part.images[index].transpose(1, 2, 0), axes[index][0], title=title, colour=colour)
         figures.plot_probabilities(values, class_names, axes[index][1], true_class=int(label))
     return figure
 
@@ -224,7 +321,10 @@ def _grid(part: data.Split, class_names: Sequence[str], probabilities: npt.NDArr
 def _written(figure: Any, path: Path) -> Path:
     from cnn_ablation.report.pictures import rendered
 
-    write_atomically(path, rendered(figure, "png"))
+    with warnings.catch_warnings():  # a character that the font lacks is drawn as a box, which says enough
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        content = rendered(figure, "png")
+    write_atomically(path, content)
     return path
 
 

@@ -59,6 +59,7 @@ def _alone(_: torch.device) -> int:
     return 1
 
 
+@data.one_look()
 def run(
     config: Config,
     folder: Path,

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from cnn_ablation import checks, computing, data, forecast, progress, provenance, workers
-from cnn_ablation.config import ArmConfig, Config, all_settings, with_settings
+from cnn_ablation.config import ArmConfig, Config, DataConfig, all_settings, with_settings
 from cnn_ablation.designs import (
     BASELINE,
     DESIGNS,
@@ -86,6 +86,7 @@ class Study:
         ConfigError: an arm must not be trained.
     """
 
+    @data.one_look()
     def __init__(
         self,
         folder: Path,
@@ -153,6 +154,7 @@ class Study:
         to_come = [knob.name for knob in self.knobs[len(plan.path) :]]
         print("\n".join(plan.step_lines(self._next, to_come) if plan.path else plan.lines()), flush=True)
 
+    @data.one_look()
     def show_forecast(self, *, here: bool) -> None:
         """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing.
 
@@ -171,6 +173,7 @@ class Study:
         found = forecast.forecast(self.configs, how_of)
         print("\n".join(forecast.lines(found, self.baseline.store)), flush=True)
 
+    @data.one_look()
     def carry_out(self, launch: Launch, *, here: bool) -> pd.DataFrame:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
 
@@ -191,6 +194,8 @@ class Study:
             self._check_devices()
         with claimed(self.folder):
             RunStore(Path(self.baseline.store)).check()
+            for settings in self._data_sets(self.configs):
+                data.check_available(settings)
             if here and self.packing is not workers.ONE_AT_A_TIME:
                 workers.start_loading()
             stop_file(self.folder).unlink(missing_ok=True)
@@ -215,7 +220,7 @@ class Study:
     def _train(self, arms: Sequence[Arm], launch: Launch) -> None:
         """All jobs of these arms, each with its record in the end."""
         write_plan(self.folder, self.plan)
-        for settings in {repr(self.configs[arm].data): self.configs[arm].data for arm in arms}.values():
+        for settings in self._data_sets(arms):
             data.load(settings)
         order = seed_by_seed if computing.device_type(self.baseline.device) == "cpu" else arm_by_arm
         ordered = order(arms, self.plan.seeds)
@@ -235,6 +240,10 @@ class Study:
         except (KeyboardInterrupt, OSError, RecordError):  # Hydra writes files of its own: the disk may be full
             self._report_after_interrupt()
             raise
+
+    def _data_sets(self, arms: Iterable[Arm]) -> list[DataConfig]:
+        """Settings of data that arms are trained on, each once."""
+        return list({repr(self.configs[arm].data): self.configs[arm].data for arm in arms}.values())
 
     def _check_devices(self) -> None:
         for arm, config in self.configs.items():

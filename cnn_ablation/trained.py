@@ -6,16 +6,16 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cnn_ablation.checkpoints import DAMAGED
 from cnn_ablation.config import Config
 from cnn_ablation.data.images import ImageData
-from cnn_ablation.errors import RecordError
+from cnn_ablation.errors import RecordError, UserError
 from cnn_ablation.evaluation import probabilities_from
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -71,16 +71,53 @@ def read(path: Path, config: Config) -> Trained:
         RecordError: the file is missing, damaged, or not of this configuration.
     """
     try:
+        content = _content(path)
+        shape, names = tuple(content["input_shape"]), tuple(content["class_names"])
+        network = build(network_layers(config.model, len(names)), shape, seed=0)
+        _fill(network, content["network"])
+        factor, shift = (content[name].view(1, -1, 1, 1) for name in ("factor", "shift"))
+    except UserError:
+        raise
+    except Exception as error:  # a file of any content may fail in any way
+        reason = " ".join(str(error).split())[:200]
+        raise RecordError(
+            f"{path} is missing, damaged or of another network ({reason})\n"
+            f"  remedy: train again with keep_weights=true reuse=false"
+        ) from error
+    return Trained(network.eval(), config.model.output, names, shape, factor, shift)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What `as_bytes` has put into a file.
+
+    Raises:
+        ValueError: the file holds something else; PyTorch's own explanation is a page on how to load it all the same.
+        OSError: it cannot be read.
+    """
+    try:
         with warnings.catch_warnings():  # torch's remarks about odd files; they are refused below
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
-        shape, names = tuple(content["input_shape"]), tuple(content["class_names"])
-        network = build(network_layers(config.model, len(names)), shape, seed=0)
-        network.load_state_dict(content["network"])
-        factor, shift = (content[name].view(1, -1, 1, 1) for name in ("factor", "shift"))
-    except DAMAGED as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RecordError(f"{path} is missing, damaged or of another network ({reason})") from error
-    return Trained(network.eval(), config.model.output, names, shape, factor, shift)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError("it is no whole file of weights") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise ValueError("it is no file of weights that a run has kept")
+    if content["format"] != _FORMAT:
+        raise ValueError(f"format {content['format']}, this version reads {_FORMAT}")
+    return content
+
+
+def _fill(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Gives a network its weights.
+
+    Raises:
+        ValueError: they are of other layers.
+    """
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{name} has the shape {found.get(name)}, the record's network {wanted.get(name)}")
+    network.load_state_dict(weights)

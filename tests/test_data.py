@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import pickle
+import re
 import shutil
+import socket
+import socketserver
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -26,8 +33,7 @@ from cnn_ablation.errors import DataError
 
 @pytest.fixture(autouse=True)
 def nothing_loaded_yet() -> None:
-    data._loaded.clear()
-    data._described.clear()
+    data.forget()
 
 
 def test_digits_are_the_1797_images_of_scikit_learn_upscaled() -> None:
@@ -58,7 +64,7 @@ def test_description_agrees_with_what_is_loaded(config: DataConfig) -> None:
 def test_parts_are_disjoint_stratified_and_fixed_by_the_split_seed() -> None:
     config = ShapesConfig(train_images=200, test_images=50, image_size=8)
     first = data.load(config)
-    data._loaded.clear()
+    data.forget()
     again, other = data.load(config), data.load(replace(config, split_seed=1))
     assert first.digest == again.digest != other.digest
     assert len(first.val) == num_held_out(200, 0.2) == 40
@@ -135,16 +141,18 @@ def test_image_folder_holds_the_pixels_of_its_files(folder: Path) -> None:
 
 def test_second_load_reads_the_cache_and_a_changed_file_does_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    original = image_folder._decode_all
+    original = image_folder._decode_into
     monkeypatch.setattr(
-        image_folder, "_decode_all", lambda paths, *rest: (decoded.append(len(paths)), original(paths, *rest))[1]
+        image_folder,
+        "_decode_into",
+        lambda images, *rest: (decoded.append(len(images)), original(images, *rest))[1],
     )
     first = data.load(folder_config(folder)).digest
-    data._loaded.clear()
+    data.forget()
     assert data.load(folder_config(folder)).digest == first
     assert decoded == [12, 4]
     Image.new("RGB", (10, 10), "red").save(folder / "train" / "cat" / "2.png")
-    data._loaded.clear()
+    data.forget()
     assert data.load(folder_config(folder)).digest != first
     assert decoded == [12, 4, 12, 4]
 
@@ -162,7 +170,7 @@ def test_a_damaged_cache_is_named_and_decoded_anew(
     else:
         content[400:500] = bytes(100)
     cache.write_bytes(content)
-    data._loaded.clear()
+    data.forget()
     assert data.load(config).digest == expected
     assert f"damaged image cache {cache}" in capsys.readouterr().err
 
@@ -174,9 +182,88 @@ def test_damaged_images_are_named_all_of_them(folder: Path) -> None:
     with pytest.raises(DataError) as error:
         data.load(folder_config(folder))
     message = str(error.value)
-    assert "2 of 12 images cannot be used" in message
+    assert "train: 2 of 12 images cannot be used:\n" in message
+    assert "test" not in message.replace(str(folder), "")
     assert all(str(path) in message for path in broken)
     assert "remedy" in message
+
+
+def test_damaged_images_of_both_parts_are_named_in_one_message(folder: Path) -> None:
+    for part, count in (("train", 5), ("test", 1)):
+        for path in sorted((folder / part / "dog").iterdir())[:count]:
+            path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError) as error:
+        data.load(folder_config(folder))
+    lines = str(error.value).splitlines()
+    assert [line for line in lines if not line.startswith("  ")] == [
+        f"data.root={folder}",
+        "train: 5 of 12 images cannot be used, the first 3:",
+        "test: 1 of 4 images cannot be used:",
+    ]
+    assert f"  {folder / 'test' / 'dog' / '0.jpg'} cannot be read as a picture" in lines[6]
+    assert len(lines) <= 10
+
+
+def test_test_images_have_the_size_of_training_images(folder: Path) -> None:
+    """Each part alone is of one size; together they are not."""
+    for path in (folder / "test").rglob("*.*"):
+        Image.new("RGB", (12, 12)).save(path)
+    with pytest.raises(DataError, match=r"test: 4 of 4 images .*\n.*12x12 pixels, others are 10x10"):
+        data.load(folder_config(folder))
+
+
+def test_a_link_to_nowhere_is_a_damaged_image(folder: Path) -> None:
+    (folder / "train" / "cat" / "9.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(DataError, match=r"1 of 13 .*\n.*9\.png cannot be read as a picture \(No such file"):
+        data.load(folder_config(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"root": "~nobody-of-this-name/images"}, "data.root=~nobody-of-this-name/images: "),
+        ({"root": "x" * 300}, r"cannot be listed \(File name too long\)"),
+        ({"cache": "~nobody-of-this-name"}, "data.cache=~nobody-of-this-name: "),
+    ],
+    ids=["unknown home", "name too long", "cache in an unknown home"],
+)
+def test_folders_that_cannot_be_are_refused(folder: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        data.load(replace(folder_config(folder), **settings))
+
+
+def test_what_is_left_out_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pictures in other formats, and in folders of their own; hidden files are nobody's pictures."""
+    Image.new("RGB", (10, 10)).save(folder / "train" / "cat" / "more.bmp")
+    shutil.copytree(folder / "test" / "dog", folder / "train" / "dog" / "more")
+    for name in (".DS_Store", "._0.png"):
+        (folder / "train" / "cat" / name).touch()
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    assert len(data.load(folder_config(folder)).train) == 9
+    first = folder / "train" / "cat" / "more.bmp"
+    said = f"what does not end in .png, .jpg or .jpeg is left out: 2 in {folder}, the first {first}"
+    assert said in capsys.readouterr().err
+
+
+def test_an_interrupt_does_not_wait_for_all_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the first of 12 images: those that no thread has begun are left alone."""
+    decoded: list[str] = []
+
+    def slow(path: str, **settings: object) -> str:
+        decoded.append(path)
+        time.sleep(0.05)
+        return path
+
+    def interrupted(items: Iterator[object], **settings: object) -> Iterator[object]:
+        yield next(items)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_folder, "_decode", slow)
+    monkeypatch.setattr(image_folder, "track", interrupted)
+    monkeypatch.setattr(image_folder.os, "cpu_count", lambda: 2)
+    with pytest.raises(KeyboardInterrupt):
+        data.load(folder_config(folder))
+    assert len(decoded) < 8
 
 
 def test_images_of_several_sizes_need_an_image_size(folder: Path) -> None:
@@ -247,7 +334,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     offered = tmp_path / "offered"
     offered.mkdir()
     with JoinedServer(("127.0.0.1", 0), partial(Quiet, directory=str(offered))) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         yield offered, f"http://127.0.0.1:{running.server_port}/"
         running.shutdown()
@@ -276,7 +363,7 @@ def test_cifar10_is_downloaded_checked_and_read(cifar: Path, tmp_path: Path) -> 
     assert images.input_shape == (3, 32, 32)
     assert images.class_names[3] == "class 3"
     cifar.unlink()
-    data._loaded.clear()
+    data.forget()
     assert data.load(config).digest == images.digest
 
 
@@ -339,3 +426,192 @@ def test_known_sizes_are_named_for_every_set() -> None:
     assert set(torchvision_sets.SETS) == {"cifar10", "mnist", "fashion_mnist", "svhn"}
     for name in torchvision_sets.SETS:
         assert data.describe(TorchvisionConfig(name=name)).source_train_images >= 50_000
+
+
+# -- published sets that are not there ---------------------------------------------------------------------------------
+
+ADDRESSES = {
+    "cifar10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-images-idx3-ubyte.gz",
+    "svhn": "http://ufldl.stanford.edu/housenumbers/train_32x32.mat",
+}
+
+
+@pytest.mark.parametrize("name", torchvision_sets.SETS)
+def test_archives_are_known_without_importing_torchvision(name: str) -> None:
+    """From its source text; equal to what the imported class says."""
+    from torchvision import datasets
+
+    known = torchvision_sets.SETS[name]
+    archives = known.archives(torchvision_sets._class_in_source(known))
+    assert archives == known.archives(getattr(datasets, known.class_name))
+    assert ADDRESSES[name] in archives[0].urls
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """CIFAR-10 of torchvision, to be fetched from another address."""
+    from torchvision.datasets import CIFAR10
+
+    monkeypatch.setattr(CIFAR10, "url", address)
+
+
+def closed_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+    return port
+
+
+def test_what_can_be_fetched_is_not_fetched_yet(cifar: Path, tmp_path: Path) -> None:
+    data.check_available(TorchvisionConfig(name="cifar10", root=str(tmp_path / "root")))
+    assert not (tmp_path / "root").exists()
+
+
+def test_what_cannot_be_fetched_is_refused_with_the_message_of_a_failed_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{closed_port()}/cifar-10-python.tar.gz"
+    point_at(monkeypatch, address)
+    config = TorchvisionConfig(name="cifar10", root=str(tmp_path / "root"))
+    messages = []
+    for refused in (data.check_available, data.load):
+        with pytest.raises(DataError) as error:
+            refused(config)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    first, *others = messages[0].splitlines()
+    assert re.fullmatch(
+        r"data=cifar10: cifar-10-python\.tar\.gz could not be downloaded \(<urlopen error .* refused>\)", first
+    )
+    assert others == [
+        f"  remedy: fetch {address}",
+        f"          and put it at {tmp_path / 'root' / 'cifar-10-python.tar.gz'}",
+        "  or use data=digits, which needs no download",
+    ]
+
+
+def test_a_file_that_the_server_has_not_is_refused(cifar: Path, tmp_path: Path) -> None:
+    cifar.unlink()
+    with pytest.raises(DataError, match=r"could not be downloaded \(HTTP Error 404"):
+        data.check_available(TorchvisionConfig(name="cifar10", root=str(tmp_path / "root")))
+
+
+def test_one_address_of_several_is_enough(
+    server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torchvision.datasets import MNIST
+
+    offered, address = server
+    (offered / MNIST.resources[0][0]).write_bytes(b"content")
+    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{closed_port()}/", address])
+    data.check_available(TorchvisionConfig(name="mnist", root=str(tmp_path / "root")))
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(
+    silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at(monkeypatch, silent)
+    monkeypatch.setattr(torchvision_sets, "_ANSWER_SECONDS", 0.1)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=r"no answer within 0\.1 s|timed out"):
+        data.check_available(TorchvisionConfig(name="cifar10", root=str(tmp_path / "root")))
+    assert time.monotonic() - started < 1
+
+
+@pytest.fixture
+def babbling() -> Iterator[str]:
+    """The address of a server whose answers are not HTTP."""
+
+    class Babble(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1024)
+            self.request.sendall(b"what?\n\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Babble) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_address[1]}/"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("refused", [data.check_available, data.load], ids=["check", "load"])
+def test_a_server_that_talks_nonsense_is_refused(
+    refused: Callable[[DataConfig], object], babbling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at(monkeypatch, babbling)
+    with pytest.raises(DataError, match=r"could not be downloaded \(what\?"):
+        refused(TorchvisionConfig(name="cifar10", root=str(tmp_path / "root")))
+
+
+@pytest.mark.parametrize("refused", [data.check_available, data.load], ids=["check", "load"])
+def test_a_root_that_cannot_be_written_to_is_refused(
+    refused: Callable[[DataConfig], object], cifar: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError) as error:
+        refused(TorchvisionConfig(name="cifar10", root=str(tmp_path / "file" / "below")))
+    assert f"cannot write to {tmp_path / 'file' / 'below'} ({tmp_path / 'file'} is a file)" in str(error.value)
+    assert "remedy: set data.root=DIR" in str(error.value)
+
+
+def test_nothing_is_asked_where_the_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at(monkeypatch, f"http://127.0.0.1:{closed_port()}/")
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"something")
+    for config in (TorchvisionConfig(name="cifar10", root=str(tmp_path)), DigitsConfig(), ShapesConfig()):
+        data.check_available(config)
+
+
+def test_refusing_needs_no_torch(tmp_path: Path) -> None:
+    """The proxy is a closed port of this machine, so that no other one is asked."""
+    code = (
+        "import sys, time; from cnn_ablation import data, config, errors\n"
+        f"settings = config.TorchvisionConfig(name='mnist', root={str(tmp_path / 'root')!r})\n"
+        "try: data.check_available(settings)\n"
+        "except errors.DataError as error: print(error)\n"
+        "print({'torch', 'torchvision', 'scipy', 'sklearn', 'pandas'} & set(sys.modules))"
+    )
+    proxy = f"http://127.0.0.1:{closed_port()}"
+    environment = {**os.environ, "http_proxy": proxy, "https_proxy": proxy}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert "train-images-idx3-ubyte.gz could not be downloaded (<urlopen error" in done.stdout
+    assert done.stdout.endswith("set()\n")
+
+
+def test_a_file_that_is_not_the_published_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at(monkeypatch, f"http://127.0.0.1:{closed_port()}/")
+    path = tmp_path / "cifar-10-python.tar.gz"
+    path.write_bytes(b"something")
+    with pytest.raises(DataError, match=f"the file {path} is not the published one: its checksum is wrong"):
+        data.load(TorchvisionConfig(name="cifar10", root=str(tmp_path)))
+    assert path.read_bytes() == b"something"
+
+
+def test_a_download_with_the_wrong_content_is_not_kept(cifar: Path, tmp_path: Path) -> None:
+    cifar.write_bytes(b"not the archive")
+    with pytest.raises(DataError, match="its checksum is wrong"):
+        data.load(TorchvisionConfig(name="cifar10", root=str(tmp_path / "root")))
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0\0", bytes(40)], ids=["empty", "short", "zeros"])
+def test_damaged_unpacked_files_are_named(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchvision checks the archives alone, and asserts."""
+    from torchvision.datasets import MNIST
+
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, _ in MNIST.resources:
+        (raw / name.removesuffix(".gz")).write_bytes(content)
+        (raw / name).write_bytes(gzip.compress(content))
+    monkeypatch.setattr(MNIST, "resources", [(name, md5(raw / name)) for name, _ in MNIST.resources])
+    with pytest.raises(DataError, match=f"the files in {tmp_path} cannot be read"):
+        data.load(TorchvisionConfig(name="mnist", root=str(tmp_path)))

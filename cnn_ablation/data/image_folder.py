@@ -7,9 +7,11 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,44 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_ablation.config import ImageFolderConfig
-from cnn_ablation.data.images import DataSpec, Pixels, Source, Split, channels_first
+from cnn_ablation.data import looks, pictures
+from cnn_ablation.data.images import DataSpec, Labels, Pixels, Source, Split, channels_first
 from cnn_ablation.errors import DataError
-from cnn_ablation.progress import track, warn
+from cnn_ablation.progress import track, warn, warn_once
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
-_MAX_NAMED = 3  # damaged images named in one message
+PARTS = ("train", "test")
+_MAX_NAMED = 3  # damaged images of a part named in one message
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of a folder, by class and name."""
+
+    root: Path
+    classes: tuple[str, ...]
+    paths: dict[str, list[str]]
+    """By part."""
+    labels: dict[str, Labels]
+    left_out: list[str]
+    """What lies among the pictures and has not the name of one."""
+
+    @cached_property
+    def stamp(self) -> str:
+        """Equal exactly while every picture is the one that was listed; looked for only where images are loaded."""
+        digest = hashlib.sha256()
+        for paths in self.paths.values():
+            digest.update("".join(map(looks.stamp_of, paths)).encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+def stamp(data: ImageFolderConfig) -> str:
+    """Changes when a picture is added, removed or written.
+
+    Raises:
+        DataError: the folder has not the right form.
+    """
+    return _listing(data).stamp
 
 
 def describe(data: ImageFolderConfig) -> DataSpec:
@@ -31,46 +65,67 @@ def describe(data: ImageFolderConfig) -> DataSpec:
     Raises:
         DataError: the folder has not the right form.
     """
-    root = _root(data)
-    classes = _class_names(root)
-    files = _files(root, "train", classes)
-    size = data.image_size or _image_size(path for path, _ in files)
-    return DataSpec(data.channels, size, len(classes), len(files))
+    listing = _listing(data)
+    size = data.image_size or _image_size(listing)
+    return DataSpec(data.channels, size, len(listing.classes), len(listing.paths["train"]))
 
 
 def load(data: ImageFolderConfig) -> Source:
     """The pictures of both parts, from the cache if the folder has not changed since it was written.
 
     Raises:
-        DataError: the folder has not the right form, pictures differ in size, or one cannot be decoded.
+        DataError: the folder has not the right form, pictures differ in size, or some cannot be decoded.
     """
-    root = _root(data)
-    classes = _class_names(root)
-    parts = {part: _files(root, part, classes) for part in ("train", "test")}
-    cache = Path(data.cache).expanduser() / f"{_cache_key(root, parts, data)}.npz"
-    arrays = _read_cache(cache)
+    listing = _listing(data)
+    if listing.left_out:
+        few, first = f"{len(listing.left_out)} in {listing.root}", listing.left_out[0]
+        warn_once(f"what does not end in .png, .jpg or .jpeg is left out: {few}, the first {first}")
+    cached = looks.folder("data.cache", data.cache) / f"{_cache_key(listing, data)}.npz"
+    arrays = _read_cache(cached, listing)
     if arrays is None:
-        arrays = {part: _decode_all([path for path, _ in files], data, part) for part, files in parts.items()}
-        _write_cache(cache, arrays)
-    labels = {part: np.array([label for _, label in files], dtype=np.int64) for part, files in parts.items()}
-    return Source(Split(arrays["train"], labels["train"]), Split(arrays["test"], labels["test"]), classes)
+        arrays = _decode_all(listing, data)
+        _write_cache(cached, arrays)
+    train, test = (Split(arrays[part], listing.labels[part]) for part in PARTS)
+    return Source(train, test, listing.classes)
 
 
-def _root(data: ImageFolderConfig) -> Path:
-    root = Path(data.root).expanduser()
-    for part in ("train", "test"):
+def _listing(data: ImageFolderConfig) -> Listing:
+    root = looks.folder("data.root", data.root)
+    return looks.seen(("image_folder", root), partial(_listed, root, data.root))
+
+
+def _listed(root: Path, given: str) -> Listing:
+    try:
+        _check_form(root, given)
+        classes = _class_names(root)
+        found = {part: [_files(root, part, name) for name in classes] for part in PARTS}
+    except OSError as error:
+        raise DataError(
+            f"data.root={given}: {error.filename} cannot be listed ({error.strerror})\n"
+            f"  allowed: a folder that can be read, with train/<class>/* and test/<class>/* in it"
+        ) from error
+    paths, labels, left_out = {}, {}, list[str]()
+    for part, by_class in found.items():
+        paths[part] = [path for names, _ in by_class for path in names]
+        labels[part] = np.repeat(np.arange(len(classes)), [len(names) for names, _ in by_class])
+        left_out += [path for _, others in by_class for path in others]
+    return Listing(root, classes, paths, labels, left_out)
+
+
+def _check_form(root: Path, given: str) -> None:
+    for part in PARTS:
         if not (root / part).is_dir():
             raise DataError(
-                f"data.root={data.root}: there is no folder {root / part}\n"
+                f"data.root={given}: there is no folder {root / part}\n"
                 f"  allowed: a folder that holds train/<class>/* and test/<class>/* with PNG or JPEG files\n"
                 f"  remedy: set data.root=DIR, or use data=digits, which needs no files"
             )
-    return root
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
     train, test = (
-        sorted(entry.name for entry in (root / part).iterdir() if entry.is_dir()) for part in ("train", "test")
+        sorted(entry.name for entry in (root / part).iterdir() if entry.is_dir() and entry.name[0] != ".")
+        for part in PARTS
     )
     if train != test:
         different = ", ".join(sorted(set(train) ^ set(test))[:_MAX_NAMED])
@@ -80,105 +135,135 @@ def _class_names(root: Path) -> tuple[str, ...]:
     return tuple(train)
 
 
-def _files(root: Path, part: str, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """(path, label) of every picture, by class and name."""
-    found = []
-    for label, name in enumerate(classes):
-        with os.scandir(root / part / name) as entries:
-            paths = sorted(entry.path for entry in entries if os.path.splitext(entry.name)[1].lower() in SUFFIXES)
-        if not paths:
-            raise DataError(f"data.root={root}: {root / part / name} holds no PNG or JPEG file")
-        found += [(Path(path), label) for path in paths]
-    return found
+def _files(root: Path, part: str, name: str) -> tuple[list[str], list[str]]:
+    """Paths of a class's pictures and of what else lies among them, by name; hidden files are not looked at."""
+    with os.scandir(root / part / name) as entries:
+        paths = sorted(entry.path for entry in entries if entry.name[0] != ".")
+    found = [path for path in paths if os.path.splitext(path)[1].lower() in SUFFIXES]
+    if not found:
+        raise DataError(f"data.root={root}: {root / part / name} holds no PNG or JPEG file")
+    return found, sorted(set(paths) - set(found))
 
 
-def _image_size(paths: Iterable[Path]) -> int:
-    """Side of the first picture that can be opened; a damaged one is reported later, with all others.
+def _image_size(listing: Listing) -> int:
+    """Side of the first training picture that can be opened; a damaged one is reported later, with all others.
 
     Raises:
         DataError: no picture can be opened, or the first one is not square.
     """
-    from PIL import Image
-
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                width, height = picture.size
-        except OSError:
-            continue
-        if width != height:
-            raise DataError(f"{path} is {width}x{height} pixels; set data.image_size=N to resize all images to N x N")
-        return width
-    raise DataError("none of the images can be opened; they are damaged, or no images")
-
-
-def _cache_key(root: Path, parts: dict[str, list[tuple[Path, int]]], data: ImageFolderConfig) -> str:
-    """A hash of every file's name, size and time of change and of how it is decoded."""
-    digest = hashlib.sha256(json.dumps([str(root.resolve()), data.image_size, data.channels]).encode())
-    for part, files in parts.items():
-        for path, label in files:
-            status = path.stat()
-            digest.update(f"{part}/{label}/{path.name}/{status.st_size}/{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
+    paths, problem = listing.paths["train"], ""
+    with pictures.without_remarks():
+        for path in paths:
+            try:
+                width, height = pictures.opened(path).size
+            except DataError as error:
+                problem = problem or str(error)
+                continue
+            if width != height:
+                raise DataError(
+                    f"{path} is {width}x{height} pixels; set data.image_size=N to resize all images to N x N"
+                )
+            return int(width)
+    raise DataError(
+        f"none of the {len(paths)} images below {listing.root / 'train'} can be opened; the first:\n  {problem}"
+    )
 
 
-def _decode_all(paths: list[Path], data: ImageFolderConfig, part: str) -> Pixels:
-    """All pictures of a part as uint8 (N, channels, size, size).
+def _cache_key(listing: Listing, data: ImageFolderConfig) -> str:
+    """A hash of the files and of how they are decoded."""
+    how = [data.image_size, data.channels, *_decoder_version(), listing.stamp]
+    return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]
 
-    Decoding releases the interpreter lock, so threads share the cores.
+
+@cache
+def _decoder_version() -> tuple[str, str]:
+    """Of our decoder, by its source, and of the library beneath it."""
+    import PIL
+
+    return hashlib.sha256(Path(pictures.__file__).read_bytes()).hexdigest(), PIL.__version__
+
+
+def _decode_all(listing: Listing, data: ImageFolderConfig) -> dict[str, Pixels]:
+    """All pictures as uint8 (N, channels, size, size), by part; both have the size of the first training picture.
 
     Raises:
         DataError: pictures that cannot be decoded, or differ in size while `data.image_size` is not set.
     """
-    size = data.image_size or _image_size(paths)
-    decode = partial(_decode, size=size, mode="RGB" if data.channels == 3 else "L", may_resize=bool(data.image_size))
-    images, damaged = np.empty((len(paths), size, size, data.channels), dtype=np.uint8), []
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        decoded: Iterable[Pixels | str] = pool.map(decode, paths, chunksize=256)
+    size = data.image_size or _image_size(listing)
+    decode = partial(_decode, size=size, channels=data.channels, may_resize=bool(data.image_size))
+    arrays, damaged = {}, {}
+    with pictures.without_remarks():
+        for part, paths in listing.paths.items():
+            images = np.empty((len(paths), size, size, data.channels), dtype=np.uint8)
+            damaged[part] = _decode_into(images, paths, decode, part)
+            arrays[part] = channels_first(images)
+    if any(damaged.values()):
+        raise DataError(_named(damaged, listing))
+    return arrays
+
+
+def _decode_into(images: Pixels, paths: Sequence[str], decode: Callable[[str], Pixels | str], part: str) -> list[str]:
+    """Fills `images` (N, size, size, channels) and returns what is wrong with those that cannot be used.
+
+    Decoding releases the interpreter lock, so threads share the cores.
+    """
+    damaged = []
+    with _threads() as pool:
+        decoded = pool.map(decode, paths)
         for index, result in enumerate(track(decoded, total=len(paths), label=f"decoding {part} images")):
             if isinstance(result, str):
                 damaged.append(result)
             else:
                 images[index] = result
-    if damaged:
-        more = f"\n  ... and {len(damaged) - _MAX_NAMED} more" if len(damaged) > _MAX_NAMED else ""
-        raise DataError(
-            f"{len(damaged)} of {len(paths)} images cannot be used:\n  "
-            + "\n  ".join(damaged[:_MAX_NAMED])
-            + more
-            + "\n  remedy: repair or remove them, then start again"
-        )
-    return channels_first(images)
+    return damaged
 
 
-def _decode(path: Path, *, size: int, mode: str, may_resize: bool) -> npt.NDArray[np.uint8] | str:
-    """Pixels (size, size, channels), or what is wrong with the file."""
-    from PIL import Image
-
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """A pool that an interrupt does not let go on through thousands of pictures."""
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
     try:
-        with Image.open(path) as file:
-            picture = file.convert(mode)
-            if picture.size != (size, size):
-                if not may_resize:
-                    found = "x".join(map(str, picture.size))
-                    return f"{path}: {found} pixels, others are {size}x{size}; set data.image_size=N"
-                picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-            return np.asarray(picture).reshape(size, size, -1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{path}: {error}"
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _read_cache(path: Path) -> dict[str, Pixels] | None:
+def _named(damaged: dict[str, list[str]], listing: Listing) -> str:
+    lines = []
+    for part, found in damaged.items():
+        if found:
+            first = f", the first {_MAX_NAMED}" if len(found) > _MAX_NAMED else ""
+            lines.append(f"{part}: {len(found)} of {len(listing.paths[part])} images cannot be used{first}:")
+            lines += [f"  {reason}" for reason in found[:_MAX_NAMED]]
+    return "\n".join([f"data.root={listing.root}", *lines, "  remedy: repair or remove them, then start again"])
+
+
+def _decode(path: str, *, size: int, channels: int, may_resize: bool) -> npt.NDArray[np.uint8] | str:
+    """Pixels (size, size, channels), or what is wrong with the file."""
+    try:
+        picture = pictures.opened(path)
+    except DataError as error:
+        return str(error)
+    if picture.size != (size, size) and not may_resize:
+        found = "x".join(map(str, picture.size))
+        return f"{path}: {found} pixels, others are {size}x{size}; set data.image_size=N"
+    return pictures.pixels(picture, channels, size)
+
+
+def _read_cache(path: Path, listing: Listing) -> dict[str, Pixels] | None:
     """The cached arrays, or None if there are none; a damaged file is named and decoded anew."""
     if not path.exists():
         return None
     try:
         # Opened here, because np.load leaves a damaged file open. The zip container checks a CRC of every array.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {part: stored[part] for part in ("train", "test")}
+            arrays = {part: stored[part] for part in PARTS}
+        if any(len(arrays[part]) != len(listing.paths[part]) for part in PARTS):
+            raise ValueError("it holds another number of images")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warn(f"damaged image cache {path} ({error}); decoding the images again")
         return None
+    return arrays
 
 
 def _write_cache(path: Path, arrays: dict[str, Any]) -> None:

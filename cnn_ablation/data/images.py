@@ -79,8 +79,8 @@ class ImageData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the pixels and labels of all parts: equal exactly for equal data in equal order."""
-        digest = hashlib.sha256()
+        """SHA-256 over class names, pixels and labels of all parts: equal exactly for equal data in equal order."""
+        digest = hashlib.sha256(repr(self.class_names).encode())
         for split in (self.train, self.val, self.test):
             digest.update(repr(split.images.shape).encode())
             digest.update(np.ascontiguousarray(split.images).data)
@@ -162,7 +162,8 @@ def resize(images: npt.NDArray[np.uint8], size: int | None) -> npt.NDArray[np.ui
     from PIL import Image
 
     def one(pixels: Any) -> npt.NDArray[np.uint8]:
-        picture = Image.fromarray(pixels.squeeze()).resize((size, size), Image.Resampling.BICUBIC)
+        grey_or_colour = pixels[..., 0] if images.shape[3] == 1 else pixels
+        picture = Image.fromarray(grey_or_colour).resize((size, size), Image.Resampling.BICUBIC)
         return np.asarray(picture).reshape(size, size, images.shape[3])
 
     return np.stack([one(pixels) for pixels in images])

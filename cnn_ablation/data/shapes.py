@@ -39,6 +39,11 @@ SHAPES: dict[str, Callable[[Floats, Floats], npt.NDArray[np.bool_]]] = {
 }
 
 
+def stamp(_: ShapesConfig) -> str:
+    """Always the same: the settings say all."""
+    return ""
+
+
 def describe(data: ShapesConfig) -> DataSpec:
     """Sizes as configured."""
     return DataSpec(3, data.image_size or _DEFAULT_SIZE, len(SHAPES), data.train_images)
