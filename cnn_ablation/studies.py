@@ -221,7 +221,7 @@ class Study:
         """All jobs of these arms, each with its record in the end."""
         write_plan(self.folder, self.plan)
         for settings in self._data_sets(arms):
-            data.load(settings)
+            _ = data.load(settings).digest  # here once, not in every worker
         order = seed_by_seed if computing.device_type(self.baseline.device) == "cpu" else arm_by_arm
         ordered = order(arms, self.plan.seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]

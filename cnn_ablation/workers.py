@@ -75,26 +75,33 @@ def packing(config: Config, num_runs: int, arms: Iterable[Config] = ()) -> Packi
     if device == "cuda":
         processes = min(cores, num_runs // config.replicates)
         return Packing(processes, cores // processes, by_memory=True) if processes > 1 else ONE_AT_A_TIME
-    one = process_bytes(config)
-    threads = config.threads or max(1, cores // _that_fit(machine.memory(), one, cores))
+    images, one = image_bytes(config), process_bytes(config)
+    threads = config.threads or max(1, cores // _that_fit(machine.memory(), images, one, cores))
     if threads >= cores:
         return ONE_AT_A_TIME
     largest = max([one, *map(process_bytes, arms)])
-    return Packing(min(cores // threads, num_runs, _that_fit(machine.available_memory(), largest, cores)), threads)
+    fit = _that_fit(machine.available_memory(), images, largest, cores)
+    return Packing(min(cores // threads, num_runs, fit), threads)
 
 
-def _that_fit(memory: int | None, one: int, cores: int) -> int:
-    """Processes of `one` byte count each that a memory holds: at least one, at most one a core."""
-    return cores if memory is None else max(1, min(cores, memory // one))
+def _that_fit(memory: int | None, images: int, one: int, cores: int) -> int:
+    """Processes that a memory holds, beside the images twice: ours, and those that all processes share."""
+    return cores if memory is None else max(1, min(cores, (memory - 2 * images) // one))
+
+
+def image_bytes(config: Config) -> int:
+    """Of all images of a configuration's data, uint8."""
+    spec = data.describe(config.data)
+    return int(spec.source_train_images * (1 + _SHARE_OF_TEST_IMAGES)) * math.prod(spec.input_shape)
 
 
 def process_bytes(config: Config) -> int:
-    """Memory of a process that trains a configuration: itself, its copy of the images, and the maps of a step."""
+    """Memory of a process that trains a configuration, besides shared images: itself, and the maps of a step."""
     spec = data.describe(config.data)
     steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
     maps = 4 * sum(math.prod(step.output_shape) for step in steps)
-    images = spec.source_train_images * math.prod(spec.input_shape) * (1 + _SHARE_OF_TEST_IMAGES)
-    return int(_BYTES_OF_A_PROCESS + images + maps * max(2 * config.train.batch_size, _IMAGES_EVALUATED))
+    own_images = image_bytes(config) if config.engine == "reference" else 0  # in another order of channels
+    return _BYTES_OF_A_PROCESS + own_images + maps * max(2 * config.train.batch_size, _IMAGES_EVALUATED)
 
 
 def may_be_packed(config: Config, num_runs: int) -> bool:

@@ -301,8 +301,9 @@ def test_names_reach_a_console_of_few_characters(
 ) -> None:
     path = picture("L", tmp_path / "\u00e9")
     written = io.BytesIO()
+    console = io.TextIOWrapper(written, encoding="ascii", write_through=True)
     with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+        patch.setattr(sys, "stdout", console)
         assert predict.main([str(odd_names), str(path), "--out", str(tmp_path)]) == 0
     assert b"?.png: " in written.getvalue()
 

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, Answer
 
 import cnn_ablation
 from cnn_ablation import devices, machine, sharing, workers
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, with_settings
+from cnn_ablation.data.resident import resident
 from cnn_ablation.designs import Arm, knob
 from cnn_ablation.records import read_run, record_paths
 from cnn_ablation.runs import run
@@ -41,6 +43,7 @@ def on_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def make(cores: int, in_memory: int, free: int | None = None) -> None:
         monkeypatch.setattr(workers, "process_bytes", lambda config: GIB)
+        monkeypatch.setattr(workers, "image_bytes", lambda config: 0)
         monkeypatch.setattr(machine, "cores", lambda: cores)
         monkeypatch.setattr(machine, "memory", lambda: in_memory * GIB)
         monkeypatch.setattr(machine, "available_memory", lambda: (free or in_memory) * GIB)
@@ -91,8 +94,10 @@ def test_threads_do_not_hang_on_how_many_runs_there_are_or_what_is_free(
 
 def test_a_large_run_is_given_the_memory_it_needs(tiny_config: Config) -> None:
     small = workers.process_bytes(tiny_config)
-    many_images = with_settings(tiny_config, [("data.train_images", 200_000), ("data.image_size", 64)])
-    assert workers.process_bytes(many_images) - small > 200_000 * 3 * 64 * 64
+    many_images = with_settings(tiny_config, [("data.train_images", 200_000), ("data.test_images", 50_000)])
+    assert workers.image_bytes(many_images) == 250_000 * 3 * 8 * 8
+    assert workers.process_bytes(many_images) == small, "processes share them"
+    assert workers.process_bytes(replace(many_images, engine="reference")) == small + 250_000 * 3 * 8 * 8
     wide = with_settings(tiny_config, [("model.filters", [512]), ("train.batch_size", 40)])
     assert workers.process_bytes(wide) - small > 4 * 512 * 6 * 6 * 80  # float32 maps of 512 filters, 6x6
 
@@ -252,6 +257,17 @@ def _handed_over(shared: sharing.Shared) -> Any:
     received = sharing.receive(theirs)
     sending.join()
     return received
+
+
+def test_a_worker_copies_no_images_and_trains_the_same(tiny_config: Config) -> None:
+    """What another process hands over lies in memory as the engine takes it."""
+    ours = data.load(tiny_config.data)
+    with closing(sharing.Shared(ours)) as shared:
+        theirs = _handed_over(shared)
+    assert theirs.digest == ours.digest
+    parts = resident(theirs, torch.device("cpu"), torch.channels_last)
+    assert parts.train.pixels.data_ptr() == theirs.train.images.__array_interface__["data"][0]
+    assert torch.equal(parts.train.pixels, torch.from_numpy(ours.train.images))
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no anonymous files")
