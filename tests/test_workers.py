@@ -21,7 +21,7 @@ import torch
 from conftest import TINY, Answer
 
 import cnn_ablation
-from cnn_ablation import devices, machine, sharing, workers
+from cnn_ablation import data, devices, machine, sharing, workers
 from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, with_settings
 from cnn_ablation.data.resident import resident
