@@ -87,3 +87,35 @@ def double_softmax(probabilities_in: bool, num_classes: float) -> Iterator[str]:
     if probabilities_in:
         floor = math.log(1 + (num_classes - 1) / math.e)
         yield f"double softmax: cross-entropy gets probabilities, its loss cannot fall below {floor:.2f}"
+
+
+def identical(other: str, reference: str) -> Iterator[str]:
+    """An arm whose runs are another arm's bit for bit.
+
+    Args:
+        other: that arm's name; empty where it is the one that others are compared with.
+        reference: words for the arm that others are compared with.
+    """
+    if other:
+        yield f"its runs are those of {other} bit for bit: one arm under two names, compared once"
+    else:
+        yield (
+            f"its runs are {reference}'s bit for bit: the knob did nothing here, so this row is no evidence "
+            "and is not compared"
+        )
+
+
+def uncompared_times(comparable: int, shared: int) -> Iterator[str]:
+    """Times are compared only between runs that shared their machine with equally many others.
+
+    Args:
+        comparable: seeds whose times are compared.
+        shared: seeds that arm and baseline both have trained.
+    """
+    if not comparable < shared:
+        return
+    why = "the runs were not side by side with equally many others"
+    if comparable:
+        yield f"time ratio from {comparable} of {shared} seeds: in the others {why}"
+    else:
+        yield f"times are not compared: {why}"
