@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from cnn_ablation.designs import BASELINE, FULL
-from cnn_ablation.report.text import reference_words
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,8 +31,8 @@ VERDICT_STYLE = {
 
 
 def folded(arm: str) -> str:
-    """An arm's name with one setting per line; commas inside lists and dictionaries stay."""
-    return ",\n".join(re.split(r",(?=[\w.]+=)", arm))
+    """An arm's name with one setting per line; commas inside lists and dictionaries stay, and $ starts no formula."""
+    return ",\n".join(re.split(r",(?=[\w.]+=)", arm)).replace("$", r"\$")
 
 
 def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) -> Axes:
@@ -44,17 +43,20 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) ->
         ax: drawn on.
         margin_pp: half-width of the grey band inside which differences do not matter.
     """
+    from cnn_ablation.tables import reference_words  # imports statsmodels, which other pictures do not need
+
     compared = arms[arms["verdict"] != BASELINE].reset_index(drop=True)
     ax.axvspan(-margin_pp, margin_pp, color="0.93", zorder=0, label=f"margin ±{margin_pp:g} pp")
     ax.axvline(0, color="black", linewidth=0.8, zorder=1)
     for verdict, (colour, marker) in VERDICT_STYLE.items():
-        rows = compared[compared["verdict"] == verdict]
+        rows = compared[(compared["verdict"] == verdict) & compared["delta_pp"].notna()]
         if len(rows):
             spread = _error_bars(
                 *(rows[name].to_numpy() for name in ("delta_pp", "delta_ci_low_pp", "delta_ci_high_pp"))
             )
             ax.errorbar(rows["delta_pp"], rows.index, xerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
-    ax.set_yticks(range(len(compared)), compared["arm"].map(folded))
+    remarks = compared["delta_pp"].map(lambda delta: "\n(not compared)" if np.isnan(delta) else "")
+    ax.set_yticks(range(len(compared)), compared["arm"].map(folded) + remarks)
     ax.set_ylim(len(compared) - 0.5, -0.5)
     ax.set_xlabel(f"difference in test accuracy from {reference_words(arms)} (percentage points)")
     ax.legend(frameon=False, fontsize="small")
@@ -102,7 +104,9 @@ def numeric_levels(runs: pd.DataFrame, arms: pd.DataFrame) -> dict[str, pd.Serie
         if key not in runs.columns or not runs["arm"].eq(BASELINE).any():
             continue
         values = runs[runs["arm"].isin(names)].groupby("arm", sort=False)[key].first()
-        if all(isinstance(value, int | float) and not isinstance(value, bool | np.bool_) for value in values):
+        if all(isinstance(value, int | float) and not isinstance(value, bool | np.bool_) for value in values) and (
+            np.isfinite(values.astype(float)).all()  # null, a level of some keys, has no place on an axis
+        ):
             found[str(key)] = values.astype(float).sort_values()
     return found
 

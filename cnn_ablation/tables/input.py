@@ -190,6 +190,7 @@ class _Table:
 
 
 def _refuse_value(where: str, column: str, value: object, allowed: str, rest: str) -> NoReturn:
+    value = value.item() if isinstance(value, np.generic) else value
     shown = f"{value:g}" if isinstance(value, float) else reprlib.repr(value)
     raise RecordError(f"{where}: {column} is {shown}; {allowed} is wanted{rest}")
 
