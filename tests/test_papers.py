@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,3 +231,31 @@ def test_the_section_rounds_and_counts() -> None:
     text = section(paper, comparison, paper.departures(study.plan.baseline))
     assert "Settings that the paper gives are the paper's." in text
     assert "Of the paper's 2 figures 1 are counts that are equal, 1 lie inside our interval." in text
+
+
+def rows_of_the_page() -> Iterator[dict[str, str]]:
+    """Every row of docs/papers.md that sets a figure of a paper beside ours."""
+    header: list[str] = []
+    for line in (Path(__file__).parents[1] / "docs" / "papers.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            header = []
+        elif "the paper's is" in cells:
+            header = cells
+        elif header and not line.startswith("|:"):
+            yield dict(zip(header, cells, strict=True))
+
+
+def test_the_page_of_the_papers_claims_no_more_than_its_numbers_tell() -> None:
+    rows = list(rows_of_the_page())
+    assert len(rows) > 40
+    for row in rows:
+        word, seeds = row["the paper's is"], int(row["n"])
+        if "seconds" in row["figure"]:
+            assert word == "cannot tell", row
+        elif seeds < 3:
+            assert word in ("cannot tell", "no interval", "equal"), row
+        elif word != "equal":
+            paper, low, high = float(row["paper"]), *map(float, re.findall(r"[\d.]+(?=[,\]])", row["ours"]))
+            assert word == ("inside" if low <= paper <= high else "higher" if paper > high else "lower"), row
+            assert word != "inside" or high - low <= 20, row
