@@ -17,7 +17,7 @@ from cnn_ablation.config import StatsConfig
 from cnn_ablation.designs import Arm
 from cnn_ablation.plans import Plan, write_plan
 from cnn_ablation.records import Run, record_path, write_run
-from cnn_ablation.report import print_table
+from cnn_ablation.report import print_table, readable_table, write_tables
 from cnn_ablation.report.__main__ import main as report
 from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.report.runs_file import read_runs_file
@@ -317,3 +317,19 @@ def test_pictures_of_unusual_tables(columns: dict[str, object], tmp_path: Path) 
     written = write_pictures(tmp_path / "out", frame, ablation_table(frame), pd.DataFrame(), StatsConfig())
     assert {path.parent for path in written} == {tmp_path / "out"}
     assert ("accuracy_against_time" in {path.stem for path in written}) == ("train_seconds" not in columns)
+
+
+def test_a_number_of_seeds_beyond_what_is_computed_is_a_bound() -> None:
+    """Differences of +1 and -1 with a mean near 0: more than a thousand seeds would be needed for half a point."""
+    frame = runs(test_accuracy=[0.5, 0.5, 0.5, 0.9, 0.1, 0.51])
+    arms = ablation_table(frame, margin_pp=0.01)
+    assert arms["seeds_needed"].tolist()[1] == 1000
+    assert readable_table(arms)["more seeds"].tolist() == ["", ">997"]
+
+
+def test_a_column_of_several_types_keeps_its_gaps_in_parquet(tmp_path: Path) -> None:
+    frame = runs().assign(key=pd.Series([1, "a", None, 1, "a", None], dtype=object))
+    write_tables(tmp_path, frame, ablation_table(frame), "")
+    found = pd.read_parquet(tmp_path / "runs.parquet")["key"]
+    assert found.isna().tolist() == [False, False, True] * 2
+    assert found.dropna().tolist() == ["1", "a"] * 2

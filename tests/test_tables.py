@@ -417,3 +417,23 @@ def test_a_row_has_a_time_ratio_or_says_that_times_are_not_compared(
     assert row["time_ratio"] == pytest.approx(ratio, nan_ok=True)
     assert ("not compared" in row["notes"]) == math.isnan(ratio)
     assert note in row["notes"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "note"),
+    [
+        ({"double_softmax": True}, "double softmax: cross-entropy gets probabilities"),
+        ({"dead_units": 0.31}, "31 % dead units"),
+        (
+            {"dead_units": 0.31, "dead_layer": ["ReLU units in A1"] * 3 + ["ReLU units in A2"] * 2},
+            "31 % dead ReLU units in A1 (in other runs elsewhere)",
+        ),
+        ({"status": ["diverged", "diverged", "ok", "ok", "ok"], "epochs": [2, 5, 9, 9, 9]},
+         "2 of 5 runs diverged at epochs 2 to 5"),
+        ({"status": ["diverged", "ok", "ok", "ok", "ok"], "epochs": np.nan}, "1 of 5 runs diverged"),
+    ],
+    ids=["softmax of unknown classes", "dead without layer", "several layers", "several epochs", "epoch unknown"],
+)  # fmt: skip
+def test_notes_claim_what_is_known(columns: dict[str, Any], note: str) -> None:
+    notes = table(BASELINE, runs_of("k=v", 0.90 + NOISE * 1.1).assign(**columns))["notes"]["k=v"]
+    assert note in notes.split("; ")

@@ -141,6 +141,8 @@ def plot_levels(arms: pd.DataFrame, values: pd.Series[float], ax: Axes, *, key: 
 def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy") -> Axes:
     """Learning curves: the mean over seeds of `column` by epoch, one line per arm, with the range over seeds.
 
+    Where some seeds have stopped early, the mean of the others is dotted.
+
     Args:
         curves: from `load_curves`.
         ax: drawn on.
@@ -148,11 +150,16 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
     """
     factor = 100 if column.endswith("accuracy") else 1
     for arm, points in curves.groupby("arm", sort=False):
-        by_epoch = factor * points.groupby("epoch")[column].agg(["mean", "min", "max"])
+        by_epoch = points.groupby("epoch")[column].agg(["mean", "min", "max", "count"]) * [factor, factor, factor, 1]
+        whole = by_epoch[by_epoch["count"] == by_epoch["count"].max()]
         style: dict[str, Any] = {"color": "black", "linewidth": 2.5} if arm in (BASELINE, FULL) else {}
-        (line,) = ax.plot(by_epoch.index, by_epoch["mean"], marker="o", markersize=3, label=folded(str(arm)), **style)
+        (line,) = ax.plot(whole.index, whole["mean"], marker="o", markersize=3, label=folded(str(arm)), **style)
+        if len(whole) < len(by_epoch):  # a mean of fewer seeds is not the mean of all
+            rest = by_epoch.loc[whole.index[-1] :]
+            ax.plot(rest.index, rest["mean"], linestyle=":", color=line.get_color())
         ax.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=line.get_color(), alpha=0.15)
-    ax.set_xlabel("epoch")
+    some = curves.groupby(["arm", "epoch"]).size().groupby("arm").nunique().gt(1).any()
+    ax.set_xlabel("epoch (dotted: some seeds had stopped)" if some else "epoch")
     ax.set_ylabel(column.replace("val_", "validation ").replace("_", " ") + (" (%)" if factor == 100 else " (nats)"))
     beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     ax.legend(frameon=False, fontsize="small", **(beside if curves["arm"].nunique() > MAX_NAMES_INSIDE else {}))

@@ -105,7 +105,8 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     mixed = [name for name in frame.columns if frame[name].map(type).nunique() > 1 and frame[name].dtype == object]
     buffer = io.BytesIO()
     try:
-        frame.astype(dict.fromkeys(mixed, str)).to_parquet(buffer, index=False)
+        texts = {name: frame[name].map(str, na_action="ignore") for name in mixed}
+        frame.assign(**texts).to_parquet(buffer, index=False)
     except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise RecordError(f"a column of the table cannot be written as Parquet ({reason})") from error

@@ -190,6 +190,11 @@ def _made_with(runs: Sequence[Run]) -> str:
 
 
 def _hardware_and_versions(provenance: dict[str, Any]) -> str:
-    versions, threads = provenance["versions"], counted(provenance["torch_threads"], "thread")
-    software = f"torch {versions['torch']}, cnn_ablation {versions['cnn_ablation']}"
-    return f"{provenance['hardware']} with {threads}, {software}"
+    """Those that a record knows; an older one may know fewer."""
+    versions, threads = provenance.get("versions", {}), provenance.get("torch_threads")
+    hardware = provenance.get("hardware", "unknown hardware") + (
+        f" with {counted(threads, 'thread')}" if threads else ""
+    )
+    return ", ".join(
+        [hardware, *(f"{name} {versions[name]}" for name in ("torch", "cnn_ablation") if name in versions)]
+    )

@@ -57,8 +57,12 @@ def _p_value(value: float) -> str:
 
 def _more_seeds(row: pd.Series[Any]) -> str:
     """How many more seeds would probably decide an undecided arm."""
+    from cnn_ablation.stats import MAX_SEEDS_NEEDED
+
     more = row["seeds_needed"] - row["n"]
-    return f"{more:.0f}" if row["verdict"] == "undecided" and more > 0 else ""
+    if row["verdict"] != "undecided" or not more > 0:
+        return ""
+    return f">{more:.0f}" if row["seeds_needed"] >= MAX_SEEDS_NEEDED else f"{more:.0f}"
 
 
 MIN_SEEDS_FOR_BCA = 20  # with 10, "95 %" intervals hold the truth in 90 % of simulated studies, with 3 in 73 %

@@ -317,7 +317,7 @@ def _diagnoses(arm: ArmRuns, baseline: ArmRuns) -> Iterator[str]:
 
 def _when(arm: ArmRuns) -> str:
     diverged = arm.where(arm["status"] == "diverged")
-    return f" at epoch {int(diverged['epochs'].min())}" if "epochs" in arm else ""
+    return notes.diverged(diverged["epochs"].tolist() if "epochs" in arm else [])
 
 
 def _limits_of_the_test(arm: ArmRuns, family: _Family, comparison: stats.Comparison) -> Iterator[str]:

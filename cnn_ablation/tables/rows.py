@@ -73,9 +73,12 @@ class ArmRuns:
         return self._means[column]
 
     def most_common(self, column: str) -> str:
-        """Of the texts in a column; the first in the alphabet among equals."""
-        texts = [text for text in self[column] if isinstance(text, str) and text] if column in self else []
-        return min(Counter(texts).items(), key=lambda item: (-item[1], item[0]))[0] if texts else ""
+        """Of the texts in a column, the first in the alphabet among equals; says so where runs differ."""
+        counts = Counter(text for text in self[column] if text) if column in self else Counter[str]()
+        if not counts:
+            return ""
+        text = min(counts.items(), key=lambda item: (-item[1], item[0]))[0]
+        return f"{text} (in other runs elsewhere)" if len(counts) > 1 else text
 
 
 def runs_by_arm(runs: pd.DataFrame) -> dict[str, ArmRuns]:
