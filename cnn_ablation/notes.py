@@ -114,10 +114,7 @@ def identical(other: str, reference: str) -> Iterator[str]:
     if other:
         yield f"its runs are those of {other} bit for bit: one arm under two names, compared once"
     else:
-        yield (
-            f"its runs are {reference}'s bit for bit: the knob did nothing here, so this row is no evidence "
-            "and is not compared"
-        )
+        yield f"its runs are {reference}'s bit for bit: the knob did nothing here, so this row is no evidence"
 
 
 def uncompared_times(comparable: int, shared: int) -> Iterator[str]:

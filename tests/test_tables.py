@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -337,8 +338,7 @@ def test_runs_equal_to_the_baselines_bit_for_bit_are_no_comparison() -> None:
     for name in ("idle=1", "idle=2"):
         assert arms.loc[name, ["p_value", "p_holm", "delta_pp", "seeds_needed"]].isna().all()
         assert arms["notes"][name] == (
-            "its runs are the baseline's bit for bit: the knob did nothing here, so this row is no evidence and is not "
-            "compared"
+            "its runs are the baseline's bit for bit: the knob did nothing here, so this row is no evidence"
         )
     assert tables.num_comparisons(arms) == 1
 
@@ -437,3 +437,32 @@ def test_a_row_has_a_time_ratio_or_says_that_times_are_not_compared(
 def test_notes_claim_what_is_known(columns: dict[str, Any], note: str) -> None:
     notes = table(BASELINE, runs_of("k=v", 0.90 + NOISE * 1.1).assign(**columns))["notes"]["k=v"]
     assert note in notes.split("; ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("settings", 3),
+        ("provenance", "here"),
+        ("class_names", 3),
+        ("curves", [{"loss": 1.0}]),
+        ("per_class", 3),
+        ("per_class", {"test": 3}),
+        ("per_class", {"test": [{"class": "cat", "f1": "high"}]}),
+        ("per_class", {"train": []}),
+        ("confusion", {"test": [[1, 2], [3]]}),
+        ("confusion", {"test": [[1, 2], [3, 4]]}),
+    ],
+)
+def test_a_record_with_nested_values_of_another_form_is_named(
+    field: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path, ["baseline", "k=v"], [0, 1])
+    path = record_path(tmp_path / "1", 0)
+    content = json.loads(path.read_text())
+    content["run"][field] = value
+    path.write_text(json.dumps(content))
+    study = tables.read_study(tmp_path)
+    assert len(study.runs) == 3
+    assert f"{path} is damaged or unreadable ({field} has not its form)" in capsys.readouterr().err
+    assert (len(study.run_table()), len(study.per_class()), len(study.curves())) == (3, 0, 0)

@@ -14,12 +14,13 @@ _TEXT_COLUMNS = ("arm", "knob", "level", "status", "error", "dead_layer", "satur
 _MISSING_NUMBERS = ("", "NaN", "nan", "NA", "N/A", "null", "None")
 
 
-def read_runs_file(path: Path) -> pd.DataFrame:
+def read_runs_file(path: str | Path) -> pd.DataFrame:
     """A table of runs from CSV or Parquet.
 
     Raises:
         RecordError: it cannot be read.
     """
+    path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # pandas only warns of lines that are longer than the header

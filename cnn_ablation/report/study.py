@@ -31,7 +31,7 @@ class Report:
     arms: pd.DataFrame
 
 
-def report_study(folder: Path, out: Path | None = None, overrides: dict[str, Any] | None = None) -> Report:
+def report_study(folder: str | Path, out: str | Path | None = None, overrides: dict[str, Any] | None = None) -> Report:
     """Rebuilds every table and picture of a study from the records in its folder.
 
     Args:
@@ -60,10 +60,10 @@ def report_study(folder: Path, out: Path | None = None, overrides: dict[str, Any
 
 def _scaled_down(baseline: dict[str, Any]) -> str:
     """What a study with `train.scale` below 1 has to say of itself."""
-    scale, updates = baseline.get("train.scale", 1.0), baseline.get("train.updates")
-    if scale == 1:
+    scale, epochs, updates = (baseline.get(f"train.{name}") for name in ("scale", "epochs", "updates"))
+    if scale is None or scale == 1:
         return ""
-    whole = f"{updates} updates" if updates else f"{baseline['train.epochs']} epochs"
+    whole = f"{updates} updates" if updates else f"{epochs} epochs"
     return f"Scaled down to {scale:g} of the {whole} of the baseline, and other arms likewise. "
 
 
@@ -105,14 +105,14 @@ def _paper_section(study: tables.FinishedStudy, settings: StatsConfig) -> _Paper
     return _PaperSection(paper, comparison, departures) if len(comparison) else None
 
 
-def report_runs(runs_file: Path, out: Path, overrides: dict[str, Any] | None = None) -> Report:
+def report_runs(runs_file: str | Path, out: str | Path, overrides: dict[str, Any] | None = None) -> Report:
     """The same from a table of runs alone, which holds no learning curves.
 
     Raises:
         ConfigError: a setting is of the wrong type or out of its bounds.
         RecordError: the file cannot be read, holds no table of runs, or a table cannot be written.
     """
-    settings = tables.checked_settings(overrides or {})
+    out, settings = Path(out), tables.checked_settings(overrides or {})
     check_folder(out)
     return _leave(_made(read_runs_file(runs_file), pd.DataFrame(), settings), out)
 

@@ -79,7 +79,7 @@ def _two_lines(readable: pd.DataFrame) -> pd.DataFrame:
             **with_interval,
             "p (Holm)": readable["p (Holm)"],
             "verdict": _below(readable["verdict"], ("+" + more_seeds + " seeds").where(more_seeds != "", "")),
-            "train s": _below(readable["train s"], (printable("×") + ratio).where(ratio != "", "")),
+            "train s": _below(readable["train s"], (printable("×").replace("?", "x") + ratio).where(ratio != "", "")),
         }
     ).rename(columns={"p (Holm)": "p"})
 

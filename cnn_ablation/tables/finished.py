@@ -6,12 +6,13 @@ import gc
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +113,7 @@ def _read_runs(folder: Path, *, details: bool) -> dict[tuple[str, int], Run]:
     paths: dict[tuple[str, int], str] = {}
     for path in record_files(folder):
         try:
-            run = read_run(path, details=details)
+            run = _checked(read_run(path, details=details), path)
         except RecordError as error:
             warn(str(error))
             continue
@@ -120,6 +121,44 @@ def _read_runs(folder: Path, *, details: bool) -> dict[tuple[str, int], Run]:
         if name not in found or _time_of_writing(path) > _time_of_writing(paths[name]):
             found[name], paths[name] = run, path
     return found
+
+
+def _checked(run: Run, path: str) -> Run:
+    """A run whose nested values have the form that tables are made from; the table of runs checks the others.
+
+    Raises:
+        RecordError: they have not.
+    """
+    size = len(run.class_names) if isinstance(run.class_names, list) else -1
+    form = {
+        "settings": isinstance(run.settings, dict),
+        "provenance": isinstance(run.provenance, dict),
+        "class_names": size >= 0,
+        "curves": all(isinstance(point, dict) and "epoch" in point for point in run.curves),
+        "per_class": _is_by_part(run.per_class, _is_table),
+        "confusion": _is_by_part(run.confusion, lambda matrix: np.shape(matrix) == (size, size)),
+    }
+    wrong = [name for name, is_right in form.items() if not is_right]
+    if wrong:
+        raise RecordError(f"{path} is damaged or unreadable ({wrong[0]} has not its form)")
+    return run
+
+
+def _is_by_part(value: object, is_right: Callable[[Any], bool]) -> bool:
+    """Whether it holds something right for the validation part, the test part, or both."""
+    try:
+        return isinstance(value, dict) and value.keys() <= {"val", "test"} and all(map(is_right, value.values()))
+    except ValueError:  # rows of different lengths
+        return False
+
+
+def _is_table(rows: object) -> bool:
+    return isinstance(rows, list) and all(
+        isinstance(row, dict)
+        and "class" in row
+        and all(value is None or isinstance(value, int | float) for name, value in row.items() if name != "class")
+        for row in rows
+    )
 
 
 @contextmanager
