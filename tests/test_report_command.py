@@ -75,8 +75,16 @@ FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
         "  remedy: accuracies are fractions; divide percentages by 100",
     ),
     "one of 1.7": ("x.csv", lambda: as_csv(runs()).replace(b",0.93,", b",1.7,"), "seed 0: test_accuracy is 1.7;"),
-    "text among numbers": ("x.csv", lambda: as_csv(runs()).replace(b",0.93,", b",high,"), "test_accuracy is "),
-    "text in seconds": ("x.csv", lambda: as_csv(runs()).replace(b",12.0", b",12 s"), "train_seconds is '"),
+    "text among numbers": (
+        "x.csv",
+        lambda: as_csv(runs()).replace(b",0.93,", b",high,"),
+        "'k=None', seed 0: test_accuracy is 'high'; a number",
+    ),
+    "text in seconds": (
+        "x.csv",
+        lambda: as_csv(runs()).replace(b",12.0", b",12 s"),
+        "'baseline', seed 2: train_seconds is '12 s'",
+    ),
     "a status of its own": ("x.csv", lambda: as_csv(runs(status="OK")), "seed 0: status is 'OK'; one of ok, diverged"),
     "no baseline": ("x.csv", lambda: as_csv(runs()[3:]), "no finished run of the arm 'baseline'"),
     "no Parquet": ("x.parquet", lambda: b"no parquet", "x.parquet cannot be read as a table of runs ("),
@@ -297,6 +305,13 @@ def test_a_level_called_none_comes_back_from_the_file(tmp_path: Path) -> None:
     assert found["level"].tolist() == ["", "", "", "None", "null", "NA"]
     assert found["train_loss"].isna().all()
     assert found["error"].tolist() == [""] * 6
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "csv.zip", "csv.xz", "parquet"])
+def test_a_table_of_runs_comes_back_from_any_file(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"runs.{suffix}"
+    runs().to_parquet(path) if suffix == "parquet" else runs().to_csv(path, index=False)
+    pd.testing.assert_frame_equal(read_runs_file(str(path)), runs())
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +14,7 @@ from cnn_ablation.errors import RecordError
 _TEXT_COLUMNS = ("arm", "knob", "level", "status", "error", "dead_layer", "saturated_layer")
 # What stands for a missing number. In texts `null` or `None` is a word, the name of a level; nothing is empty there.
 _MISSING_NUMBERS = ("", "NaN", "nan", "NA", "N/A", "null", "None")
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": "zstd"}
 
 
 def read_runs_file(path: str | Path) -> pd.DataFrame:
@@ -31,7 +34,11 @@ def read_runs_file(path: str | Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    names = pd.read_csv(path, nrows=0).columns
+    content = path.read_bytes()  # once: it may be a pipe
+    how: dict[str, Any] = {"compression": _COMPRESSIONS.get(path.suffix.lower()), "index_col": False}
+    names = pd.read_csv(io.BytesIO(content), nrows=0, **how).columns
     missing = {name: [] if name in _TEXT_COLUMNS else list(_MISSING_NUMBERS) for name in names}
     texts = {name: str for name in _TEXT_COLUMNS if name in names}
-    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=missing, index_col=False, low_memory=False)
+    how |= {"dtype": texts, "keep_default_na": False, "na_values": missing, "low_memory": False}
+    frame: pd.DataFrame = pd.read_csv(io.BytesIO(content), **how)
+    return frame

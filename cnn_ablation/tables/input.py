@@ -85,6 +85,17 @@ def _is_missing(value: object) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
+def _is_word(value: object) -> bool:
+    """Whether it is a text that is no number either."""
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
+
+
 def checked_runs(runs: object) -> pd.DataFrame:
     """A copy of a table of runs in plain types: texts, whole seeds, numbers as float64 with NaN for what is missing.
 
@@ -156,6 +167,8 @@ class _Table:
         entries = values.tolist()
         missing = np.array([_is_missing(entry) for entry in entries])
         is_number = np.array([_is_number(entry) for entry in entries])
+        # One word makes texts of a whole column of a file: it is the word that is wrong, not the numbers before it.
+        self._refuse(column, np.array([_is_word(entry) for entry in entries]), "a number")
         self._refuse(column, ~missing & ~is_number, "a number")
         return np.array([math.nan if gap else float(entry) for entry, gap in zip(entries, missing, strict=True)])
 
@@ -182,7 +195,7 @@ class _Table:
             return
         row = int(np.argmax(wrong))
         arm = self.arms[row] if column != "arm" else ""
-        seed = f", seed {self.frame['seed'][row]}" if column not in ("arm", "seed") else ""
+        seed = f", seed {self.seeds[row]}" if column not in ("arm", "seed") else ""
         where = f"arm '{arm}'{seed}" if arm else f"row {row + 1} of the table of runs"
         others = int(wrong.sum()) - 1
         more = f" (and {others} more {'run' if others == 1 else 'runs'})" if others else ""
