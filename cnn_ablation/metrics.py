@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from cnn_ablation.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
 WEIGHTED = "weighted"
 FIGURES = ("precision", "recall", "f1", "auc", "area_ratio")
 _TOLERANCE = 1e-3  # of a row's sum; bfloat16 softmax gives sums up to 0.4 % off before it is made float32
+
+
+class ScoreError(UserError, ValueError):
+    """Probabilities, labels or names of classes of which no figures can be made."""
 
 
 def per_class(
@@ -37,8 +44,9 @@ def per_class(
         examples has NaN for recall, F1, AUC and area ratio, and a `UserWarning` names it; it has no weight.
 
     Raises:
-        ValueError: shapes that do not fit, no images, NaN or infinity, rows that are no probabilities, labels that are
-            not whole numbers or out of range, or names that are too few, too many or not unique.
+        ScoreError: no arrays of numbers, shapes that do not fit, no images, NaN or infinity, rows that are no
+            probabilities, labels that are not whole numbers or out of range, or names that are too few, too many or not
+            unique.
     """
     import pandas as pd
     from sklearn.metrics import precision_recall_fscore_support
@@ -73,7 +81,7 @@ def confusion(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArra
     """Images (K, K) by true class (rows) and most probable class (columns).
 
     Raises:
-        ValueError: as `per_class`.
+        ScoreError: as `per_class`.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -105,36 +113,56 @@ def _weighted_mean(values: npt.NDArray[np.float64], weights: npt.NDArray[np.int6
     return float(np.average(values[present], weights=weights[present]))
 
 
+def _array(name: str, values: Any) -> npt.NDArray[Any]:
+    """Of numbers; objects are taken for what they hold."""
+    try:
+        array = np.asarray(values)
+        array = np.asarray(array.tolist()) if array.dtype == object else array
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors on a GPU or with a gradient
+        reason = str(error).partition("\n")[0]
+        raise ScoreError(f"{name} are {reprlib.repr(values)}, no array of numbers ({reason})") from error
+    if array.dtype.kind not in "iufb":
+        raise ScoreError(f"{name} are of type {array.dtype}; numbers are needed")
+    return array
+
+
 def _checked(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    scores, truth = np.asarray(probabilities), np.asarray(labels)
+    scores, truth = _array("probabilities", probabilities), _array("labels", labels)
     if scores.ndim != 2 or scores.shape[1] < 2:
-        raise ValueError(
+        raise ScoreError(
             f"probabilities have shape {scores.shape}; (images, classes) with two or more classes is needed"
         )
     if truth.shape != scores.shape[:1]:
-        raise ValueError(
+        raise ScoreError(
             f"labels have shape {truth.shape}; ({len(scores)},) is needed, one for each row of probabilities"
         )
     if not len(truth):
-        raise ValueError("there are no images")
+        raise ScoreError("there are no images")
     if not np.issubdtype(truth.dtype, np.integer):
-        raise ValueError(f"labels are of type {truth.dtype}; whole numbers are needed")
+        raise ScoreError(f"labels are of type {truth.dtype}; whole numbers are needed")
+    if scores.dtype == bool:
+        raise ScoreError("probabilities are of type bool; fractions are needed")
     scores = scores.astype(np.float64)
     if not np.isfinite(scores).all():
-        raise ValueError(f"probabilities hold NaN or infinity in {int((~np.isfinite(scores)).any(axis=1).sum())} rows")
+        raise ScoreError(f"probabilities hold NaN or infinity in {int((~np.isfinite(scores)).any(axis=1).sum())} rows")
     if scores.min() < 0 or np.abs(scores.sum(axis=1) - 1).max() > _TOLERANCE:
-        raise ValueError("rows of probabilities must be at least 0 and sum to 1; apply a softmax to logits first")
+        raise ScoreError("rows of probabilities must be at least 0 and sum to 1; apply a softmax to logits first")
     if truth.min() < 0 or truth.max() >= scores.shape[1]:
-        raise ValueError(f"labels lie in {truth.min()}..{truth.max()}; 0..{scores.shape[1] - 1} is needed")
+        raise ScoreError(f"labels lie in {truth.min()}..{truth.max()}; 0..{scores.shape[1] - 1} is needed")
     return scores, truth.astype(np.int64)
 
 
 def _names(class_names: Sequence[str] | None, count: int) -> list[str] | list[int]:
     if class_names is None:
         return list(range(count))
-    names = list(class_names)
-    if len(names) != count or len(set(names)) != count or WEIGHTED in names:
-        raise ValueError(f"class_names={names}: {count} different names are needed, none of them '{WEIGHTED}'")
+    try:
+        names = [] if isinstance(class_names, str) else list(class_names)
+        unfit = len(names) != count or len(set(names)) != count or WEIGHTED in names
+    except TypeError as error:
+        raise ScoreError(f"class_names={reprlib.repr(class_names)}: {count} names are needed") from error
+    if unfit:
+        shown = reprlib.repr(class_names)
+        raise ScoreError(f"class_names={shown}: {count} different names are needed, none of them '{WEIGHTED}'")
     return names

@@ -49,13 +49,13 @@ def _ratio(value: float, reference: float) -> float:
 def dead_units(share: float, layer: str) -> Iterator[str]:
     """Units that gave exactly 0 for every image watched: no gradient reaches them."""
     if share >= MIN_DEAD_SHARE:
-        yield f"{100 * share:.0f} % dead {layer}"
+        yield f"{100 * share:.0f} % dead {layer or 'units'}"
 
 
 def saturated_outputs(share: float, layer: str) -> Iterator[str]:
     """Outputs of a sigmoid or tanh where its slope is below 5 % of its largest."""
     if share >= MIN_SATURATED_SHARE:
-        yield f"{100 * share:.0f} % saturated {layer}"
+        yield f"{100 * share:.0f} % saturated {layer or 'units'}"
 
 
 def gradient(initial_norm: float, baseline_norm: float) -> Iterator[str]:
@@ -85,5 +85,49 @@ def generalisation_gap(train_accuracy: float, val_accuracy: float) -> Iterator[s
 def double_softmax(probabilities_in: bool, num_classes: float) -> Iterator[str]:
     """A softmax before cross-entropy, which applies one itself: its loss cannot fall below ln(1 + (K - 1) / e)."""
     if probabilities_in:
-        floor = math.log(1 + (num_classes - 1) / math.e)
-        yield f"double softmax: cross-entropy gets probabilities, its loss cannot fall below {floor:.2f}"
+        floor = (
+            f", its loss cannot fall below {math.log(1 + (num_classes - 1) / math.e):.2f}" if num_classes > 1 else ""
+        )
+        yield f"double softmax: cross-entropy gets probabilities{floor}"
+
+
+def diverged(epochs: Sequence[float]) -> str:
+    """When the runs of an arm diverged: " at epoch 3", " at epochs 2 to 5"; nothing where it is not known.
+
+    Args:
+        epochs: of each run that diverged.
+    """
+    known = [int(epoch) for epoch in epochs if not math.isnan(epoch)]
+    if not known:
+        return ""
+    first, last = min(known), max(known)
+    return f" at epoch {first}" if first == last else f" at epochs {first} to {last}"
+
+
+def identical(other: str, reference: str) -> Iterator[str]:
+    """An arm whose runs are another arm's bit for bit.
+
+    Args:
+        other: that arm's name; empty where it is the one that others are compared with.
+        reference: words for the arm that others are compared with.
+    """
+    if other:
+        yield f"its runs are those of {other} bit for bit: one arm under two names, compared once"
+    else:
+        yield f"its runs are {reference}'s bit for bit: the knob did nothing here, so this row is no evidence"
+
+
+def uncompared_times(comparable: int, shared: int) -> Iterator[str]:
+    """Times are compared only between runs that shared their machine with equally many others.
+
+    Args:
+        comparable: seeds whose times are compared.
+        shared: seeds that arm and baseline both have trained.
+    """
+    if not comparable < shared:
+        return
+    why = "the runs were not side by side with equally many others"
+    if comparable:
+        yield f"time ratio from {comparable} of {shared} seeds: in the others {why}"
+    else:
+        yield f"times are not compared: {why}"

@@ -71,6 +71,17 @@ def mean_interval(values: Floats, alpha: float, kind: str = "t") -> Interval:
     return Interval(mean, _where_spread(values, low), _where_spread(values, high))
 
 
+def prediction_interval(values: Floats, alpha: float) -> Interval:
+    """The mean of (..., n) values with the interval in which one further value lies at confidence 1 - alpha.
+
+    mean ± t(n - 1) s sqrt(1 + 1/n), for values that are normally distributed: sqrt(n + 1) times as wide as the interval
+    of the mean. NaN where `mean_interval` has no limits.
+    """
+    found = mean_interval(values, alpha)
+    half = (found.high - found.mean) * math.sqrt(values.shape[-1] + 1)
+    return Interval(found.mean, found.mean - half, found.mean + half)
+
+
 def _t_limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
     half = scipy_stats.sem(values, axis=-1) * scipy_stats.t.ppf(1 - alpha / 2, values.shape[-1] - 1)
     mean = np.mean(values, axis=-1)

@@ -90,3 +90,29 @@ def test_the_forest_plot_names_what_it_compares_with(runs: pd.DataFrame, ax: Axe
     figures.plot_differences(cnn_ablation.ablation_table(full), ax)
     assert "from the full configuration" in ax.get_xlabel()
     assert [text.get_text() for text in ax.get_yticklabels()] == ["optimizer.lr=0.0001", "optimizer.lr=0.01"]
+
+
+def test_a_mean_of_the_seeds_that_were_not_stopped_is_dotted(ax: Axes) -> None:
+    """Two seeds; the second stopped after epoch 2, so that epoch 3 is the first one's alone."""
+    points = [(0, 1, 0.5), (0, 2, 0.6), (0, 3, 0.9), (1, 1, 0.3), (1, 2, 0.4)]
+    curves = pd.DataFrame(points, columns=["seed", "epoch", "val_accuracy"]).assign(arm="baseline")
+    figures.plot_curves(curves, ax)
+    solid, dotted = ax.lines
+    assert (list(solid.get_xdata()), solid.get_ydata()) == ([1, 2], pytest.approx([40, 50]))
+    assert (list(dotted.get_xdata()), dotted.get_linestyle()) == ([2, 3], ":")
+    assert ax.get_xlabel() == "epoch (dotted: some seeds had stopped)"
+    figures.plot_curves(curves[curves["epoch"] < 3], Figure().add_subplot())
+
+
+def test_curves_of_all_seeds_have_one_line(ax: Axes) -> None:
+    curves = pd.DataFrame({"arm": "baseline", "seed": [0, 0, 1, 1], "epoch": [1, 2, 1, 2], "val_accuracy": 0.5})
+    figures.plot_curves(curves, ax)
+    assert len(ax.lines) == 1
+    assert ax.get_xlabel() == "epoch"
+
+
+def test_arms_that_are_not_compared_say_so_in_the_forest_plot(runs: pd.DataFrame, ax: Axes) -> None:
+    twin = runs[runs["arm"] == "baseline"].assign(arm="idle=1", knob="idle", level="1")
+    frame = pd.concat([runs, twin]).assign(test_loss=lambda table: 1 - table["test_accuracy"])
+    figures.plot_differences(cnn_ablation.ablation_table(frame), ax)
+    assert [text.get_text() for text in ax.get_yticklabels()][-1] == "idle=1\n(not compared)"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from cnn_ablation.metrics import confusion, per_class
+from cnn_ablation.errors import UserError
+from cnn_ablation.metrics import ScoreError, confusion, per_class
 
 # Six images, three classes; predictions 0 0 1 1 2 0 for labels 0 0 1 2 2 1.
 PROBABILITIES = [
@@ -93,8 +94,40 @@ def test_a_single_class_has_no_auc() -> None:
         (PROBABILITIES, LABELS, ["a", "b"], "3 different names"),
         (PROBABILITIES, LABELS, ["a", "b", "b"], "3 different names"),
         (PROBABILITIES, LABELS, ["a", "b", "weighted"], "weighted"),
+        (PROBABILITIES, LABELS, "abc", "class_names='abc': 3 different names"),
+        (PROBABILITIES, LABELS, 3, "class_names=3: 3 names are needed"),
+        (PROBABILITIES, LABELS, [["a"], ["b"], ["c"]], "3 names are needed"),
+        (None, LABELS, None, "probabilities are of type|probabilities have shape"),
+        ("abc", LABELS, None, "probabilities are of type <U3; numbers are needed"),
+        ([["0.5", "0.5"]], [0], None, "probabilities are of type <U3; numbers are needed"),
+        ([[0.5, 0.5], [1.0]], [0, 1], None, "no array of numbers"),
+        ([[0.5 + 0j, 0.5]], [0], None, "probabilities are of type complex128"),
+        ([{"cat": 0.5}], [0], None, "numbers are needed"),
+        (PROBABILITIES, ["cat"] * 6, None, "labels are of type <U3; numbers are needed"),
+        (PROBABILITIES, [None] * 6, None, "labels are of type object; numbers are needed"),
+        (PROBABILITIES, [True] * 6, None, "labels are of type bool; whole numbers"),
+        ([[True, False]], [0], None, "probabilities are of type bool; fractions"),
+        (PROBABILITIES, [0, 1, [2], 0, 1, 2], None, "no array of numbers"),
     ],
 )
 def test_bad_input_is_refused(probabilities: object, labels: object, names: list[str] | None, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        per_class(probabilities, labels, names)
+    for refused in (lambda: per_class(probabilities, labels, names), lambda: confusion(probabilities, labels)):
+        with pytest.raises(ValueError, match=message) as raised:
+            refused()
+        assert isinstance(raised.value, UserError)
+        if names is not None:
+            return  # a confusion matrix has none
+
+
+def test_tensors_that_numpy_cannot_read_are_refused() -> None:
+    import torch
+
+    scores = torch.tensor(PROBABILITIES, requires_grad=True)
+    with pytest.raises(ScoreError, match=r"no array of numbers .*grad"):
+        per_class(scores, LABELS)
+    assert confusion(scores.detach(), torch.tensor(LABELS)).sum() == 6
+
+
+def test_objects_are_taken_for_the_numbers_they_hold() -> None:
+    scores, labels = np.array(PROBABILITIES, dtype=object), np.array(LABELS, dtype=object)
+    assert per_class(scores, labels).equals(per_class(PROBABILITIES, LABELS))

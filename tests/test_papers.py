@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cnn_ablation import papers
 from cnn_ablation.composition import CONF_DIR
 from cnn_ablation.config import StatsConfig, paper_names
 from cnn_ablation.designs import Arm
+from cnn_ablation.errors import UserError
 from cnn_ablation.plans import Plan, read_plan
 from cnn_ablation.records import RUN_COLUMNS, Run
 from cnn_ablation.report.paper import readable_comparison, section
@@ -49,16 +51,26 @@ def test_every_figure_belongs_to_an_arm_and_says_where_it_is_printed(name: str, 
         assert figure.metric == "num_params" or figure.metric.endswith("seconds") or -1 < figure.value < 1
 
 
-def study_of(scores: dict[str, list[float]], **baseline: Any) -> FinishedStudy:
+def study_of(
+    scores: dict[str, list[float]],
+    *,
+    area_ratios: Sequence[float] = (0.5, 0.5, 0.5),
+    seconds: Sequence[float] = (1.0, 1.0, 1.0),
+    num_classes: int = 0,
+    settings: dict[str, Any] | None = None,
+) -> FinishedStudy:
     """Runs with these test accuracies, one per seed."""
     names = list(scores)
-    plan = Plan("one_at_a_time", {}, [], [Arm(name) for name in names], [0, 1, 2], baseline, StatsConfig())
-    rows = [{"class": "cat", "f1": 0.25}, {"class": "weighted", "f1": 0.5}]
+    plan = Plan("one_at_a_time", {}, [], [Arm(name) for name in names], [0, 1, 2], settings or {}, StatsConfig())
+    rows = [
+        [{"class": "cat", "f1": 0.25}, {"class": "weighted", "f1": 0.5, "area_ratio": ratio}] for ratio in area_ratios
+    ]
     runs = [
-        Run(name, "", "", seed, "ok", test_accuracy=score, num_params=7, per_class={"test": rows})
+        Run(name, "", "", seed, "ok", test_accuracy=score, num_params=7, per_class={"test": rows[seed]},
+            train_seconds=seconds[seed], num_classes=num_classes)
         for name in names
         for seed, score in enumerate(scores[name])
-    ]
+    ]  # fmt: skip
     return FinishedStudy(plan, runs)
 
 
@@ -67,14 +79,87 @@ def compared(study: FinishedStudy, *figures: papers.Figure) -> list[dict[str, An
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def test_agreement_is_where_the_papers_figure_lies() -> None:
-    """Mean 0.60, deviation 0.01, t 4.303 with 2 degrees of freedom: 0.60 +- 0.0248."""
+def test_agreement_is_where_the_papers_figure_lies_against_one_further_run() -> None:
+    """Mean 0.60, deviation 0.01, t 4.303 with 2 degrees of freedom: 0.60 +- 4.303 * 0.01 * sqrt(1 + 1/3) = 0.0497."""
     study = study_of({"baseline": [0.59, 0.60, 0.61]})
-    figures = [papers.Figure("baseline", "test_accuracy", value, "table 1") for value in (0.58, 0.62, 0.63, 0.57)]
+    figures = [papers.Figure("baseline", "test_accuracy", value, "table 1") for value in (0.551, 0.649, 0.651, 0.549)]
     rows = compared(study, *figures)
     assert [row["agreement"] for row in rows] == ["inside", "inside", "higher", "lower"]
     assert rows[0]["ours"] == pytest.approx(0.60)
-    assert rows[0]["ci_high"] == pytest.approx(0.60 + 4.3027 * 0.01 / math.sqrt(3), abs=1e-5)
+    assert rows[0]["ci_high"] == pytest.approx(0.60 + 4.3027 * 0.01 * math.sqrt(4 / 3), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "metric", "value", "word"),
+    [
+        ([0.386, 0.427], "test_accuracy", 0.5202, "cannot tell"),
+        ([0.386, 0.427], "test_accuracy", 0.9900, "cannot tell"),
+        ([0.40, 0.42, 0.45], "test_accuracy", 0.5202, "cannot tell"),
+        ([0.40, 0.42, 0.45], "test_accuracy", 0.9900, "higher"),
+        ([0.11, 0.115, 0.12], "test_accuracy", 0.1300, "cannot tell"),
+        ([0.11, 0.115, 0.12], "test_accuracy", 0.8200, "higher"),
+        ([0.41, 0.42, 0.43], "test_accuracy", 0.4300, "inside"),
+        ([0.50, 0.50, 0.50], "test_accuracy", 0.5000, "no interval"),
+    ],
+    ids=["two seeds", "two seeds, far away", "wide", "wide, far away", "guessing", "guessing, far away", "narrow",
+         "no spread"],
+)  # fmt: skip
+def test_a_comparison_that_cannot_tell_says_so(scores: list[float], metric: str, value: float, word: str) -> None:
+    """Guessing finds 10 % of ten classes; the wide interval is 0.423 +- 0.125, the one at guessing reaches 0.09."""
+    study = study_of({"baseline": scores}, num_classes=10)
+    (row,) = compared(study, papers.Figure("baseline", metric, value, "table 1"))
+    assert row["agreement"] == word
+
+
+def test_area_ratios_of_guessing_are_zero() -> None:
+    """0.01 +- 0.0497 holds 0, which guessing gives; the same interval around 0.60 tells."""
+    for mean, word in ((0.01, "cannot tell"), (0.60, "inside")):
+        scores = [mean - 0.01, mean, mean + 0.01]
+        study = study_of({"baseline": scores}, area_ratios=scores, num_classes=10)
+        (row,) = compared(study, papers.Figure("baseline", "test_area_ratio", mean + 0.02, "table 2"))
+        assert row["agreement"] == word
+
+
+def test_seconds_are_shown_and_never_judged() -> None:
+    """5,108 s of a Colab GPU beside 13 s for a hundredth of the training."""
+    settings = {"train.epochs": 9, "train.scale": 0.01}
+    study = study_of({"baseline": [0.5, 0.6, 0.7]}, seconds=[13.0, 13.3, 13.6], settings=settings)
+    figure = papers.Figure("baseline", "train_seconds", 13.2, "column 3.2", why="another machine: a Colab GPU")
+    paper = papers.Paper("a paper", {"train.epochs": 9, "train.scale": 1.0, "data.name": "cifar10"}, (figure,))
+    comparison = papers.compare(paper, study, 0.05)
+    assert comparison["agreement"].tolist() == ["cannot tell"]
+    assert comparison["ours"].tolist() == pytest.approx([13.3])
+    assert comparison["why"].tolist() == ["another machine: a Colab GPU; train.scale=0.01 here, 1.0 in the paper"]
+    text = section(paper, comparison, [])
+    assert "Of the paper's 1 figures 1 cannot be compared." in text
+    assert "prediction intervals: where one further run of ours would lie" in text
+
+
+def test_seconds_of_trainings_that_diverged_do_not_count() -> None:
+    study = study_of({"baseline": [0.5, 0.6, 0.7]}, seconds=[1.0, 13.0, 15.0])
+    diverged = FinishedStudy(study.plan, [replace(study.runs[0], status="diverged"), *study.runs[1:]])
+    (row,) = compared(diverged, papers.Figure("baseline", "train_seconds", 5108, "column 3.2"))
+    assert (row["ours"], row["n"]) == (14.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda study, paper: papers.read("eq2426"), "paper=eq2426\n  allowed: eq2425, eq2425_controlled, jappinen"),
+        (lambda study, paper: papers.read("../papers/eq2425"), "allowed: eq2425, "),
+        (lambda study, paper: papers.read(None), "paper=None"),
+        (lambda study, paper: papers.compare(paper, study, alpha=5), "alpha=5\n  allowed: above 0 and below 0.5"),
+        (lambda study, paper: papers.compare("eq2425", study, 0.05), "paper is 'eq2425'; a Paper is wanted"),
+        (lambda study, paper: papers.compare(paper, "multirun", 0.05), "study is 'multirun'; a FinishedStudy is"),
+        (lambda study, paper: papers.compare(paper, study, 0.05), "is of 'speed'; known are train_accuracy"),
+    ],
+    ids=["no such paper", "a path", "nothing", "alpha", "a name as paper", "a folder as study", "an unknown metric"],
+)
+def test_mistakes_of_a_comparison_are_named(call: Callable[[Any, Any], Any], message: str) -> None:
+    paper = papers.Paper("a paper", {}, (papers.Figure("baseline", "speed", 1, "table 1"),))
+    with pytest.raises(UserError) as raised:
+        call(study_of({"baseline": [0.5, 0.6, 0.7]}), paper)
+    assert message in str(raised.value)
 
 
 def test_figures_of_a_class_of_all_classes_and_of_differences() -> None:
@@ -110,7 +195,7 @@ def test_a_study_leaves_the_section(cli: Callable[..., Any], tmp_path: Path) -> 
     )  # fmt: skip
     assert answer.code == 0, answer.err
     assert "Paper against ours: jappinen" in answer.out
-    assert "Scaled down to 0.01 of the 300 epochs" in answer.out
+    assert "Scaled down to 0.01 of the 300 epochs" in " ".join(answer.out.split())
     comparison = pd.read_csv(tmp_path / "study" / "paper.csv")
     assert list(comparison.columns) == list(papers.COLUMNS)
     text = (tmp_path / "study" / "paper.md").read_text()
@@ -133,7 +218,7 @@ def test_a_study_leaves_the_section(cli: Callable[..., Any], tmp_path: Path) -> 
 
 
 def test_the_section_rounds_and_counts() -> None:
-    study = study_of({"baseline": [0.59, 0.60, 0.61]}, **{"train.epochs": 9})
+    study = study_of({"baseline": [0.59, 0.60, 0.61]}, settings={"train.epochs": 9})
     figures = (
         papers.Figure("baseline", "test_accuracy", 0.58, "table 1"),
         papers.Figure("baseline", "num_params", 7, "f"),
@@ -141,8 +226,36 @@ def test_the_section_rounds_and_counts() -> None:
     paper = papers.Paper("a paper", {"train.epochs": 9}, figures)
     comparison = papers.compare(paper, study, 0.05)
     readable = readable_comparison(comparison)
-    assert readable["ours"].tolist() == ["60.00 [57.52, 62.48]", "7"]
+    assert readable["ours"].tolist() == ["60.00 [55.03, 64.97]", "7"]
     assert readable["the paper's is"].tolist() == ["inside", "equal"]
     text = section(paper, comparison, paper.departures(study.plan.baseline))
     assert "Settings that the paper gives are the paper's." in text
     assert "Of the paper's 2 figures 1 are counts that are equal, 1 lie inside our interval." in text
+
+
+def rows_of_the_page() -> Iterator[dict[str, str]]:
+    """Every row of docs/papers.md that sets a figure of a paper beside ours."""
+    header: list[str] = []
+    for line in (Path(__file__).parents[1] / "docs" / "papers.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            header = []
+        elif "the paper's is" in cells:
+            header = cells
+        elif header and not line.startswith("|:"):
+            yield dict(zip(header, cells, strict=True))
+
+
+def test_the_page_of_the_papers_claims_no_more_than_its_numbers_tell() -> None:
+    rows = list(rows_of_the_page())
+    assert len(rows) > 40
+    for row in rows:
+        word, seeds = row["the paper's is"], int(row["n"])
+        if "seconds" in row["figure"]:
+            assert word == "cannot tell", row
+        elif seeds < 3:
+            assert word in ("cannot tell", "no interval", "equal"), row
+        elif word != "equal":
+            paper, low, high = float(row["paper"]), *map(float, re.findall(r"[\d.]+(?=[,\]])", row["ours"]))
+            assert word == ("inside" if low <= paper <= high else "higher" if paper > high else "lower"), row
+            assert word != "inside" or high - low <= 20, row

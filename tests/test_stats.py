@@ -29,6 +29,19 @@ def test_mean_interval_is_the_t_interval() -> None:
     assert (interval.mean, interval.low, interval.high) == pytest.approx((0.91, 0.91 - half, 0.91 + half))
 
 
+def test_prediction_interval_is_that_of_one_further_value() -> None:
+    spread = math.sqrt(sum((x - 0.91) ** 2 for x in BASELINE) / 4)
+    half = stdtrit(4, 0.975) * spread * math.sqrt(1 + 1 / 5)
+    interval = stats.prediction_interval(BASELINE, 0.05)
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((0.91, 0.91 - half, 0.91 + half))
+
+
+def test_a_prediction_interval_holds_the_next_value_as_often_as_it_says() -> None:
+    values = np.random.default_rng(0).normal(size=(20_000, 5))
+    found = stats.prediction_interval(values[:, :4], 0.05)
+    assert ((found.low <= values[:, 4]) & (values[:, 4] <= found.high)).mean() == pytest.approx(0.95, abs=0.005)
+
+
 @pytest.mark.parametrize("kind", ["t", "bca"])
 @pytest.mark.parametrize(
     ("values", "mean"), [([], math.nan), ([0.5], 0.5), ([0.7, 0.7, 0.7], 0.7)], ids=["none", "one", "all equal"]

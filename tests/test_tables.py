@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +288,181 @@ def test_times_of_lone_and_packed_runs_are_not_compared() -> None:
     alike = table(runs_of("baseline", scores, concurrent_runs=2), runs_of("x", scores + 0.1, concurrent_runs=2))
     assert alike.loc["x", "time_ratio"] == pytest.approx(1)
     assert "not compared" not in alike.loc["x", "notes"]
+
+
+@pytest.mark.parametrize(
+    ("test", "val", "count"),
+    [
+        ([0.9, np.nan, 0.8], [0.9, 0.9, 0.8], 2),
+        ([np.nan] * 3, [0.9, np.nan, 0.8], 2),
+        ([0.9, 0.8, 0.7], [np.nan] * 3, 3),
+    ],
+    ids=["a gap", "dropped by validation", "no validation"],
+)
+def test_n_counts_the_runs_with_a_score(test: list[float], val: list[float], count: int) -> None:
+    arm = runs_of("k=v", np.array(test)).assign(val_accuracy=val)
+    row = table(BASELINE, arm).loc["k=v"]
+    assert row["n"] == count
+    assert ("1 of 3 runs without a" in row["notes"]) == (count == 2)
+    assert ("no test score: not compared" in row["notes"]) == all(np.isnan(test))
+
+
+def test_a_difference_of_fewer_seeds_than_the_arm_has_says_so() -> None:
+    row = table(BASELINE[:3], runs_of("k=v", 0.93 + NOISE[::-1])).loc["k=v"]
+    assert row["n"] == 5
+    assert row["delta_pp"] == pytest.approx(100 * np.mean((0.93 + NOISE[::-1] - 0.90 - NOISE)[:3]))
+    assert "difference from the 3 of 5 seeds that the baseline has too" in row["notes"]
+
+
+def test_rows_that_are_there_twice_are_told() -> None:
+    again = runs_of("k=v", 0.5 + NOISE[:2])
+    row = table(BASELINE, again, runs_of("k=v", 0.93 + NOISE[::-1])).loc["k=v"]
+    assert row["test_accuracy_mean"] == pytest.approx(0.93 + NOISE.mean())
+    assert "2 rows of the same seed as a later one left out" in row["notes"]
+
+
+LOSSES = np.array([0.31, 0.29, 0.33, 0.30, 0.32])
+
+
+def with_losses(arm: str, accuracies: np.ndarray, shift: float = 0.0) -> pd.DataFrame:
+    return runs_of(arm, accuracies, train_loss=LOSSES - 0.1, val_loss=LOSSES, test_loss=LOSSES + 0.01 + shift)
+
+
+def test_runs_equal_to_the_baselines_bit_for_bit_are_no_comparison() -> None:
+    """Of three arms only one is really another: its p-value is corrected for one comparison."""
+    base, other = with_losses("baseline", 0.90 + NOISE), with_losses("k=2", 0.93 + NOISE[::-1], 0.1)
+    idle = [with_losses(f"idle={level}", 0.90 + NOISE) for level in (1, 2)]
+    arms = table(base, idle[0], other, idle[1])
+    assert arms["p_holm"]["k=2"] == arms["p_value"]["k=2"] > 0
+    assert arms["verdict"].tolist() == ["baseline", "undecided", "better", "undecided"]
+    for name in ("idle=1", "idle=2"):
+        assert arms.loc[name, ["p_value", "p_holm", "delta_pp", "seeds_needed"]].isna().all()
+        assert arms["notes"][name] == (
+            "its runs are the baseline's bit for bit: the knob did nothing here, so this row is no evidence"
+        )
+    assert tables.num_comparisons(arms) == 1
+
+
+def test_runs_equal_to_another_arms_are_compared_once() -> None:
+    base, first = with_losses("baseline", 0.90 + NOISE), with_losses("k=1", 0.93 + NOISE[::-1], 0.1)
+    arms = table(base, first, first.assign(arm="k=2"))
+    assert arms["p_holm"]["k=1"] == arms["p_value"]["k=1"]
+    assert math.isnan(arms["p_value"]["k=2"])
+    assert arms["notes"]["k=2"] == "its runs are those of k=1 bit for bit: one arm under two names, compared once"
+    assert "bit for bit" not in arms["notes"]["k=1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "identical"),
+    [
+        (lambda arm: arm, True),
+        (lambda arm: arm[2:], True),
+        (
+            lambda arm: arm.assign(status=["ok", "ok", "ok", "ok", "failed"], test_loss=[*arm["test_loss"][:4], 9.0]),
+            True,
+        ),
+        (lambda arm: arm.assign(test_loss=[*arm["test_loss"][:4], np.nextafter(arm["test_loss"][4], 1)]), False),
+        (lambda arm: arm.assign(val_accuracy=[*arm["val_accuracy"][:4], 0.1]), False),
+        (lambda arm: arm.assign(seed=arm["seed"] + 10), False),
+        (lambda arm: arm.drop(columns=["train_loss", "val_loss", "test_loss"]), False),
+        (lambda arm: arm.assign(train_loss=np.nan, val_loss=np.nan, test_loss=np.nan), False),
+    ],
+    ids=["all", "fewer seeds", "one failed", "one bit", "one accuracy", "other seeds", "no losses", "losses missing"],
+)
+def test_what_bit_for_bit_means(change: Callable[[pd.DataFrame], pd.DataFrame], identical: bool) -> None:
+    base, arm = with_losses("baseline", 0.90 + NOISE), change(with_losses("k=v", 0.90 + NOISE))
+    arms = table(base, arm)
+    assert ("bit for bit" in arms["notes"]["k=v"]) == identical
+    assert tables.num_comparisons(arms) == int(not identical)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.7], ids=["a perfect fit", "one value"])
+def test_losses_that_are_the_same_for_all_seeds_tell_nothing(loss: float) -> None:
+    columns = {"train_loss": loss, "val_loss": loss, "test_loss": loss}
+    arms = table(runs_of("baseline", 0.90 + NOISE, **columns), runs_of("k=v", 0.90 + NOISE, **columns))
+    assert "bit for bit" not in arms["notes"]["k=v"]
+    assert tables.num_comparisons(arms) == 1
+
+
+def test_a_dropped_arm_equal_to_the_baseline_says_so_without_test_figures() -> None:
+    hidden = with_losses("k=v", 0.90 + NOISE).assign(test_accuracy=math.nan, test_loss=math.nan)
+    path = [PathStep("k", "baseline", ["k=v"], "baseline")]
+    frame = pd.concat([with_losses("baseline", 0.90 + NOISE), hidden])
+    row = cnn_ablation.ablation_table(frame, path=path).set_index("arm").loc["k=v"]
+    assert row["notes"].startswith("step 1: dropped, +0.00 pp on validation; its runs are the baseline's bit for bit")
+    assert row["n"] == 5
+
+
+def test_against_the_full_configuration_the_note_names_it() -> None:
+    base = with_losses("full", 0.90 + NOISE)
+    arms = table(base, base.assign(arm="full without k", knob="k", level="baseline"))
+    assert arms["notes"]["full without k"].startswith("its runs are the full configuration's bit for bit")
+
+
+@pytest.mark.parametrize(
+    ("side_by_side", "ratio", "note"),
+    [
+        ([1, 1, 1, 1, 1], 2.0, ""),
+        ([2, 2, 1, 1, 1], 2.0, "time ratio from 3 of 5 seeds"),
+        ([2, 2, 2, 2, 2], math.nan, "times are not compared"),
+    ],
+    ids=["all", "some", "none"],
+)
+def test_a_row_has_a_time_ratio_or_says_that_times_are_not_compared(
+    side_by_side: list[int], ratio: float, note: str
+) -> None:
+    base = runs_of("baseline", 0.90 + NOISE, seconds=5.0, concurrent_runs=1)
+    arm = runs_of("k=v", 0.90 + NOISE[::-1], seconds=10.0, concurrent_runs=side_by_side)
+    row = table(base, arm).loc["k=v"]
+    assert row["time_ratio"] == pytest.approx(ratio, nan_ok=True)
+    assert ("not compared" in row["notes"]) == math.isnan(ratio)
+    assert note in row["notes"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "note"),
+    [
+        ({"double_softmax": True}, "double softmax: cross-entropy gets probabilities"),
+        ({"dead_units": 0.31}, "31 % dead units"),
+        (
+            {"dead_units": 0.31, "dead_layer": ["ReLU units in A1"] * 3 + ["ReLU units in A2"] * 2},
+            "31 % dead ReLU units in A1 (in other runs elsewhere)",
+        ),
+        ({"status": ["diverged", "diverged", "ok", "ok", "ok"], "epochs": [2, 5, 9, 9, 9]},
+         "2 of 5 runs diverged at epochs 2 to 5"),
+        ({"status": ["diverged", "ok", "ok", "ok", "ok"], "epochs": np.nan}, "1 of 5 runs diverged"),
+    ],
+    ids=["softmax of unknown classes", "dead without layer", "several layers", "several epochs", "epoch unknown"],
+)  # fmt: skip
+def test_notes_claim_what_is_known(columns: dict[str, Any], note: str) -> None:
+    notes = table(BASELINE, runs_of("k=v", 0.90 + NOISE * 1.1).assign(**columns))["notes"]["k=v"]
+    assert note in notes.split("; ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("settings", 3),
+        ("provenance", "here"),
+        ("class_names", 3),
+        ("curves", [{"loss": 1.0}]),
+        ("per_class", 3),
+        ("per_class", {"test": 3}),
+        ("per_class", {"test": [{"class": "cat", "f1": "high"}]}),
+        ("per_class", {"train": []}),
+        ("confusion", {"test": [[1, 2], [3]]}),
+        ("confusion", {"test": [[1, 2], [3, 4]]}),
+    ],
+)
+def test_a_record_with_nested_values_of_another_form_is_named(
+    field: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path, ["baseline", "k=v"], [0, 1])
+    path = record_path(tmp_path / "1", 0)
+    content = json.loads(path.read_text())
+    content["run"][field] = value
+    path.write_text(json.dumps(content))
+    study = tables.read_study(tmp_path)
+    assert len(study.runs) == 3
+    assert f"{path} is damaged or unreadable ({field} has not its form)" in capsys.readouterr().err
+    assert (len(study.run_table()), len(study.per_class()), len(study.curves())) == (3, 0, 0)

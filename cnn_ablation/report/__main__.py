@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from cnn_ablation.config import StatsConfig, bounds_problems
 from cnn_ablation.errors import UserError
 
 _STATS_OPTIONS = ("alpha", "margin_pp", "test", "interval", "simultaneous")
@@ -14,10 +18,11 @@ _STATS_OPTIONS = ("alpha", "margin_pp", "test", "interval", "simultaneous")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rebuilds the tables and prints the ablation table; returns the exit code."""
-    options = _parse(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a console that lacks ± prints ? instead of ending in a traceback
+    options, overrides = _parse(arguments)
     from cnn_ablation.report import study  # pandas is imported only once the arguments are known to be good
 
-    overrides = {name: value for name in _STATS_OPTIONS if (value := getattr(options, name)) is not None}
     try:
         if options.runs:
             study.report_runs(options.runs, options.out, overrides)
@@ -26,13 +31,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output (`| head`) has left; files are written before tables are printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Where to read and write, and the settings that take the place of the study's."""
     parser = argparse.ArgumentParser(prog="python -m cnn_ablation.report", description=__doc__)
     parser.add_argument("folder", metavar="DIR", nargs="?", type=Path, help="a study's folder")
-    parser.add_argument("--runs", type=Path, metavar="CSV", help="a table of runs instead of a study's folder")
+    parser.add_argument(
+        "--runs", type=Path, metavar="CSV", help="a table of runs (CSV or Parquet) instead of a study's folder"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the study's folder)")
     parser.add_argument("--alpha", type=float, help="family-wise error (default: the study's, or 0.05)")
     parser.add_argument("--margin-pp", type=float, help="equivalence margin in points (default: the study's, or 0.5)")
@@ -46,11 +59,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give either a study's folder or --runs CSV")
     if options.runs and not options.out:
         parser.error("--runs needs --out DIR")
-    if options.alpha is not None and not 0 < options.alpha < 0.5:
-        parser.error(f"--alpha {options.alpha}: allowed is above 0 and below 0.5")
-    if options.margin_pp is not None and not options.margin_pp > 0:
-        parser.error(f"--margin-pp {options.margin_pp}: allowed is above 0")
-    return options
+    overrides = {name: value for name in _STATS_OPTIONS if (value := getattr(options, name)) is not None}
+    problems = bounds_problems(StatsConfig(**overrides))
+    if problems:
+        parser.error(
+            "; ".join(
+                f"--{problem.key.replace('_', '-')} {problem.value}: allowed is {problem.allowed}"
+                for problem in problems
+            )
+        )
+    return options, overrides
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from cnn_ablation.designs import BASELINE, FULL
-from cnn_ablation.report.text import reference_words
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,8 +31,8 @@ VERDICT_STYLE = {
 
 
 def folded(arm: str) -> str:
-    """An arm's name with one setting per line; commas inside lists and dictionaries stay."""
-    return ",\n".join(re.split(r",(?=[\w.]+=)", arm))
+    """An arm's name with one setting per line; commas inside lists and dictionaries stay, and $ starts no formula."""
+    return ",\n".join(re.split(r",(?=[\w.]+=)", arm)).replace("$", r"\$")
 
 
 def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) -> Axes:
@@ -44,17 +43,20 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) ->
         ax: drawn on.
         margin_pp: half-width of the grey band inside which differences do not matter.
     """
+    from cnn_ablation.tables import reference_words  # imports statsmodels, which other pictures do not need
+
     compared = arms[arms["verdict"] != BASELINE].reset_index(drop=True)
     ax.axvspan(-margin_pp, margin_pp, color="0.93", zorder=0, label=f"margin ±{margin_pp:g} pp")
     ax.axvline(0, color="black", linewidth=0.8, zorder=1)
     for verdict, (colour, marker) in VERDICT_STYLE.items():
-        rows = compared[compared["verdict"] == verdict]
+        rows = compared[(compared["verdict"] == verdict) & compared["delta_pp"].notna()]
         if len(rows):
             spread = _error_bars(
                 *(rows[name].to_numpy() for name in ("delta_pp", "delta_ci_low_pp", "delta_ci_high_pp"))
             )
             ax.errorbar(rows["delta_pp"], rows.index, xerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
-    ax.set_yticks(range(len(compared)), compared["arm"].map(folded))
+    remarks = compared["delta_pp"].map(lambda delta: "\n(not compared)" if np.isnan(delta) else "")
+    ax.set_yticks(range(len(compared)), compared["arm"].map(folded) + remarks)
     ax.set_ylim(len(compared) - 0.5, -0.5)
     ax.set_xlabel(f"difference in test accuracy from {reference_words(arms)} (percentage points)")
     ax.legend(frameon=False, fontsize="small")
@@ -102,7 +104,9 @@ def numeric_levels(runs: pd.DataFrame, arms: pd.DataFrame) -> dict[str, pd.Serie
         if key not in runs.columns or not runs["arm"].eq(BASELINE).any():
             continue
         values = runs[runs["arm"].isin(names)].groupby("arm", sort=False)[key].first()
-        if all(isinstance(value, int | float) and not isinstance(value, bool | np.bool_) for value in values):
+        if all(isinstance(value, int | float) and not isinstance(value, bool | np.bool_) for value in values) and (
+            np.isfinite(values.astype(float)).all()  # null, a level of some keys, has no place on an axis
+        ):
             found[str(key)] = values.astype(float).sort_values()
     return found
 
@@ -137,6 +141,8 @@ def plot_levels(arms: pd.DataFrame, values: pd.Series[float], ax: Axes, *, key: 
 def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy") -> Axes:
     """Learning curves: the mean over seeds of `column` by epoch, one line per arm, with the range over seeds.
 
+    Where some seeds have stopped early, the mean of the others is dotted.
+
     Args:
         curves: from `load_curves`.
         ax: drawn on.
@@ -144,11 +150,16 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
     """
     factor = 100 if column.endswith("accuracy") else 1
     for arm, points in curves.groupby("arm", sort=False):
-        by_epoch = factor * points.groupby("epoch")[column].agg(["mean", "min", "max"])
+        by_epoch = points.groupby("epoch")[column].agg(["mean", "min", "max", "count"]) * [factor, factor, factor, 1]
+        whole = by_epoch[by_epoch["count"] == by_epoch["count"].max()]
         style: dict[str, Any] = {"color": "black", "linewidth": 2.5} if arm in (BASELINE, FULL) else {}
-        (line,) = ax.plot(by_epoch.index, by_epoch["mean"], marker="o", markersize=3, label=folded(str(arm)), **style)
+        (line,) = ax.plot(whole.index, whole["mean"], marker="o", markersize=3, label=folded(str(arm)), **style)
+        if len(whole) < len(by_epoch):  # a mean of fewer seeds is not the mean of all
+            rest = by_epoch.loc[whole.index[-1] :]
+            ax.plot(rest.index, rest["mean"], linestyle=":", color=line.get_color())
         ax.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=line.get_color(), alpha=0.15)
-    ax.set_xlabel("epoch")
+    some = curves.groupby(["arm", "epoch"]).size().groupby("arm").nunique().gt(1).any()
+    ax.set_xlabel("epoch (dotted: some seeds had stopped)" if some else "epoch")
     ax.set_ylabel(column.replace("val_", "validation ").replace("_", " ") + (" (%)" if factor == 100 else " (nats)"))
     beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     ax.legend(frameon=False, fontsize="small", **(beside if curves["arm"].nunique() > MAX_NAMES_INSIDE else {}))

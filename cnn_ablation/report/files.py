@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from html import escape
 from pathlib import Path
 
 import pandas as pd
 
+from cnn_ablation.errors import RecordError
 from cnn_ablation.records import write_atomically
 from cnn_ablation.report.text import TEXT_COLUMNS, readable_table
 
@@ -35,19 +37,61 @@ def write_tables(folder: Path, runs: pd.DataFrame, arms: pd.DataFrame, caption: 
     Raises:
         RecordError: one of them cannot be written.
     """
+    return write_files(folder, table_files(runs, arms, caption))
+
+
+def table_files(runs: pd.DataFrame, arms: pd.DataFrame, caption: str) -> dict[str, bytes]:
+    """Name and content of every file of `write_tables`.
+
+    Raises:
+        RecordError: a column cannot be written as Parquet.
+    """
     readable = readable_table(arms)
-    contents = {
-        "runs.csv": runs.to_csv(index=False).encode(),
+    return {
+        "runs.csv": as_csv(runs),
         "runs.parquet": _parquet(runs),
-        "ablation.csv": arms.to_csv(index=False).encode(),
+        "ablation.csv": as_csv(arms),
         "ablation.parquet": _parquet(arms),
-        "ablation.md": f"{markdown(readable)}\n\n{caption}\n".encode(),
-        "ablation.tex": _tex(readable, caption).encode(),
-        "ablation.html": _html(arms, readable, caption).encode(),
+        "ablation.md": as_text(f"{markdown(readable)}\n\n{caption}\n"),
+        "ablation.tex": as_text(_tex(readable, caption)),
+        "ablation.html": as_text(_html(arms, readable, caption)),
     }
-    for name, content in contents.items():
-        write_atomically(folder / name, content)
-    return [folder / name for name in contents]
+
+
+def write_files(folder: Path, contents: dict[str, bytes]) -> list[Path]:
+    """Writes files, none of them where one has a place that is taken.
+
+    Raises:
+        RecordError: one of them cannot be written.
+    """
+    check_folder(folder)
+    paths = [folder / name for name in contents]
+    for path in paths:
+        if path.is_dir():
+            raise RecordError(
+                f"cannot write {path}: Is a directory\n  remedy: move that folder away, or write elsewhere"
+            )
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_atomically(path, content)
+    return paths
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a place to write to that is, or lies below, a file or a folder without permission.
+
+    Raises:
+        RecordError: nothing can be written there.
+    """
+    if "\0" in str(folder):
+        raise RecordError(f"cannot write to {str(folder)!r}: no folder has such a name")
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
+    if not there.is_dir():
+        raise RecordError(f"cannot write to {folder}: {there} is a file\n  remedy: the name of a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RecordError(f"cannot write to {folder}: no permission in {there}\n  remedy: another folder")
 
 
 def markdown(readable: pd.DataFrame) -> str:
@@ -60,7 +104,12 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     """A swept key whose levels are of several types becomes text, since a Parquet column has one type."""
     mixed = [name for name in frame.columns if frame[name].map(type).nunique() > 1 and frame[name].dtype == object]
     buffer = io.BytesIO()
-    frame.astype(dict.fromkeys(mixed, str)).to_parquet(buffer, index=False)
+    try:
+        texts = {name: frame[name].map(str, na_action="ignore") for name in mixed}
+        frame.assign(**texts).to_parquet(buffer, index=False)
+    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RecordError(f"a column of the table cannot be written as Parquet ({reason})") from error
     return buffer.getvalue()
 
 
@@ -73,7 +122,9 @@ def _tex(readable: pd.DataFrame, caption: str) -> str:
 
 
 def _tex_escape(text: str) -> str:
-    return text.replace("%", r"\%").replace("_", r"\_").replace("±", r"$\pm$")
+    for character in "%_&#":
+        text = text.replace(character, rf"\{character}")
+    return text.replace("±", r"$\pm$")
 
 
 def _html(arms: pd.DataFrame, readable: pd.DataFrame, caption: str) -> str:
@@ -89,12 +140,11 @@ def _html(arms: pd.DataFrame, readable: pd.DataFrame, caption: str) -> str:
     return _PAGE.format(table=styler.to_html())
 
 
-def write_frame(folder: Path, name: str, frame: pd.DataFrame) -> Path:
-    """Writes one more table as CSV.
+def as_csv(frame: pd.DataFrame) -> bytes:
+    """A frame as UTF-8; names of folders that are no Unicode keep what they are."""
+    return frame.to_csv(index=False).encode(errors="surrogateescape")
 
-    Raises:
-        RecordError: it cannot be written.
-    """
-    path = folder / f"{name}.csv"
-    write_atomically(path, frame.to_csv(index=False).encode())
-    return path
+
+def as_text(text: str) -> bytes:
+    """A text as UTF-8, with `?` for what is no Unicode."""
+    return text.encode(errors="replace")

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from cnn_ablation.papers import COUNT, DIFFERENT, EQUAL, HIGHER, INSIDE, LOWER, UNKNOWN, Paper
+from cnn_ablation.papers import (
+    CANNOT_TELL,
+    COUNT,
+    DIFFERENT,
+    EQUAL,
+    FEWEST_SEEDS,
+    HIGHER,
+    INSIDE,
+    LOWER,
+    UNKNOWN,
+    WIDEST,
+    Paper,
+)
 from cnn_ablation.report.files import markdown
+from cnn_ablation.report.terminal import printable, standard_output
+
+_WIDTH_WITHOUT_TERMINAL = 160
 
 
 def readable_comparison(comparison: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +43,7 @@ def _readable(row: pd.Series[Any]) -> dict[str, str]:
         "arm": row["arm"],
         "figure": f"{words}{unit}",
         "paper": paper,
-        "ours": f"{ours} [{low}, {high}]" if row["agreement"] in (INSIDE, HIGHER, LOWER) else ours,
+        "ours": ours if figure == COUNT or math.isnan(row["ci_low"]) else f"{ours} [{low}, {high}]",
         "n": str(row["n"]),
         "the paper's is": row["agreement"],
         "printed in": row["where"],
@@ -58,31 +72,37 @@ def section(paper: Paper, comparison: pd.DataFrame, departures: Iterable[str]) -
         f"Figures of {paper.source}.",
         f"Otherwise than in the paper: {otherwise}." if otherwise else "Settings that the paper gives are the paper's.",
         markdown(readable_comparison(comparison)),
-        f"Of the paper's {len(comparison)} figures {summary}. Intervals are t intervals over our seeds.",
+        f"Of the paper's {len(comparison)} figures {summary}.",
+        HOW_TO_READ,
     ]
     return "\n\n".join(lines) + "\n"
 
 
+HOW_TO_READ = (
+    "A paper's figure is that of a single run. Our intervals are therefore prediction intervals: where one further "
+    f"run of ours would lie. A comparison cannot tell with fewer than {FEWEST_SEEDS} seeds, inside an interval that is "
+    f"wider than {100 * WIDEST:.0f} points or reaches down to guessing, and for seconds, which are of other hardware."
+)
 _COUNTED = {
     EQUAL: "are counts that are equal",
     DIFFERENT: "are counts that differ",
     INSIDE: "lie inside our interval",
     HIGHER: "lie above it",
     LOWER: "lie below it",
-    UNKNOWN: "have no interval of ours to compare with (one seed)",
+    UNKNOWN: "have no interval of ours to compare with (one seed, or no spread)",
+    CANNOT_TELL: "cannot be compared",
 }
 
 
 def print_section(paper: Paper, comparison: pd.DataFrame, departures: Iterable[str]) -> None:
     """Prints the section, without figures of single classes."""
-    is_terminal = sys.stdout.isatty()
-    console = Console(force_terminal=is_terminal, width=None if is_terminal else 160, highlight=False, markup=False)
-    whole = readable_comparison(comparison[comparison["class"] == ""])
-    otherwise = "; ".join(departures)
+    console = standard_output(_WIDTH_WITHOUT_TERMINAL)
+    whole = readable_comparison(comparison[comparison["class"] == ""]).map(printable)
+    otherwise = printable("; ".join(departures))
     table = Table(
-        title=f"Paper against ours: {paper.source}",
+        title=printable(f"Paper against ours: {paper.source}"),
         title_justify="left",
-        caption=f"Otherwise than in the paper: {otherwise}." if otherwise else None,
+        caption=" ".join([f"Otherwise than in the paper: {otherwise}."] * bool(otherwise) + [HOW_TO_READ]),
         caption_justify="left",
         box=box.SIMPLE,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.records import write_atomically
 from cnn_ablation.report import figures
+from cnn_ablation.report.files import write_files
 
 _DPI = 150
 _MOST_CLASSES = 30
+_NO_FILE_NAME = r"[^\w.=+-]"  # a key from a table of runs may be any text
 
 
 def write_pictures(
@@ -40,42 +42,39 @@ def write_pictures(
     Raises:
         RecordError: one of them cannot be written.
     """
-    written = []
+    return write_files(folder, picture_files(runs, arms, curves, settings))
+
+
+def picture_files(
+    runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig
+) -> dict[str, bytes]:
+    """Name and content of every file of `write_pictures`."""
+    contents = dict[str, bytes]()
     for name, (draw, inches) in _drawings(runs, arms, curves, settings).items():
         figure = Figure(figsize=(8, inches), layout="constrained")
         draw(figure.add_subplot())
-        written += _write(figure, folder / name)
-    return written
+        contents |= _in_both_formats(figure, name)
+    return contents
 
 
-def write_confusion(
-    folder: Path, matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str]
-) -> list[Path]:
-    """Writes confusion.png and .svg, one panel for each part of the data; nothing where there is none, or no room.
-
-    Raises:
-        RecordError: one of them cannot be written.
-    """
+def confusion_files(matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str]) -> dict[str, bytes]:
+    """confusion.png and .svg, one panel for each part of the data; nothing where there is none, or no room."""
     if not matrices or len(class_names) > _MOST_CLASSES:
-        return []
+        return {}
     inches = 2 + 0.4 * len(class_names)
     figure = Figure(figsize=(inches * len(matrices), inches), layout="constrained")
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
     for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
         figures.plot_confusion(matrix, class_names, ax)
         ax.set_title({"val": "validation images", "test": "test images"}[part])
-    return _write(figure, folder / "confusion")
+    return _in_both_formats(figure, "confusion")
 
 
-def _write(figure: Figure, path: Path) -> list[Path]:
-    """Writes a picture in both formats, arranged once for both."""
+def _in_both_formats(figure: Figure, name: str) -> dict[str, bytes]:
+    """A picture as PNG and SVG, arranged once for both."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    written = []
-    for suffix in ("png", "svg"):
-        written.append(path.with_name(f"{path.name}.{suffix}"))
-        write_atomically(written[-1], rendered(figure, suffix))
-    return written
+    return {f"{name}.{suffix}": rendered(figure, suffix) for suffix in ("png", "svg")}
 
 
 def _drawings(
@@ -83,9 +82,13 @@ def _drawings(
 ) -> dict[str, tuple[Callable[[Axes], Axes], float]]:
     """File name -> what draws it, and its height in inches."""
     tested = arms[arms["test_accuracy_mean"].notna()]
-    drawings: dict[str, tuple[Callable[[Axes], Axes], float]] = {
-        "accuracy_against_time": (partial(figures.plot_accuracy_against_time, tested), max(_height(tested), 4.5)),
-    }
+    drawings: dict[str, tuple[Callable[[Axes], Axes], float]] = {}
+    timed = tested[tested["train_seconds_mean"].notna()]
+    if len(timed):
+        drawings["accuracy_against_time"] = (
+            partial(figures.plot_accuracy_against_time, timed),
+            max(_height(timed), 4.5),
+        )
     if len(tested) > 1:
         drawings["differences"] = (
             partial(figures.plot_differences, tested, margin_pp=settings.margin_pp),
@@ -94,7 +97,7 @@ def _drawings(
     if len(curves):
         drawings["learning_curves"] = partial(figures.plot_curves, curves), max(_height(arms), 4.5)
     for key, values in figures.numeric_levels(runs, arms).items():
-        drawings[f"levels_{key}"] = partial(figures.plot_levels, arms, values, key=key), 4.0
+        drawings[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = partial(figures.plot_levels, arms, values, key=key), 4.0
     return drawings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,14 @@ import pandas as pd
 
 from cnn_ablation import papers, tables
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.errors import RecordError
 from cnn_ablation.plans import PathStep, counted
-from cnn_ablation.records import Run, write_atomically
-from cnn_ablation.report.files import write_frame, write_tables
+from cnn_ablation.records import Run
+from cnn_ablation.report.files import as_csv, as_text, check_folder, table_files, write_files
 from cnn_ablation.report.paper import print_section, section
-from cnn_ablation.report.pictures import write_confusion, write_pictures
-from cnn_ablation.report.terminal import print_table
+from cnn_ablation.report.pictures import confusion_files, picture_files
+from cnn_ablation.report.runs_file import read_runs_file
+from cnn_ablation.report.terminal import print_table, printable
 from cnn_ablation.report.text import caption
-
-_TEXT_COLUMNS = ("arm", "knob", "level", "error")  # empty means empty here, not missing
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Report:
     arms: pd.DataFrame
 
 
-def report_study(folder: Path, out: Path | None = None, overrides: dict[str, Any] | None = None) -> Report:
+def report_study(folder: str | Path, out: str | Path | None = None, overrides: dict[str, Any] | None = None) -> Report:
     """Rebuilds every table and picture of a study from the records in its folder.
 
     Args:
@@ -42,104 +40,131 @@ def report_study(folder: Path, out: Path | None = None, overrides: dict[str, Any
         overrides: fields of `StatsConfig` that take the place of the study's own.
 
     Raises:
+        ConfigError: a setting is of the wrong type or out of its bounds.
         RecordError: there is nothing to report, or a table cannot be written.
     """
+    out = Path(out or folder)
     study = tables.read_study(folder)
+    check_folder(out)
     plan = study.plan
+    settings = tables.checked_settings(dataclasses.asdict(plan.stats) | (overrides or {}))
     unfinished = plan.num_runs - len(study.runs)
     made_with = _scaled_down(plan.baseline) + _made_with(study.runs)
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
-    settings = dataclasses.replace(plan.stats, **(overrides or {}))
-    out = out or folder
-    report = _report(study.run_table(), study.curves(), out, settings, made_with=made_with, path=plan.path)
-    more = [*_write_per_class(study, out), *_write_paper(study, out, settings)]
-    if more:
-        print(f"and {', '.join(_grouped(more))}")
-    return report
+    made = _made(study.run_table(), study.curves(), settings, made_with=made_with, path=plan.path)
+    compared = _paper_section(study, settings)
+    more = _per_class_files(study) | (compared.files if compared else {})
+    return _leave(made, out, more, compared)
 
 
 def _scaled_down(baseline: dict[str, Any]) -> str:
     """What a study with `train.scale` below 1 has to say of itself."""
-    scale, updates = baseline.get("train.scale", 1.0), baseline.get("train.updates")
-    if scale == 1:
+    scale, epochs, updates = (baseline.get(f"train.{name}") for name in ("scale", "epochs", "updates"))
+    if scale is None or scale == 1:
         return ""
-    whole = f"{updates} updates" if updates else f"{baseline['train.epochs']} epochs"
+    whole = f"{updates} updates" if updates else f"{epochs} epochs"
     return f"Scaled down to {scale:g} of the {whole} of the baseline, and other arms likewise. "
 
 
-def _write_per_class(study: tables.FinishedStudy, out: Path) -> Iterator[Path]:
+def _per_class_files(study: tables.FinishedStudy) -> dict[str, bytes]:
     """Figures per class of every arm, and the confusion matrices of the arm that others are compared with."""
-    per_class = study.per_class()
+    per_class, confusions = study.per_class(), study.confusions()
     if not len(per_class):
-        return
-    yield write_frame(out, "per_class", per_class)
-    confusions = study.confusions()
-    if len(confusions):
-        yield write_frame(out, "confusion", confusions)
+        return {}
+    frames = {"per_class.csv": per_class} | ({"confusion.csv": confusions} if len(confusions) else {})
     reference = study.plan.arms[0].name
     found = {part: matrix for (arm, part), matrix in study.mean_confusions.items() if arm == reference}
     names = next(iter(found.values()))[1] if found else []
-    yield from write_confusion(out, {part: matrix for part, (matrix, _) in found.items()}, names)
+    pictures = confusion_files({part: matrix for part, (matrix, _) in found.items()}, names)
+    return {name: as_csv(frame) for name, frame in frames.items()} | pictures
 
 
-def _write_paper(study: tables.FinishedStudy, out: Path, settings: StatsConfig) -> Iterator[Path]:
-    """The section "paper against ours" of a study that names its paper."""
+@dataclass(frozen=True)
+class _PaperSection:
+    """The section "paper against ours"."""
+
+    paper: papers.Paper
+    comparison: pd.DataFrame
+    departures: list[str]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        text = section(self.paper, self.comparison, self.departures)
+        return {"paper.csv": as_csv(self.comparison), "paper.md": as_text(text)}
+
+
+def _paper_section(study: tables.FinishedStudy, settings: StatsConfig) -> _PaperSection | None:
+    """Of a study that names its paper, and has trained one of the paper's arms."""
     name = study.plan.baseline.get("paper")
     if not name:
-        return
+        return None
     paper = papers.read(name)
     comparison = papers.compare(paper, study, settings.alpha)
-    if not len(comparison):
-        return
     departures = list(paper.departures(study.plan.baseline))
-    print_section(paper, comparison, departures)
-    yield write_frame(out, "paper", comparison)
-    write_atomically(out / "paper.md", section(paper, comparison, departures).encode())
-    yield out / "paper.md"
+    return _PaperSection(paper, comparison, departures) if len(comparison) else None
 
 
-def report_runs(runs_file: Path, out: Path, overrides: dict[str, Any] | None = None) -> Report:
+def report_runs(runs_file: str | Path, out: str | Path, overrides: dict[str, Any] | None = None) -> Report:
     """The same from a table of runs alone, which holds no learning curves.
 
     Raises:
-        RecordError: the file cannot be read, lacks columns, or a table cannot be written.
+        ConfigError: a setting is of the wrong type or out of its bounds.
+        RecordError: the file cannot be read, holds no table of runs, or a table cannot be written.
     """
-    return _report(read_runs_file(runs_file), pd.DataFrame(), out, StatsConfig(**(overrides or {})))
+    out, settings = Path(out), tables.checked_settings(overrides or {})
+    check_folder(out)
+    return _leave(_made(read_runs_file(runs_file), pd.DataFrame(), settings), out)
 
 
-def read_runs_file(path: Path) -> pd.DataFrame:
-    """A table of runs from CSV or Parquet.
+@dataclass(frozen=True)
+class _Made:
+    """A report before it is written: everything is computed first, so that what fails leaves nothing behind."""
 
-    Raises:
-        RecordError: it cannot be read.
-    """
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        runs = pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
-        return runs.fillna({name: "" for name in _TEXT_COLUMNS if name in runs.columns})
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path} cannot be read as a table of runs ({error})") from error
+    runs: pd.DataFrame
+    arms: pd.DataFrame
+    caption: str
+    curves: pd.DataFrame
+    settings: StatsConfig
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        pictures = picture_files(self.runs, self.arms, self.curves, self.settings)
+        return table_files(self.runs, self.arms, self.caption) | pictures
 
 
-def _report(
+def _made(
     runs: pd.DataFrame,
     curves: pd.DataFrame,
-    out: Path,
     settings: StatsConfig,
     *,
     made_with: str = "",
-    path: Sequence[PathStep] = (),
+    path: Sequence[PathStep] | None = None,
+) -> _Made:
+    """Args as `caption`'s; no path for a table of runs alone."""
+    arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path or ())
+    chosen = None if path is None else bool(path)
+    return _Made(
+        runs, arms, caption(runs, arms, settings, chosen_by_validation=chosen, made_with=made_with), curves, settings
+    )
+
+
+def _leave(
+    made: _Made, out: Path, more: dict[str, bytes] | None = None, compared: _PaperSection | None = None
 ) -> Report:
-    arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path)
-    text = caption(runs, arms, settings, chosen_by_validation=bool(path), made_with=made_with)
+    """Writes what was made, and prints the tables."""
+    more = more or {}
     try:
-        written = write_tables(out, runs, arms, text) + write_pictures(out, runs, arms, curves, settings)
+        files = made.files
+        written = write_files(out, files | more)
     finally:  # on a full disk the screen is the only place left
-        print_table(arms, text)
-    print(f"written to {_short(out)}: {', '.join(_grouped(written))}")
-    return Report(runs, arms)
+        print_table(made.arms, made.caption)
+    print(printable(f"written to {_short(out)}: {', '.join(_grouped(written[: len(files)]))}"))
+    if compared:
+        print_section(compared.paper, compared.comparison, compared.departures)
+    if more:
+        print(printable(f"and {', '.join(_grouped(written[len(files) :]))}"))
+    return Report(made.runs, made.arms)
 
 
 def _grouped(files: list[Path]) -> list[str]:
@@ -165,6 +190,11 @@ def _made_with(runs: Sequence[Run]) -> str:
 
 
 def _hardware_and_versions(provenance: dict[str, Any]) -> str:
-    versions, threads = provenance["versions"], counted(provenance["torch_threads"], "thread")
-    software = f"torch {versions['torch']}, cnn_ablation {versions['cnn_ablation']}"
-    return f"{provenance['hardware']} with {threads}, {software}"
+    """Those that a record knows; an older one may know fewer."""
+    versions, threads = provenance.get("versions", {}), provenance.get("torch_threads")
+    hardware = provenance.get("hardware", "unknown hardware") + (
+        f" with {counted(threads, 'thread')}" if threads else ""
+    )
+    return ", ".join(
+        [hardware, *(f"{name} {versions[name]}" for name in ("torch", "cnn_ablation") if name in versions)]
+    )

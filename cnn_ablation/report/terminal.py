@@ -16,12 +16,23 @@ _COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "undecided"
 _WIDTH_WITHOUT_TERMINAL = 200
 
 
+def standard_output(width_elsewhere: int) -> Console:
+    """A console on standard output, `width_elsewhere` columns wide where that is no terminal."""
+    is_terminal = sys.stdout.isatty()  # rich alone would also believe FORCE_COLOR, which notebooks set
+    width = None if is_terminal else width_elsewhere
+    return Console(force_terminal=is_terminal, width=width, highlight=False, markup=False)
+
+
+def printable(text: str) -> str:
+    """A text with `?` for every character that the encoding of standard output lacks."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
 def print_table(arms: pd.DataFrame, caption: str) -> None:
     """Prints the table of arms to standard output, coloured by verdict on a terminal."""
-    is_terminal = sys.stdout.isatty()  # rich alone would also believe FORCE_COLOR, which notebooks set
-    width = None if is_terminal else _WIDTH_WITHOUT_TERMINAL
-    console = Console(force_terminal=is_terminal, width=width, highlight=False, markup=False)
-    readable = readable_table(arms)
+    console, caption = standard_output(_WIDTH_WITHOUT_TERMINAL), printable(caption)
+    readable = readable_table(arms).map(printable)
     colours = [_COLOURS[verdict] for verdict in arms["verdict"]]
     wide = _rich_table(_without_empty(readable), colours, caption, box.HEAVY_HEAD)
     needed = Measurement.get(console, console.options.update(width=10 * _WIDTH_WITHOUT_TERMINAL), wide).maximum
@@ -68,7 +79,7 @@ def _two_lines(readable: pd.DataFrame) -> pd.DataFrame:
             **with_interval,
             "p (Holm)": readable["p (Holm)"],
             "verdict": _below(readable["verdict"], ("+" + more_seeds + " seeds").where(more_seeds != "", "")),
-            "train s": _below(readable["train s"], ("×" + ratio).where(ratio != "", "")),
+            "train s": _below(readable["train s"], (printable("×").replace("?", "x") + ratio).where(ratio != "", "")),
         }
     ).rename(columns={"p (Holm)": "p"})
 

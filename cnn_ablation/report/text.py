@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.designs import FULL
 from cnn_ablation.plans import counted
 
 TEXT_COLUMNS = {"arm", "verdict", "notes", "figure", "the paper's is", "printed in", "why"}
@@ -58,8 +57,12 @@ def _p_value(value: float) -> str:
 
 def _more_seeds(row: pd.Series[Any]) -> str:
     """How many more seeds would probably decide an undecided arm."""
+    from cnn_ablation.stats import MAX_SEEDS_NEEDED
+
     more = row["seeds_needed"] - row["n"]
-    return f"{more:.0f}" if row["verdict"] == "undecided" and more > 0 else ""
+    if row["verdict"] != "undecided" or not more > 0:
+        return ""
+    return f">{more:.0f}" if row["seeds_needed"] >= MAX_SEEDS_NEEDED else f"{more:.0f}"
 
 
 MIN_SEEDS_FOR_BCA = 20  # with 10, "95 %" intervals hold the truth in 90 % of simulated studies, with 3 in 73 %
@@ -72,7 +75,7 @@ def caption(
     arms: pd.DataFrame,
     settings: StatsConfig,
     *,
-    chosen_by_validation: bool = False,
+    chosen_by_validation: bool | None = False,
     made_with: str = "",
 ) -> str:
     """What was measured and how, in the words of a paper's table caption.
@@ -81,51 +84,63 @@ def caption(
         runs: the table of runs.
         arms: the table of arms made from it.
         settings: as used for `arms`.
-        chosen_by_validation: whether arms came from a greedy study.
+        chosen_by_validation: whether arms came from a greedy study; None where only the table of runs is known.
         made_with: hardware and versions.
     """
-    sentences = [*_measured(arms, settings), *_compared(arms, settings), _CHOICE[chosen_by_validation]]
-    if arms["seeds_needed"].notna().any():
+    from cnn_ablation.tables import checked_runs  # imports statsmodels, which pictures of a prediction do not need
+
+    runs = checked_runs(runs).drop_duplicates(["arm", "seed"], keep="last")
+    is_study = chosen_by_validation is not None
+    sentences = [*_measured(arms, settings, is_study=is_study), *_compared(arms, settings)]
+    sentences.append(_CHOICE[chosen_by_validation])
+    if any(_more_seeds(row) for _, row in arms.iterrows()):
         sentences.append("More seeds is how many would probably decide it (80 % power at the observed spread).")
-    sentences.append(_timed(runs))
-    failed = int((runs["status"] == "failed").sum())
-    if failed:
-        sentences.append(f"{failed} of {len(runs)} runs failed and have no score.")
-    diverged = int((runs["status"] == "diverged").sum())
-    if diverged:
-        sentences.append(f"{diverged} of {len(runs)} runs diverged and count as what they scored.")
-    reused = int(runs["reused"].astype(bool).sum()) if "reused" in runs.columns else 0
-    if reused:
-        sentences.append(f"{reused} of {len(runs)} runs were reused from earlier studies, with their times of then.")
+    sentences += [*_timed(runs), *_counts(runs)]
     return " ".join([*sentences, made_with]).strip()
 
 
-def _timed(runs: pd.DataFrame) -> str:
-    trained = runs[runs["status"] != "failed"]
-    counts = sorted(set(trained["concurrent_runs"])) if "concurrent_runs" in runs.columns else []
-    words = ["one run at a time" if count == 1 else f"{count} runs side by side" for count in counts]
+def _counts(runs: pd.DataFrame) -> Iterator[str]:
+    """Runs that are not what one expects."""
+    failed, diverged = (int((runs["status"] == status).sum()) for status in ("failed", "diverged"))
+    if failed:
+        yield f"{failed} of {len(runs)} runs failed and have no score."
+    if diverged:
+        yield f"{diverged} of {len(runs)} runs diverged and count as what they scored."
+    reused = int(runs["reused"].sum()) if "reused" in runs.columns else 0
+    if reused:
+        yield f"{reused} of {len(runs)} runs were reused from earlier studies, with their times of then."
+
+
+def _timed(runs: pd.DataFrame) -> Iterator[str]:
+    trained = runs[(runs["status"] == "ok") & runs["train_seconds"].notna()]
+    if not len(trained):
+        return
+    counts = sorted(set(trained["concurrent_runs"].dropna())) if "concurrent_runs" in runs.columns else []
+    words = ["one run at a time" if count == 1 else f"{count:g} runs side by side" for count in counts]
     how = f", measured with {' and with '.join(words)}" if words else ""
-    return f"Train s is the time of training steps alone{how}."
+    yield f"Train s is the time of training steps alone{how}."
 
 
 _CHOICE = {
     False: "All arms were fixed before the first run; the study chose nothing by a score.",
     True: "At each step the level with the best mean validation accuracy was kept and the next knob tried on top; test "
     "scores are shown only for what validation kept. The seeds that chose also report, which flatters what was kept.",
+    None: "Made from a table of runs alone, which does not say what its seeds vary or how its arms were chosen.",
 }
 
 
-def reference_words(arms: pd.DataFrame) -> str:
-    """What the arms of a table are compared with."""
-    return "the full configuration" if FULL in set(arms["arm"]) else "the baseline"
-
-
-def _measured(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
-    confidence, counts = f"{100 * (1 - settings.alpha):g} %", sorted(set(arms["n"]))
+def _measured(arms: pd.DataFrame, settings: StatsConfig, *, is_study: bool) -> Iterator[str]:
+    counts = sorted(set(arms["n"][arms["test_accuracy_mean"].notna()]))
+    what = "Top-1 test accuracy at the end of training"
+    vary = "which differ in initial weights, order of images and dropout, not in the split of data"
+    if counts[-1] < 2:
+        yield f"{what}, one seed for each arm: there is no interval."
+        return
     how_many = f"n = {counts[0]}" if len(counts) == 1 else f"n from {counts[0]} to {counts[-1]}"
+    confidence = f"{100 * (1 - settings.alpha):g} %"
     yield (
-        f"Top-1 test accuracy at the end of training, mean and {confidence} {_INTERVAL_NAMES[settings.interval]} over "
-        f"seeds ({how_many}), which differ in initial weights, order of images and dropout, not in the split of data."
+        f"{what}, mean and {confidence} {_INTERVAL_NAMES[settings.interval]} over seeds ({how_many})"
+        f"{f', {vary}' if is_study else ''}."
     )
     if settings.interval == "bca" and counts[0] < MIN_SEEDS_FOR_BCA:
         yield f"BCa intervals from fewer than {MIN_SEEDS_FOR_BCA} seeds are too narrow; t intervals are not."
@@ -133,12 +148,17 @@ def _measured(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
 
 def _compared(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
     """Test, correction and bars of the differences; nothing where there is nothing to compare."""
-    comparisons = int((arms["p_value"].notna() | arms["delta_pp"].notna() | (arms["n"] == 0)).sum())
-    if not comparisons:
+    from cnn_ablation.tables import num_comparisons, reference_words
+
+    comparisons = num_comparisons(arms)
+    if comparisons == 0:
         return
     bars, test = "simultaneous" if settings.simultaneous else "individual", _TEST_NAMES[settings.test]
+    family = "all comparisons" if comparisons is None else counted(comparisons, "comparison")
+    equivalent = f"equivalent means two one-sided tests inside ±{settings.margin_pp:g} percentage points"
+    no_test = arms["p_value"].isna().all()
+    outcome = "with these seeds no test is possible" if no_test else f"{equivalent}, corrected likewise"
     yield (
-        f"Differences from {reference_words(arms)} are paired by seed, with {bars} intervals, {test} and "
-        f"Holm's correction over {counted(comparisons, 'comparison')} at {settings.alpha:g}; equivalent means two "
-        f"one-sided tests inside ±{settings.margin_pp:g} percentage points, corrected likewise."
+        f"Differences from {reference_words(arms)} are paired by seed, with {bars} intervals, {test} and Holm's "
+        f"correction over {family} at {settings.alpha:g}; {outcome}."
     )

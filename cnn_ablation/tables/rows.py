@@ -1,0 +1,98 @@
+"""The rows of a table of runs, arm by arm."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+COUNTED = ("ok", "diverged")  # a diverged run counts as what it scored; a failed one has no score
+TRAINED = ("ok",)  # only full trainings are compared by time
+
+
+class ArmRuns:
+    """Rows of the table of runs that belong to one arm, in the order of their seeds.
+
+    Plain arrays: a frame per arm costs milliseconds, and a study may have a thousand arms.
+    """
+
+    def __init__(self, columns: dict[str, np.ndarray], rows: npt.NDArray[np.intp]):
+        self.columns, self.rows = columns, rows
+        self._means: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.columns[column][self.rows]
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.columns
+
+    def where(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> ArmRuns:
+        return ArmRuns(self.columns, self.rows[chosen])
+
+    @cached_property
+    def scored(self) -> ArmRuns:
+        return self.where(np.isin(self["status"], COUNTED)) if len(self) else self
+
+    @cached_property
+    def with_test_score(self) -> ArmRuns:
+        scored = self.scored
+        return scored.where(~np.isnan(scored["test_accuracy"])) if len(scored) else scored
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it is compared on the test set: a greedy study shows no test score of what validation dropped."""
+        return bool(len(self.with_test_score) or not len(self.scored))
+
+    @property
+    def num_scores(self) -> int:
+        """Runs with a test score; of an arm without any, those with a validation score."""
+        if self.is_tested:
+            return len(self.with_test_score)
+        return int((~np.isnan(self.scored["val_accuracy"])).sum())
+
+    @cached_property
+    def trained(self) -> ArmRuns:
+        return self.where(np.isin(self["status"], TRAINED)) if len(self) else self
+
+    def count(self, status: str) -> int:
+        return int((self["status"] == status).sum())
+
+    def mean(self, column: str) -> float:
+        """NaN if the table has no such column, or the arm no run; gaps are left out."""
+        if column not in self._means:
+            values = self[column].astype(float) if column in self else np.zeros(0)
+            values = values[~np.isnan(values)]
+            self._means[column] = float(values.mean()) if len(values) else math.nan
+        return self._means[column]
+
+    def most_common(self, column: str) -> str:
+        """Of the texts in a column, the first in the alphabet among equals; says so where runs differ."""
+        counts = Counter(text for text in self[column] if text) if column in self else Counter[str]()
+        if not counts:
+            return ""
+        text = min(counts.items(), key=lambda item: (-item[1], item[0]))[0]
+        return f"{text} (in other runs elsewhere)" if len(counts) > 1 else text
+
+
+def runs_by_arm(runs: pd.DataFrame) -> dict[str, ArmRuns]:
+    """The arms in the order of their first rows; of an arm and seed that are there twice, the last row counts."""
+    names = [str(name) for name in dict.fromkeys(runs["arm"])]
+    runs = runs.drop_duplicates(["arm", "seed"], keep="last").sort_values("seed", kind="stable")
+    columns = {str(name): runs[name].to_numpy() for name in runs.columns}
+    rows = {str(name): np.asarray(found, dtype=np.intp) for name, found in runs.groupby("arm").indices.items()}
+    return {name: ArmRuns(columns, rows[name]) for name in names}
+
+
+def on_shared_seeds(first: ArmRuns, second: ArmRuns) -> tuple[ArmRuns, ArmRuns]:
+    """The runs of the seeds that both have, in the order of the seeds."""
+    if np.array_equal(first["seed"], second["seed"]):  # most often they are the same
+        return first, second
+    _, places, others = np.intersect1d(first["seed"], second["seed"], return_indices=True)
+    return first.where(places), second.where(others)
