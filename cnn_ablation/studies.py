@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from cnn_ablation import checks, data, forecast, progress, provenance, workers
+from cnn_ablation.checks.knobs import read_folder, read_knobs
 from cnn_ablation.config import ArmConfig, Config, all_settings, with_settings
 from cnn_ablation.designs import (
     BASELINE,
@@ -25,12 +25,11 @@ from cnn_ablation.designs import (
     Knob,
     arm_by_arm,
     greedy_steps,
-    knob,
+    hidden_settings,
     one_at_a_time,
     seed_by_seed,
-    zipped_knob,
 )
-from cnn_ablation.errors import RecordError, UserError
+from cnn_ablation.errors import ConfigError, RecordError, UserError
 from cnn_ablation.models import has_extensions
 from cnn_ablation.plans import PathStep, Plan, counted, write_plan
 from cnn_ablation.records import (
@@ -92,7 +91,6 @@ class Study:
         knobs: Sequence[Knob],
         compose: Callable[[Arm], Config],
     ):
-        checks.check_study(design, knobs)
         self.folder = folder
         self.design = design
         self.knobs = list(knobs)
@@ -101,13 +99,17 @@ class Study:
         self._arm_of: dict[str, Arm] = {}  # the first arm with a configuration; later ones are the same arm
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
+        self._checked = cache(self._checked_config)
+        self._comes_to = cache(lambda arm: checks.effective(self._checked(arm)))
+        self.merged: dict[str, str] = {}
+        """Arms that come to the same as another one, by name: which one, and why."""
         self.baseline = self._compose(Arm(BASELINE))
+        checks.check_study(design, knobs, self.baseline)
         if design == GREEDY:  # later arms depend on results; each level alone tells of mistakes before any training
             for arm in one_at_a_time(self.knobs):
-                checks.check(self._compose(arm), arm=_named(arm))
+                self._checked(arm)
         self._next = self._new_arms()
-        for arm in self._next:
-            checks.check(self.configs[arm], arm=_named(arm))
+        checks.check_effects(design, self.knobs, self._checked)
 
     @property
     def plan(self) -> Plan:
@@ -121,6 +123,8 @@ class Study:
             baseline=all_settings(self.baseline),
             stats=self.baseline.stats,
             path=self._path(),
+            merged=dict(self.merged),
+            labelled=hidden_settings(self.knobs),
             provenance=provenance.environment(),
         )
 
@@ -227,18 +231,25 @@ class Study:
                 devices.choose(name)
 
     def _new_arms(self) -> list[Arm]:
-        """Arms that the design adds, now that it knows the scores; a configuration that is there already is no arm."""
+        """Arms that the design adds, now that it knows the scores; one that comes to the same as another is no arm."""
         new = []
         for arm in DESIGNS[self.design](self.knobs, self._score):
-            if self._same(arm) == arm and arm not in self.configs:
+            same = self._same(arm)
+            if same != arm and (reason := checks.same_because(self._checked(arm), self._checked(same))):
+                self.merged[arm.name] = f"{same.name} ({reason})"
+            elif same == arm and arm not in self.configs:
                 new.append(arm)
-                self.configs[arm] = self._compose(arm)
+                self.configs[arm] = self._checked(arm)
         return new
 
+    def _checked_config(self, arm: Arm) -> Config:
+        config = self._compose(arm)
+        checks.check(config, arm=_named(arm))
+        return config
+
     def _same(self, arm: Arm) -> Arm:
-        """The first arm with the same configuration."""
-        settings = json.dumps(all_settings(self._compose(arm)), sort_keys=True)
-        return self._arm_of.setdefault(settings, arm)
+        """The first arm that comes to the same."""
+        return self._arm_of.setdefault(self._comes_to(arm), arm)
 
     def _score(self, arm: Arm) -> float | None:
         """Mean validation accuracy over the seeds, once all are there; an arm with a failed run is never chosen."""
@@ -409,19 +420,25 @@ def ablate(
         design: a name in `designs.DESIGNS`.
 
     Returns:
-        The table of arms, as `ablation_table` makes it.
+        The table of arms, as `ablation_table` makes it; without rows under `dry_run`, which trains nothing.
 
     Raises:
+        ConfigError: something given is not what it should be; nothing has been trained.
         UserError: as `Study` and `Study.carry_out`.
     """
-    levels = {name: list(values) for name, values in knobs.items()}
-    studied = [
-        zipped_knob(name, values) if all(isinstance(value, dict) for value in values) else knob(name, values)
-        for name, values in levels.items()
-    ]
-    wanted = Path(folder).absolute() if folder else Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
+    if not isinstance(baseline, Config):
+        raise ConfigError([checks.not_a_config("baseline", baseline)])
+    studied, chosen = read_knobs(knobs), read_folder(folder)
+    wanted = chosen or Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
     study = Study(wanted, design, studied, lambda arm: with_settings(baseline, arm.settings))
-    if not folder:
+    if baseline.dry_run:
+        import pandas as pd
+
+        from cnn_ablation.tables import ARM_COLUMNS
+
+        study.show_forecast()
+        return pd.DataFrame(columns=ARM_COLUMNS)
+    if not chosen:
         study.folder = new_folder(wanted)
     return study.carry_out(on_this_machine(study), here=True)
 

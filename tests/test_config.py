@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from cnn_ablation.config import AdamConfig, Bounds, Config, ModelConfig, ShapesConfig, bounds_problems, result_settings
+from cnn_ablation.config import AdamConfig, Bounds, Config, ModelConfig, ShapesConfig, result_settings, value_problems
 
 
 def config_with(**model: object) -> Config:
@@ -28,7 +28,7 @@ def test_bounds_allow_what_they_say(bounds: Bounds, allowed: list[object], refus
 
 
 def test_a_problem_names_key_value_allowed_and_nearest_spelling() -> None:
-    (problem,) = bounds_problems(config_with(activation="leeky"))
+    (problem,) = value_problems(config_with(activation="leeky"))
     assert str(problem) == (
         "model.activation=leeky\n"
         "  allowed: relu, leaky, prelu, elu, sigmoid, tanh, none\n"
@@ -39,13 +39,13 @@ def test_a_problem_names_key_value_allowed_and_nearest_spelling() -> None:
 @pytest.mark.parametrize("seed", [2**32, -1])
 def test_seeds_are_those_that_numpy_takes(seed: int) -> None:
     config = Config(ShapesConfig(split_seed=seed, generator_seed=seed), ModelConfig(), AdamConfig(), seed=seed)
-    problems = bounds_problems(config)
+    problems = value_problems(config)
     assert {problem.key for problem in problems} == {"data.split_seed", "data.generator_seed", "seed"}
     assert {problem.allowed for problem in problems} == {"at least 0 and at most 4294967295"}
 
 
 def test_defaults_have_no_problem() -> None:
-    assert bounds_problems(config_with()) == []
+    assert value_problems(config_with()) == []
 
 
 def test_settings_that_cannot_change_a_result_stay_out_of_its_identity() -> None:
