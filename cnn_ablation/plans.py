@@ -21,7 +21,7 @@ from cnn_ablation.records import write_atomically
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FILE_NAME = "study.yaml"
 _WIDTH = 78
-_REMEDY = "choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m)"
+_REMEDY = "choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m, folder=DIR in Python)"
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,10 @@ def _differences(found: Plan, plan: Plan) -> Iterator[str]:
     of_arms = [{arm.name: _plain(arm.settings) for arm in each.arms} for each in (found, plan)]
     of_levels = [_plain_levels(each.labelled) for each in (found, plan)]
     for there_all, here_all in (of_arms, of_levels):
-        for name in there_all.keys() & here_all.keys():
-            there, here = (label_of(list(each[name].items())) for each in (there_all, here_all))
+        for name in (name for name in there_all if name in here_all):
+            there, here = (_as_text(each[name]) for each in (there_all, here_all))
             if there != here:
-                yield f"{name}: {_as_zip(there_all[name])} there, {_as_zip(here_all[name])} here"
+                yield f"{name}: {there} there, {here} here"
     if lost := sorted(set(found.seeds) - set(plan.seeds)):
         yield f"seed {lost[0]} is there, not here; more seeds extend a study, fewer do not"
 
@@ -210,7 +210,8 @@ def _fixed_value(settings: dict[str, Any], key: str) -> str:
     return label_of(one_form(item, settings.get(key, default_of(item)))) if role_of(item).is_fixed else ""
 
 
-def _as_zip(settings: dict[str, Any]) -> str:
+def _as_text(settings: dict[str, Any]) -> str:
+    """Settings as typed on the command line: `0.001` from there and 0.001 from Python are the same."""
     return ",".join(f"{key}={label_of(value)}" for key, value in settings.items()) or "the baseline"
 
 
