@@ -234,10 +234,15 @@ def _norm_meets_activation(layers: list[Layer]) -> bool:
 
 def _inert_pooling(model: ModelConfig, steps: list[TracedLayer]) -> Iterator[tuple[str, Inert]]:
     pools = [step for step in steps if isinstance(step.layer, MaxPool | AveragePool)]
+    if model.pool_size == model.pool_stride == 1 and not model.conv_dropout:
+        yield "model.pool_after", Inert("model.pool_size=1 and model.pool_stride=1", "model.pool_size=2")
     if not pools:
         nowhere = Inert(f"model.pool_after={label_of(model.pool_after)}", "model.pool_after=true")
         yield from ((f"model.{key}", nowhere) for key in ("pool", "pool_size", "pool_stride", "conv_dropout"))
-    elif model.pool_size == 1:
+        return
+    if all(max(step.input_shape[1:]) == model.pool_size for step in pools):
+        yield "model.pool_stride", Inert("one window covers the whole map", "a smaller model.pool_size")
+    if model.pool_size == 1:
         yield "model.pool", Inert("model.pool_size=1", "model.pool_size=2")
 
 
