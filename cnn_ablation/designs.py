@@ -7,11 +7,13 @@ new scores are in, and the study is complete when it names no new arm. Only `gre
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
+_TRUTH = re.compile(r"\b(True|False)\b")
 BASELINE = "baseline"
 LABEL = "label"
 FULL = "full"
@@ -83,7 +85,9 @@ def label_of(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(label_of, value))}]"
     text = str(value).replace(" ", "") if isinstance(value, dict) else str(value)
-    return text.lower() if text in ("True", "False") else text.strip("'\"")
+    if text in ("True", "False") or text.startswith(("[", "{")):  # Hydra writes Python's truths within a list
+        text = _TRUTH.sub(lambda found: found[0].lower(), text)
+    return text.strip("'\"")
 
 
 def hidden_settings(knobs: Sequence[Knob]) -> dict[str, dict[str, Any]]:

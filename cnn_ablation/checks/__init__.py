@@ -14,6 +14,7 @@ from cnn_ablation.config import (
     Config,
     NetworkConfig,
     Role,
+    all_settings,
     keys_of,
     nearest,
     role_of,
@@ -178,6 +179,8 @@ def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
     if config.data.val_images is not None and images < 1:
         allowed = f"fewer than the {spec.source_train_images} training images of data={config.data.name}"
         return [Problem("data.val_images", config.data.val_images, allowed, remedy="a smaller validation part")]
+    if problem := _split_problem(config, spec, images):
+        return [problem]
     if config.train.batch_size <= images:
         return []
     return [
@@ -188,6 +191,17 @@ def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
             remedy="a smaller batch, or a smaller data.val_fraction",
         )
     ]
+
+
+def _split_problem(config: Config, spec: DataSpec, images: int) -> Problem | None:
+    """A part of the split that is too small to hold every class."""
+    val_images = spec.source_train_images - images
+    if min(images, val_images) >= spec.num_classes:
+        return None
+    key = "data.val_fraction" if config.data.val_images is None else "data.val_images"
+    allowed = f"one image or more of each of {spec.num_classes} classes to validate and to train on"
+    here = f"here {val_images} and {images} images"
+    return Problem(key, all_settings(config)[key], f"{allowed}; {here}", remedy=f"another {key}, or more images")
 
 
 def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
