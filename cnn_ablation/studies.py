@@ -100,7 +100,7 @@ class Study:
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
         self._checked = cache(self._checked_config)
-        self._comes_to = cache(lambda arm: checks.effective(self._checked(arm)))
+        self._effective = cache(lambda arm: self._comes_to(self._checked(arm)))
         self.merged: dict[str, str] = {}
         """Arms that come to the same as another one, by name: which one, and why."""
         self.baseline = self._compose(Arm(BASELINE))
@@ -109,7 +109,7 @@ class Study:
             for arm in one_at_a_time(self.knobs):
                 self._checked(arm)
         self._next = self._new_arms()
-        checks.check_effects(design, self.knobs, self._checked)
+        checks.check_effects(design, self.knobs, self._checked, self._comes_to)
 
     @property
     def plan(self) -> Plan:
@@ -247,9 +247,13 @@ class Study:
         checks.check(config, arm=_named(arm))
         return config
 
+    def _comes_to(self, config: Config) -> str:
+        """What a run of a configuration is made of: equal for runs that give the same."""
+        return checks.effective(config)
+
     def _same(self, arm: Arm) -> Arm:
         """The first arm that comes to the same."""
-        return self._arm_of.setdefault(self._comes_to(arm), arm)
+        return self._arm_of.setdefault(self._effective(arm), arm)
 
     def _score(self, arm: Arm) -> float | None:
         """Mean validation accuracy over the seeds, once all are there; an arm with a failed run is never chosen."""

@@ -87,24 +87,34 @@ def _levels(knob: Knob) -> str:
     return ",".join(level.label for level in knob.levels)
 
 
-def check_effects(design: str, knobs: Sequence[Knob], configured: Callable[[Arm], Config]) -> None:
+def check_effects(
+    design: str,
+    knobs: Sequence[Knob],
+    configured: Callable[[Arm], Config],
+    comes_to: Callable[[Config], str] = effective,
+) -> None:
     """Refuses knobs none of whose levels does anything, in whatever arm of the study: they would compare nothing.
 
     Args:
         design: a name in `designs.DESIGNS`.
         knobs: what varies.
         configured: an arm -> its configuration, checked; raises a UserError where that must not be trained.
+        comes_to: `effective`, or that with what `auto` stands for on a machine.
 
     Raises:
         ConfigError: with all such knobs, the reasons and what would give them something to do.
     """
-    problems = [_idle_problem(design, knobs, knob, configured) for knob in knobs]
+    problems = [_idle_problem(design, knobs, knob, configured, comes_to) for knob in knobs]
     if any(problems):
         raise ConfigError([problem for problem in problems if problem])
 
 
 def _idle_problem(
-    design: str, knobs: Sequence[Knob], knob: Knob, configured: Callable[[Arm], Config]
+    design: str,
+    knobs: Sequence[Knob],
+    knob: Knob,
+    configured: Callable[[Arm], Config],
+    comes_to: Callable[[Config], str],
 ) -> Problem | None:
     """What is wrong with a knob without effect; None for one that does something, or may come to."""
     pairs = list(islice(comparisons(design, knobs, knob), _MOST_COMPARISONS + 1))
@@ -114,7 +124,7 @@ def _idle_problem(
             first, second = configured(without), configured(with_level)
         except UserError:  # told when its turn comes
             continue
-        if effective(first) != effective(second):
+        if comes_to(first) != comes_to(second):
             return None
         idle.append((first, second))
     if not idle or len(pairs) > _MOST_COMPARISONS:
