@@ -500,7 +500,7 @@ def types_of(part: Any) -> dict[str, Any]:
     return _hints(part)
 
 
-@functools.cache
+@functools.cache  # apart, because mypy takes no class of dataclasses for a key
 def _hints(part: Any) -> dict[str, Any]:
     try:
         return get_type_hints(part)
@@ -525,9 +525,8 @@ def fits(value: object, wanted: Any) -> bool:
 def _type_problem(key: str, value: object, wanted: Any, item: dataclasses.Field[Any]) -> Problem:
     if isinstance(wanted, type) and issubclass(wanted, Section):
         allowed = ", ".join(option.__name__ for option in GROUPS[key].values()) if key in GROUPS else wanted.__name__
-        return Problem(
-            key, shown(value), allowed, remedy=f"{key}={allowed.partition(',')[0]}(...) of cnn_ablation.config"
-        )
+        example = f"{key}={allowed.partition(',')[0]}(...) of cnn_ablation.config"
+        return Problem(key, shown(value), allowed, remedy=example)
     name = wanted.__name__ if isinstance(wanted, type) and get_origin(wanted) is None else str(wanted)
     bounds = str(bounds_of(item))
     return Problem(key, shown(value), f"{name}, {bounds}" if bounds else name)
@@ -538,7 +537,7 @@ def _bounds_problem(key: str, value: object, bounds: Bounds) -> Problem:
     is_finite = not isinstance(value, float) or math.isfinite(value)
     return Problem(
         key,
-        value,
+        value if isinstance(value, str | int | float) else shown(value),
         str(bounds) if is_finite else f"a finite number, {bounds}",
         nearest=_nearest_choice(key, value, bounds),
         remedy=f"the group sets this name; write {group}={value}" if group else None,

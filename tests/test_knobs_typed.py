@@ -39,6 +39,10 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no size": (["model.kernel_sizes=null"], ["model.kernel_sizes=None", "int, at least 1; one value for all layers"]),
     "one seed too many": (["seed=4294967295", "replicates=2"], ["replicates=2", "at most 1 with seed=4294967295"]),
+    "two knobs of a name": (
+        ["train.epochs=2,3", "zip.train.epochs={train.batch_size:8}"],
+        ["train.epochs=2,3; {train.batch_size:8}", "one knob of this name", "another name after zip."],
+    ),
     "two levels of a name": (
         ["zip.z={label:x,train.epochs:1},{label:x,train.epochs:3}"],
         ["z=x", "labels that tell levels apart"],

@@ -73,6 +73,11 @@ class Unregistered(ModelConfig):
     width: int = setting(3, at_least=1)
 
 
+@dataclass
+class Unread(ShapesConfig):
+    name: str = group_name("unread")
+
+
 GROUPS = "SGDConfig, AdamConfig, AdaGradConfig, RMSPropConfig"
 WRONG: dict[str, tuple[Call, list[str]]] = {
     # ablate: what is not a configuration, a dictionary of lists, a folder, a design
@@ -183,6 +188,12 @@ WRONG: dict[str, tuple[Call, list[str]]] = {
     "seeds without end": (assigned("replicates", 10**6), ["replicates=1000000", "at most 10000"]),
     "a seed too far": (assigned("seed", 2**32 - 1), ["replicates=2", "at most 1 with seed=4294967295", "smaller seed"]),
     "a network that nobody built": (assigned("model", Unregistered()), ["model.name=unregistered", "NETWORKS["]),
+    "data that nobody reads": (assigned("data", Unread()), ["data.name=unread", "digits, shapes, cifar10, mnist"]),
+    "a network beyond any memory": (
+        assigned("hidden", [10**6, 10**6], "model"),
+        ["model.hidden=[1000000, 1000000]", "at most 2,000,000,000 parameters; here 1,0"],
+    ),
+    "a value of many lines": (assigned("strides", np.zeros, "model"), ["model.strides=<built-in function zeros>"]),
     "no configuration": (lambda config, folder: checks.check({"train": 3}), ["config={'train': 3}", "a Config"]),
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -15,6 +16,7 @@ from cnn_ablation.config import (
     NetworkConfig,
     Role,
     all_settings,
+    bounds_of,
     keys_of,
     nearest,
     role_of,
@@ -29,6 +31,7 @@ from cnn_ablation.models.layers import LayerError, Shape, trace
 
 __all__ = ["check", "check_effects", "check_study", "effective", "inert", "network_problems", "same_because"]
 
+_MOST_PARAMETERS = 2 * 10**9  # 8 GB of float32, and as much for each moment that an optimiser keeps
 _MOST_COMPARISONS = 300  # composed on the command line in about a second; a knob that is idle in all may yet wake up
 
 
@@ -43,28 +46,39 @@ def check_study(design: object, knobs: Sequence[Knob], baseline: Config) -> None
     Raises:
         ConfigError: with all problems found.
     """
-    key = "hydra.sweeper.design"
-    problems = [
-        Problem(moved, _levels(knob), "one value: it is no knob", remedy=role.not_a_knob)
-        for knob in knobs
-        for moved in knob.keys
-        for role in _roles(moved.lstrip("+~"), baseline)
-        if role.not_a_knob
-    ]
-    problems += [
-        Problem(knob.name, label, "labels that tell levels apart", remedy="label:WORD, another word for each level")
-        for knob in knobs
-        for label in labels_used_twice(knob)
-    ]
-    twice = keys_moved_twice(knobs)
-    if not isinstance(design, str) or design not in DESIGNS:
-        found = nearest(str(design), list(DESIGNS))
-        problems.append(Problem(key, design, ", ".join(DESIGNS), f"{key}={found}" if found else None))
-    elif twice and design != "one_at_a_time":
-        allowed = f"one_at_a_time, because two knobs move {twice[0]}"
-        problems.append(Problem(key, design, allowed, remedy=f"{key}=one_at_a_time, or one knob for {twice[0]}"))
+    problems = [*_no_knobs(knobs, baseline), *_clashing_names(knobs), *_design_problems(design, knobs)]
     if problems:
         raise ConfigError(problems)
+
+
+def _no_knobs(knobs: Sequence[Knob], baseline: Config) -> Iterator[Problem]:
+    for knob in knobs:
+        for moved in knob.keys:
+            for role in _roles(moved.lstrip("+~"), baseline):
+                if role.not_a_knob:
+                    yield Problem(moved, _levels(knob), "one value: it is no knob", remedy=role.not_a_knob)
+
+
+def _clashing_names(knobs: Sequence[Knob]) -> Iterator[Problem]:
+    """Knobs and levels that tables could not tell apart."""
+    for name, count in Counter(knob.name for knob in knobs).items():
+        if count > 1:
+            levels = "; ".join(_levels(knob) for knob in knobs if knob.name == name)
+            yield Problem(name, levels, "one knob of this name", remedy="another name after zip.")
+    for knob in knobs:
+        for label in labels_used_twice(knob):
+            remedy = "label:WORD, another word for each level"
+            yield Problem(knob.name, label, "labels that tell levels apart", remedy=remedy)
+
+
+def _design_problems(design: object, knobs: Sequence[Knob]) -> Iterator[Problem]:
+    key, twice = "hydra.sweeper.design", keys_moved_twice(knobs)
+    if not isinstance(design, str) or design not in DESIGNS:
+        found = nearest(str(design), list(DESIGNS))
+        yield Problem(key, design, ", ".join(DESIGNS), f"{key}={found}" if found else None)
+    elif twice and design != "one_at_a_time":
+        allowed = f"one_at_a_time, because two knobs move {twice[0]}"
+        yield Problem(key, design, allowed, remedy=f"{key}=one_at_a_time, or one knob for {twice[0]}")
 
 
 def _roles(key: str, baseline: Config) -> Iterator[Role]:
@@ -157,7 +171,7 @@ def check(config: Config, *, arm: str | None = None) -> None:
         raise ConfigError([not_a_config("config", config)], arm=arm)
     problems = value_problems(config)
     if not problems:
-        spec = data.describe(config.data)
+        spec = _described(config)
         problems = [
             *_seed_problems(config),
             *_train_problems(config, spec),
@@ -170,6 +184,23 @@ def check(config: Config, *, arm: str | None = None) -> None:
 def not_a_config(name: str, value: object) -> Problem:
     """What somebody gave in place of a configuration."""
     return Problem(name, shown(value), "a Config", remedy='cnn_ablation.compose(["train.epochs=4"])')
+
+
+def _described(config: Config) -> DataSpec:
+    """The sizes of a configuration's data.
+
+    Raises:
+        ConfigError: nobody reads data of this name.
+    """
+    try:
+        return data.describe(config.data)
+    except KeyError as error:
+        if error.args != (config.data.name,):
+            raise
+        allowed = ", ".join(str(bounds_of(keys_of(option())["name"])) for option in GROUPS["data"].values())
+        raise ConfigError(
+            [Problem("data.name", config.data.name, allowed, remedy="one of their dataclasses")]
+        ) from error
 
 
 def _seed_problems(config: Config) -> list[Problem]:
@@ -223,7 +254,7 @@ def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int)
         remedy = f'cnn_ablation.models.NETWORKS["{model.name}"] = FUNCTION, from its settings to a list of layers'
         return [Problem("model.name", model.name, ", ".join(NETWORKS), remedy=remedy)]
     try:
-        trace(network_layers(model, num_classes), input_shape)
+        steps = trace(network_layers(model, num_classes), input_shape)
     except ConfigError as error:
         return list(error.problems)
     except LayerError as error:
@@ -238,4 +269,9 @@ def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int)
                 else "groups that divide the channels and filters of their convolution",
             )
         ]
-    return []
+    num_params = sum(step.num_params for step in steps)
+    if num_params <= _MOST_PARAMETERS:
+        return []
+    allowed = f"widths that give at most {_MOST_PARAMETERS:,} parameters; here {num_params:,}"
+    key = "model.hidden" if model.hidden else "model.filters"
+    return [Problem(key, getattr(model, key.removeprefix("model."), None), allowed, remedy="narrower layers")]
