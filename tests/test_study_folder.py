@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cnn_ablation import ablate
 from cnn_ablation.config import Config, SGDConfig, with_settings
 from cnn_ablation.designs import Knob, knob, zipped_knob
 from cnn_ablation.errors import RecordError
@@ -166,3 +167,16 @@ def test_a_folder_without_a_study_is_free(tiny_config: Config, tmp_path: Path) -
     for folder in (tmp_path, tmp_path / "new"):
         refuse_other_study(folder, plan)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_keeps_its_study_and_grows(tiny_config: Config, tmp_path: Path) -> None:
+    """Trained, extended under another `timing`, then asked to hold another study."""
+    folder, knobs = tmp_path / "study", {"model.activation": ["leaky"]}
+    ablate(replace(tiny_config, timing="isolated"), knobs, folder)
+    longer = replace(tiny_config, timing="isolated", on_error="stop", checkpoint_seconds=9.0, replicates=3)
+    arms = ablate(longer, {**knobs, "train.epochs": [3]}, folder)
+    assert list(arms["n"]) == [3, 3, 3]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+    with pytest.raises(RecordError, match=r"holds another study \(optimizer\.lr: 0\.001 there, 0\.01 here\)"):
+        ablate(with_settings(longer, [("optimizer.lr", 0.01)]), {**knobs, "train.epochs": [3]}, folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"} == before
