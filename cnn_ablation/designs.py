@@ -7,11 +7,13 @@ new scores are in, and the study is complete when it names no new arm. Only `gre
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
+_TRUTH = re.compile(r"\b(True|False)\b")
 BASELINE = "baseline"
 LABEL = "label"
 FULL = "full"
@@ -79,17 +81,37 @@ def _zipped_label(level: dict[str, Any]) -> str:
 
 def label_of(value: Any) -> str:
     """A value as typed on the command line: `true` for True, `[24,48]` for a list, the name of a group's option."""
-    value = getattr(value, "name", value)
+    value = "null" if value is None else getattr(value, "name", value)
     if isinstance(value, list):
         return f"[{','.join(map(label_of, value))}]"
     text = str(value).replace(" ", "") if isinstance(value, dict) else str(value)
-    return text.lower() if text in ("True", "False") else text.strip("'\"")
+    if text in ("True", "False") or text.startswith(("[", "{")):  # Hydra writes Python's truths within a list
+        text = _TRUTH.sub(lambda found: found[0].lower(), text)
+    return text.strip("'\"")
+
+
+def hidden_settings(knobs: Sequence[Knob]) -> dict[str, dict[str, Any]]:
+    """`KNOB=LABEL` -> what the level sets, where its label does not say so: named zips, dataclasses of whole groups."""
+    return {
+        f"{knob.name}={level.label}": dict(level.settings)
+        for knob in knobs
+        for level in knob.levels
+        if level.label not in (_zipped_label(dict(level.settings)), label_of(level.settings[0][1]))
+        or any(is_dataclass(value) for _, value in level.settings)
+    }
 
 
 def keys_moved_twice(knobs: Sequence[Knob]) -> list[str]:
     """Keys that several knobs move: only `one_at_a_time` can tell what such a study means."""
     counts = Counter(key for knob in knobs for key in knob.keys)
     return [key for key, count in counts.items() if count > 1]
+
+
+def labels_used_twice(knob: Knob) -> list[str]:
+    """Labels of several levels that set different things: arms are told apart, and their runs found, by these."""
+    first: dict[str, Level] = {}
+    clashing = [level.label for level in knob.levels if first.setdefault(level.label, level) != level]
+    return list(dict.fromkeys(clashing))
 
 
 def one_at_a_time(knobs: Sequence[Knob]) -> list[Arm]:
@@ -101,7 +123,7 @@ def grid(knobs: Sequence[Knob]) -> list[Arm]:
     """The baseline to compare with, then the Cartesian product of all levels."""
     if not knobs:
         return [Arm(BASELINE)]
-    combinations = itertools.product(*([(knob, level) for level in knob.levels] for knob in knobs))
+    combinations = itertools.product(*map(_choices, knobs))
     return [Arm(BASELINE)] + [_arm(list(combination)) for combination in combinations]
 
 
@@ -177,6 +199,45 @@ DESIGNS: dict[str, Callable[[Sequence[Knob], Score], list[Arm]]] = {
     "leave_one_out": lambda knobs, score: leave_one_out(knobs),
     "grid": lambda knobs, score: grid(knobs),
 }
+
+
+def comparisons(design: str, knobs: Sequence[Knob], knob: Knob) -> Iterator[tuple[Arm, Arm]]:
+    """Every pair of arms, without a knob and with one of its levels, that a design may come to train.
+
+    Args:
+        design: a name in `DESIGNS`.
+        knobs: all of the study.
+        knob: one of them.
+    """
+    if design == "leave_one_out":
+        full, *without = leave_one_out(knobs)
+        yield without[list(knobs).index(knob)], full
+    elif design == "grid":
+        place = list(knobs).index(knob)
+        before, after = ([_choices(other) for other in part] for part in (knobs[:place], knobs[place + 1 :]))
+        for first, second, level in itertools.product(
+            itertools.product(*before), itertools.product(*after), knob.levels
+        ):
+            others = [*first, *second]
+            yield (_arm(others) if others else Arm(BASELINE)), _arm([*first, (knob, level), *second])
+    else:
+        earlier = knobs[: list(knobs).index(knob)] if design == "greedy" else []
+        yield from ((kept, _on_top(kept, knob, level)) for kept in _may_be_kept(earlier) for level in knob.levels)
+
+
+def _choices(knob: Knob) -> list[tuple[Knob, Level]]:
+    return [(knob, level) for level in knob.levels]
+
+
+def _may_be_kept(knobs: Sequence[Knob]) -> Iterator[Arm]:
+    """The baseline, then whatever validation may keep of these knobs, with few levels first."""
+    for count in range(len(knobs) + 1):
+        for some in itertools.combinations(knobs, count):
+            for levels in itertools.product(*map(_choices, some)):
+                arm = Arm(BASELINE)
+                for knob, level in levels:
+                    arm = _on_top(arm, knob, level)
+                yield arm
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from cnn_ablation import checks, computing, data, forecast, progress, provenance, workers
+from cnn_ablation.checks.knobs import read_folder, read_knobs
 from cnn_ablation.config import ArmConfig, Config, DataConfig, all_settings, with_settings
 from cnn_ablation.designs import (
     BASELINE,
@@ -25,14 +25,13 @@ from cnn_ablation.designs import (
     Knob,
     arm_by_arm,
     greedy_steps,
-    knob,
+    hidden_settings,
     one_at_a_time,
     seed_by_seed,
-    zipped_knob,
 )
 from cnn_ablation.errors import ConfigError, RecordError, UserError
 from cnn_ablation.models import has_extensions
-from cnn_ablation.plans import PathStep, Plan, counted, write_plan
+from cnn_ablation.plans import PathStep, Plan, counted, refuse_other_study, write_plan
 from cnn_ablation.records import (
     Run,
     deferred_file,
@@ -81,6 +80,7 @@ class Study:
         design: a name in `designs.DESIGNS`.
         knobs: what varies.
         compose: an arm -> its configuration.
+        here: its jobs run on this machine, so that what is missing here is missing for them, and `auto` is known.
 
     Raises:
         ConfigError: an arm must not be trained.
@@ -93,8 +93,10 @@ class Study:
         design: str,
         knobs: Sequence[Knob],
         compose: Callable[[Arm], Config],
+        *,
+        here: bool = True,
     ):
-        checks.check_study(design, knobs)
+        self.here = here
         self.folder = folder
         self.design = design
         self.knobs = list(knobs)
@@ -103,13 +105,17 @@ class Study:
         self._arm_of: dict[str, Arm] = {}  # the first arm with a configuration; later ones are the same arm
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
+        self._checked = cache(self._checked_config)
+        self._effective = cache(lambda arm: self._comes_to(self._checked(arm)))
+        self.merged: dict[str, str] = {}
+        """Arms that come to the same as another one, by name: which one, and why."""
         self.baseline = self._compose(Arm(BASELINE))
+        checks.check_study(design, knobs, self.baseline)
         if design == GREEDY:  # later arms depend on results; each level alone tells of mistakes before any training
             for arm in one_at_a_time(self.knobs):
-                checks.check(self._compose(arm), arm=_named(arm))
+                self._checked(arm)
         self._next = self._new_arms()
-        for arm in self._next:
-            checks.check(self.configs[arm], arm=_named(arm))
+        checks.check_effects(design, self.knobs, self._checked, self._comes_to)
 
     @property
     def plan(self) -> Plan:
@@ -123,6 +129,8 @@ class Study:
             baseline=all_settings(self.baseline),
             stats=self.baseline.stats,
             path=self._path(),
+            merged=dict(self.merged),
+            labelled=hidden_settings(self.knobs),
             provenance=provenance.environment(),
         )
 
@@ -155,31 +163,27 @@ class Study:
         print("\n".join(plan.step_lines(self._next, to_come) if plan.path else plan.lines()), flush=True)
 
     @data.one_look()
-    def show_forecast(self, *, here: bool) -> None:
+    def show_forecast(self) -> None:
         """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing.
-
-        Args:
-            here: as in `carry_out`.
 
         Raises:
             ConfigError: a device is asked for that this machine lacks.
         """
-        if here:
+        if self.here:
             self._check_devices()
         self.show_plan()
         if self._path():
             print("of this step:")
-        how_of = partial(computing.resolve, threads=self.packing.threads or None, planned=True) if here else None
+        how_of = partial(computing.resolve, threads=self.packing.threads or None, planned=True) if self.here else None
         found = forecast.forecast(self.configs, how_of)
         print("\n".join(forecast.lines(found, self.baseline.store)), flush=True)
 
     @data.one_look()
-    def carry_out(self, launch: Launch, *, here: bool) -> pd.DataFrame:
+    def carry_out(self, launch: Launch) -> pd.DataFrame:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
 
         Args:
             launch: starts jobs and waits for them.
-            here: jobs run on this machine, so that a device that is missing here is missing for them.
 
         Returns:
             The table of arms.
@@ -190,13 +194,14 @@ class Study:
             RecordError: a table cannot be written, or the folder holds another study.
             StudyFailedError: the table is written, but runs in it failed.
         """
-        if here:
+        if self.here:
             self._check_devices()
+        refuse_other_study(self.folder, self.plan)
         with claimed(self.folder):
             RunStore(Path(self.baseline.store)).check()
             for settings in self._data_sets(self.configs):
                 data.check_available(settings)
-            if here and self.packing is not workers.ONE_AT_A_TIME:
+            if self.here and self.packing is not workers.ONE_AT_A_TIME:
                 workers.start_loading()
             stop_file(self.folder).unlink(missing_ok=True)
             while self._next:
@@ -253,18 +258,40 @@ class Study:
                 raise ConfigError(error.problems, arm=_named(arm)) from None
 
     def _new_arms(self) -> list[Arm]:
-        """Arms that the design adds, now that it knows the scores; a configuration that is there already is no arm."""
+        """Arms that the design adds, now that it knows the scores; one that comes to the same as another is no arm."""
         new = []
         for arm in DESIGNS[self.design](self.knobs, self._score):
-            if self._same(arm) == arm and arm not in self.configs:
+            same = self._same(arm)
+            if same != arm and (reason := checks.same_because(self._checked(arm), self._checked(same))):
+                self.merged[arm.name] = f"{same.name} ({reason})"
+            elif same == arm and arm not in self.configs:
                 new.append(arm)
-                self.configs[arm] = self._compose(arm)
+                self.configs[arm] = self._checked(arm)
         return new
 
+    def _checked_config(self, arm: Arm) -> Config:
+        config = self._compose(arm)
+        checks.check(config, arm=_named(arm))
+        return config
+
+    def _comes_to(self, config: Config) -> str:
+        """What a run of a configuration is made of: equal for runs that give the same."""
+        return checks.effective(config, self._resolved(config))
+
+    def _resolved(self, config: Config) -> dict[str, str]:
+        """What `auto` stands for, where that matters and is known; a device that is not here is refused later."""
+        varied = {key for knob in self.knobs for key in knob.keys} & {"device", "precision"}
+        if not varied or not self.here:
+            return {}
+        try:
+            how = computing.resolve(config, planned=True)
+        except ConfigError:
+            return {}
+        return {"device": how.device, "precision": how.precision}
+
     def _same(self, arm: Arm) -> Arm:
-        """The first arm with the same configuration."""
-        settings = json.dumps(all_settings(self._compose(arm)), sort_keys=True)
-        return self._arm_of.setdefault(settings, arm)
+        """The first arm that comes to the same."""
+        return self._arm_of.setdefault(self._effective(arm), arm)
 
     def _score(self, arm: Arm) -> float | None:
         """Mean validation accuracy over the seeds, once all are there; an arm with a failed run is never chosen."""
@@ -412,9 +439,9 @@ def run_single(config: Config, folder: Path) -> None:
     """
     study = Study(folder, "one_at_a_time", [], lambda arm: config)
     if config.dry_run:
-        study.show_forecast(here=True)
+        study.show_forecast()
         return
-    study.carry_out(on_this_machine(study), here=True)
+    study.carry_out(on_this_machine(study))
 
 
 def ablate(
@@ -435,21 +462,27 @@ def ablate(
         design: a name in `designs.DESIGNS`.
 
     Returns:
-        The table of arms, as `ablation_table` makes it.
+        The table of arms, as `ablation_table` makes it; without rows under `dry_run`, which trains nothing.
 
     Raises:
+        ConfigError: something given is not what it should be; nothing has been trained.
         UserError: as `Study` and `Study.carry_out`.
     """
-    levels = {name: list(values) for name, values in knobs.items()}
-    studied = [
-        zipped_knob(name, values) if all(isinstance(value, dict) for value in values) else knob(name, values)
-        for name, values in levels.items()
-    ]
-    wanted = Path(folder).absolute() if folder else Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
+    if not isinstance(baseline, Config):
+        raise ConfigError([checks.not_a_config("baseline", baseline)])
+    studied, chosen = read_knobs(knobs), read_folder(folder)
+    wanted = chosen or Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
     study = Study(wanted, design, studied, lambda arm: with_settings(baseline, arm.settings))
-    if not folder:
+    if baseline.dry_run:
+        import pandas as pd
+
+        from cnn_ablation.tables import ARM_COLUMNS
+
+        study.show_forecast()
+        return pd.DataFrame(columns=ARM_COLUMNS)
+    if not chosen:
         study.folder = new_folder(wanted)
-    return study.carry_out(on_this_machine(study), here=True)
+    return study.carry_out(on_this_machine(study))
 
 
 def on_this_machine(study: Study) -> Launch:

@@ -119,10 +119,10 @@ class AblationSweeper(Sweeper):
             self.design,
             request.knobs,
             lambda arm: self._compose(arm, request.overrides(arm)),
+            here=self.master.hydra.launcher._target_ == BASIC_LAUNCHER,
         )
-        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
         if study.baseline.dry_run:
-            study.show_forecast(here=here)
+            study.show_forecast()
             return
         if not self._folder_was_chosen():
             study.folder = studies.new_folder(study.folder)
@@ -131,12 +131,12 @@ class AblationSweeper(Sweeper):
             return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
 
         def launch(jobs: Sequence[studies.NumberedJob]) -> list[str]:
-            if here and study.packing is not ONE_AT_A_TIME:
+            if study.here and study.packing is not ONE_AT_A_TIME:
                 tasks = (self._task(study, item, overrides(item)) for item in jobs)
                 return train_side_by_side(tasks, study.packing)
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
-        study.carry_out(launch, here=here)
+        study.carry_out(launch)
 
     def _task(self, study: studies.Study, item: studies.NumberedJob, overrides: list[str]) -> Task:
         """A job for a worker, with all that Hydra leaves of one: `.hydra/`, its callbacks and a log."""

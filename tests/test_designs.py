@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from cnn_ablation.designs import (
@@ -7,9 +9,12 @@ from cnn_ablation.designs import (
     Arm,
     Knob,
     arm_by_arm,
+    comparisons,
     greedy_steps,
+    hidden_settings,
     keys_moved_twice,
     knob,
+    labels_used_twice,
     seed_by_seed,
     zipped_knob,
 )
@@ -124,8 +129,9 @@ def test_keys_that_two_knobs_move() -> None:
 
 
 def test_levels_are_written_as_typed() -> None:
-    labels = [level.label for level in knob("k", ["False", True, "'a b'", [24, 48], 0.001]).levels]
-    assert labels == ["false", "true", "a b", "[24,48]", "0.001"]
+    given = ["False", True, "'a b'", [24, 48], 0.001, [True, False], "[True,False]", None]
+    labels = [level.label for level in knob("k", given).levels]
+    assert labels == ["false", "true", "a b", "[24,48]", "0.001", "[true,false]", "[true,false]", "null"]
 
 
 def test_order_of_jobs() -> None:
@@ -137,3 +143,42 @@ def test_order_of_jobs() -> None:
         ("a", (8,)),
     ]
     assert [(job.arm.name, job.seeds) for job in arm_by_arm(arms, [7, 8])] == [("baseline", (7, 8)), ("a", (7, 8))]
+
+
+def told(found: Iterable[tuple[Arm, Arm]]) -> list[tuple[str, str]]:
+    return [(without.name, having.name) for without, having in found]
+
+
+@pytest.mark.parametrize(
+    ("design", "knob", "expected"),
+    [
+        ("one_at_a_time", C, [("baseline", "c=1"), ("baseline", "c=2")]),
+        ("greedy", A, [("baseline", "a=1"), ("baseline", "a=2")]),
+        (
+            "greedy", B,
+            [("baseline", "b=1"), ("a=1", "a=1,b=1"), ("a=2", "a=2,b=1")],
+        ),
+        ("leave_one_out", B, [("full without b", "full")]),
+        (
+            "grid", B,
+            [(f"a={a},c={c}", f"a={a},b=1,c={c}") for a in (1, 2) for c in (1, 2)],
+        ),
+    ],
+    ids=["one_at_a_time", "greedy, first", "greedy, second", "leave_one_out", "grid"],
+)  # fmt: skip
+def test_what_a_design_may_compare_of_a_knob(design: str, knob: Knob, expected: list[tuple[str, str]]) -> None:
+    assert told(comparisons(design, [A, B, C], knob)) == expected
+
+
+def test_greedy_may_keep_any_of_the_knobs_before() -> None:
+    found = told(comparisons("greedy", [A, B, C], C))
+    kept = ["baseline", "a=1", "a=2", "b=1", "a=1,b=1", "a=2,b=1"]
+    prefixes = ["" if arm == "baseline" else f"{arm}," for arm in kept]
+    assert found == [(arm, f"{prefix}c={c}") for arm, prefix in zip(kept, prefixes, strict=True) for c in (1, 2)]
+
+
+def test_labels_that_stand_for_different_settings() -> None:
+    twice = zipped_knob("z", [{"label": "x", "a": 1}, {"label": "x", "a": 2}, {"label": "y", "a": 1}])
+    assert labels_used_twice(twice) == ["x"]
+    assert labels_used_twice(knob("a", [1, 1, 2])) == []
+    assert hidden_settings([twice, ACTIVATION, ZIPPED]) == {"z=x": {"a": 2}, "z=y": {"a": 1}}

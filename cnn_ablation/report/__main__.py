@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.config import StatsConfig, bounds_problems
+from cnn_ablation.config import StatsConfig, value_problems
 from cnn_ablation.errors import UserError
 
 _STATS_OPTIONS = ("alpha", "margin_pp", "test", "interval", "simultaneous")
@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
     if options.runs and not options.out:
         parser.error("--runs needs --out DIR")
     overrides = {name: value for name in _STATS_OPTIONS if (value := getattr(options, name)) is not None}
-    problems = bounds_problems(StatsConfig(**overrides))
+    problems = value_problems(StatsConfig(**overrides))
     if problems:
         parser.error(
             "; ".join(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import reprlib
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
-from cnn_ablation.config import Bounds, StatsConfig, bounds_problems, nearest
+from cnn_ablation.config import StatsConfig, nearest, shown, value_problems
 from cnn_ablation.errors import ConfigError, Problem, RecordError
 
 REQUIRED_COLUMNS = ("arm", "knob", "level", "seed", "status", "val_accuracy", "test_accuracy", "train_seconds")
@@ -43,38 +42,17 @@ def checked_settings(given: dict[str, Any], prefix: str = "") -> StatsConfig:
     Raises:
         ConfigError: with all problems found.
     """
-    fields = {item.name: item for item in dataclasses.fields(StatsConfig)}
-    problems, values = list[Problem](), dict[str, Any]()
-    for name, value in given.items():
-        if name not in fields:
-            found = nearest(str(name), list(fields))
-            problems.append(Problem(f"{prefix}{name}", reprlib.repr(value), ", ".join(fields), found))
-        elif _is_a(kind := type(getattr(StatsConfig, name)), value):
-            values[name] = value if type(value) is int else kind(value)  # shown as given
-        else:
-            allowed = _ALLOWED[kind](fields[name].metadata["bounds"])
-            problems.append(Problem(prefix + name, reprlib.repr(value), allowed))
-    settings = StatsConfig(**values)
-    problems += bounds_problems(settings, prefix)
+    names = [item.name for item in dataclasses.fields(StatsConfig)]
+    problems = [
+        Problem(f"{prefix}{name}", shown(value), ", ".join(names), nearest(str(name), names))
+        for name, value in given.items()
+        if name not in names
+    ]
+    settings = StatsConfig(**{name: value for name, value in given.items() if name in names})
+    problems += value_problems(settings, prefix)
     if problems:
         raise ConfigError(problems)
     return settings
-
-
-_ALLOWED: dict[type, Callable[[Bounds], str]] = {
-    float: lambda bounds: f"a finite number {bounds}",
-    bool: lambda bounds: "True or False",
-    str: str,
-}
-
-
-def _is_a(kind: type, value: object) -> bool:
-    """Whether a value is of the kind of a field's default; True and False are no numbers."""
-    if kind is bool:
-        return isinstance(value, bool | np.bool_)
-    if kind is float:
-        return _is_number(value) and math.isfinite(value)  # type: ignore[arg-type]
-    return isinstance(value, kind)
 
 
 def _is_number(value: object) -> bool:

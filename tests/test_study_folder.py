@@ -1,0 +1,182 @@
+"""A study may be repeated and extended in its folder; any other study is refused, before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnn_ablation import ablate
+from cnn_ablation.config import Config, SGDConfig, with_settings
+from cnn_ablation.designs import Knob, knob, zipped_knob
+from cnn_ablation.errors import RecordError
+from cnn_ablation.plans import FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
+from cnn_ablation.studies import Study
+
+ACTIVATION = knob("model.activation", ["leaky", "tanh"])
+EPOCHS = knob("train.epochs", [3])
+LARGE = zipped_knob("large", [{"label": "x", "train.batch_size": 8}])
+KNOBS = [ACTIVATION, EPOCHS]
+
+
+def plan_of(config: Config, knobs: Sequence[Knob], design: str, **settings: Any) -> Plan:
+    baseline = with_settings(config, [(name.replace("__", "."), value) for name, value in settings.items()])
+    return Study(Path("study"), design, knobs, lambda arm: with_settings(baseline, arm.settings)).plan
+
+
+Given = tuple[list[Knob], str, dict[str, Any]]
+ONE = "one_at_a_time"
+BEFORE: Given = (KNOBS, ONE, {})
+
+FITTING: dict[str, tuple[Given, Given]] = {
+    "repeated": (BEFORE, BEFORE),
+    "more seeds": (BEFORE, (KNOBS, ONE, {"replicates": 4})),
+    "seeds before": ((KNOBS, ONE, {"seed": 2}), (KNOBS, ONE, {"seed": 0, "replicates": 4})),
+    "another level": (BEFORE, ([knob("model.activation", ["elu", "leaky", "tanh"]), EPOCHS], ONE, {})),
+    "another knob": (BEFORE, ([knob("optimizer.lr", [0.1]), *KNOBS], ONE, {})),
+    "knobs after a single run": (([], ONE, {}), (KNOBS, "greedy", {})),
+    "another order": (BEFORE, (KNOBS[::-1], ONE, {})),
+    "how it is carried out": (
+        BEFORE,
+        (
+            KNOBS,
+            ONE,
+            {
+                "timing": "isolated", "on_error": "stop", "checkpoint_seconds": 1.0, "reuse": False, "store": "s",
+                "keep_weights": False, "paper": "sorensen", "dry_run": True, "stats__alpha": 0.1,
+                "stats__test": "sign_flip",
+            },
+        ),
+    ),
+    "one size for all layers": (BEFORE, (KNOBS, ONE, {"model__kernel_sizes": 3, "model__strides": [1]})),
+    "a greedy study goes on": ((KNOBS, "greedy", {}), ([*KNOBS, LARGE], "greedy", {})),
+    "a level of the full configuration": (
+        (KNOBS, "leave_one_out", {}),
+        ([knob("model.activation", ["elu", "leaky", "tanh"]), EPOCHS], "leave_one_out", {}),
+    ),
+}  # fmt: skip
+OTHER: dict[str, tuple[Given, Given, str]] = {
+    "another baseline": (BEFORE, (KNOBS, ONE, {"optimizer__lr": 0.1}), "optimizer.lr: 0.001 there, 0.1 here"),
+    "another optimiser": (BEFORE, (KNOBS, ONE, {"optimizer": SGDConfig()}), "optimizer.name: adam there, sgd here"),
+    "another size": (BEFORE, (KNOBS, ONE, {"model__kernel_sizes": 5}), "model.kernel_sizes: 3 there, 5 here"),
+    "another precision": (BEFORE, (KNOBS, ONE, {"precision": "float32"}), "precision: auto there, float32 here"),
+    "other data": (BEFORE, (KNOBS, ONE, {"data__train_images": 70}), "data.train_images: 60 there, 70 here"),
+    "another design": (BEFORE, (KNOBS, "grid", {}), "hydra.sweeper.design: one_at_a_time there, grid here"),
+    "a knob less": (BEFORE, ([ACTIVATION], ONE, {}), "the knob train.epochs is there, not here"),
+    "no knob": (BEFORE, ([], ONE, {}), "the knob model.activation is there, not here"),
+    "a level less": (
+        BEFORE,
+        ([knob("model.activation", ["leaky"]), EPOCHS], ONE, {}),
+        "model.activation=tanh is there, not here",
+    ),
+    "fewer seeds": (BEFORE, (KNOBS, ONE, {"replicates": 1}), "seed 1 is there, not here; more seeds extend a study"),
+    "other seeds": (BEFORE, (KNOBS, ONE, {"seed": 100}), "seed 0 is there, not here"),
+    "a label for something else": (
+        ([LARGE], ONE, {}),
+        ([zipped_knob("large", [{"label": "x", "train.batch_size": 12}])], ONE, {}),
+        "large=x: train.batch_size=8 there, train.batch_size=12 here",
+    ),
+    "a label that comes later": (
+        ([ACTIVATION, LARGE], "greedy", {}),
+        ([ACTIVATION, zipped_knob("large", [{"label": "x", "train.batch_size": 12}])], "greedy", {}),
+        "large=x: train.batch_size=8 there, train.batch_size=12 here",
+    ),
+    "an optimiser by the same name": (
+        ([knob("optimizer", [SGDConfig(lr=0.1)])], ONE, {}),
+        ([knob("optimizer", [SGDConfig(lr=0.2)])], ONE, {}),
+        "optimizer=sgd: optimizer.name=sgd,optimizer.lr=0.1,",
+    ),
+    "another full configuration": (
+        (KNOBS, "leave_one_out", {}),
+        ([*KNOBS, LARGE], "leave_one_out", {}),
+        "full: model.activation=tanh,train.epochs=3 there, model.activation=tanh,train.epochs=3,train.batch_size=8",
+    ),
+    "another order of choosing": (
+        (KNOBS, "greedy", {}),
+        (KNOBS[::-1], "greedy", {}),
+        "knobs in the order model.activation, train.epochs there, train.epochs, model.activation here",
+    ),
+}
+
+
+def plans(config: Config, *given: Given) -> list[Plan]:
+    return [plan_of(config, knobs, design, **settings) for knobs, design, settings in given]
+
+
+@pytest.mark.parametrize("case", FITTING)
+def test_a_study_is_repeated_and_extended_in_its_folder(tiny_config: Config, tmp_path: Path, case: str) -> None:
+    before, after = plans(tiny_config, *FITTING[case])
+    write_plan(tmp_path, before)
+    refuse_other_study(tmp_path, after)
+    write_plan(tmp_path, after)
+    assert read_plan(tmp_path).seeds == after.seeds
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_another_study_is_refused_with_the_first_difference(tiny_config: Config, tmp_path: Path, case: str) -> None:
+    before, after = plans(tiny_config, *OTHER[case][:2])
+    write_plan(tmp_path, before)
+    kept = (tmp_path / FILE_NAME).read_bytes()
+    for refused_by in (refuse_other_study, write_plan):
+        with pytest.raises(RecordError) as refused:
+            refused_by(tmp_path, after)
+        message = str(refused.value)
+        assert message.startswith(f"{tmp_path} holds another study ({OTHER[case][2]}"), message
+        assert "hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m, folder=DIR in Python)" in message
+        assert len(message.splitlines()) == 2
+    assert (tmp_path / FILE_NAME).read_bytes() == kept
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a: [1", b"- 1", b"design: grid", b"3"], ids=repr)
+def test_a_damaged_plan_in_the_folder_is_named(tiny_config: Config, tmp_path: Path, content: bytes) -> None:
+    (plan,) = plans(tiny_config, BEFORE)
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(RecordError, match=re.escape(f"{tmp_path / FILE_NAME} is damaged or unreadable")) as refused:
+        refuse_other_study(tmp_path, plan)
+    assert "remedy: remove that file, or choose another folder" in str(refused.value)
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+
+
+@pytest.mark.parametrize("key", ["baseline", "knobs", "arms", "stats", "path"])
+def test_a_plan_of_another_form_is_named(tiny_config: Config, tmp_path: Path, key: str) -> None:
+    import yaml
+
+    (plan,) = plans(tiny_config, BEFORE)
+    write_plan(tmp_path, plan)
+    content = yaml.safe_load((tmp_path / FILE_NAME).read_bytes())
+    (tmp_path / FILE_NAME).write_text(yaml.safe_dump({**content, key: 3}))
+    with pytest.raises(RecordError, match="damaged or unreadable"):
+        refuse_other_study(tmp_path, plan)
+
+
+def test_a_plan_of_an_earlier_version_counts_with_the_defaults_of_keys_it_lacks(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    (plan,) = plans(tiny_config, BEFORE)
+    older = {key: value for key, value in plan.baseline.items() if key not in ("train.loss", "timing")}
+    write_plan(tmp_path, replace(plan, baseline=older))
+    refuse_other_study(tmp_path, plan)
+
+
+def test_a_folder_without_a_study_is_free(tiny_config: Config, tmp_path: Path) -> None:
+    (plan,) = plans(tiny_config, BEFORE)
+    for folder in (tmp_path, tmp_path / "new"):
+        refuse_other_study(folder, plan)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_keeps_its_study_and_grows(tiny_config: Config, tmp_path: Path) -> None:
+    """Trained, extended under another `timing`, then asked to hold another study."""
+    folder, knobs = tmp_path / "study", {"model.activation": ["leaky"]}
+    ablate(replace(tiny_config, timing="isolated"), knobs, folder)
+    longer = replace(tiny_config, timing="isolated", on_error="stop", checkpoint_seconds=9.0, replicates=3)
+    arms = ablate(longer, {**knobs, "train.epochs": [3]}, folder)
+    assert list(arms["n"]) == [3, 3, 3]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+    with pytest.raises(RecordError, match=r"holds another study \(optimizer\.lr: 0\.001 there, 0\.01 here\)"):
+        ablate(with_settings(longer, [("optimizer.lr", 0.01)]), {**knobs, "train.epochs": [3]}, folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"} == before
