@@ -184,7 +184,7 @@ def test_a_wrong_place_is_named_and_nothing_is_written(
     ("option", "message"),
     [
         (["--alpha", "5"], "--alpha 5.0: allowed is above 0 and below 0.5"),
-        (["--alpha", "nan"], "--alpha nan: allowed is above 0 and below 0.5"),
+        (["--alpha", "nan"], "--alpha nan: allowed is a finite number, above 0 and below 0.5"),
         (["--margin-pp", "-1"], "--margin-pp -1.0: allowed is above 0"),
     ],
     ids=["alpha", "nan", "margin"],
