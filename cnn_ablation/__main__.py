@@ -82,6 +82,7 @@ def _run_hydra(asked: Arguments) -> None:
     from hydra.types import RunMode
     from omegaconf import DictConfig
 
+    from cnn_ablation import progress
     from cnn_ablation.composition import CONFIG_NAME, SWEEPER_TARGET, register_schemas, to_config
     from cnn_ablation.keys import CONF_DIR
     from cnn_ablation.request import as_sweep, check_options, other_sweeper, parse
@@ -102,6 +103,9 @@ def _run_hydra(asked: Arguments) -> None:
 
             run(to_config(composed), folder, study=folder.parent)
             return
+        for line in hydra_config.overrides.hydra:
+            if line.startswith(("hydra.sweep.", "hydra.sweeper.")):
+                progress.say(f"{line} has no effect on a single configuration (without -m), which goes to {folder}")
         try:
             commands.raise_when_interrupted()
             run_single(to_config(composed), folder)

@@ -13,6 +13,8 @@ from cnn_ablation.errors import ConfigError, Problem, UserError
 
 ZIP = "zip."
 """`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together."""
+PARAMS = "hydra.sweeper.params"
+"""Where a study file names its knobs."""
 ZIP_EXAMPLE = "{train.batch_size:256,optimizer.lr:4e-3}"
 
 

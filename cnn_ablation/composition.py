@@ -37,7 +37,7 @@ class AblationSweeperConf:
 
     _target_: str = SWEEPER_TARGET
     design: str = next(iter(DESIGNS))
-    params: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] | None = field(default_factory=dict)
 
 
 def register_schemas(store: ConfigStore) -> None:

@@ -56,13 +56,14 @@ class ConfigError(UserError):
     Args:
         problems: what is wrong, most important first.
         arm: the arm of the study in which it was found, if not in the baseline.
+        file: the YAML file in which it stands, if it was not typed.
     """
 
-    def __init__(self, problems: Sequence[Problem], arm: str | None = None):
+    def __init__(self, problems: Sequence[Problem], arm: str | None = None, file: str | None = None):
         shown = [str(problem) for problem in problems[:MAX_PROBLEMS_SHOWN]]
         if len(problems) > MAX_PROBLEMS_SHOWN:
             shown.append(f"... and {len(problems) - MAX_PROBLEMS_SHOWN} more")
-        where = f" (in arm {arm})" if arm else ""
+        where = f" (in arm {arm})" if arm else f" (in the file {file})" if file else ""
         super().__init__(f"configuration error{where}: " + "\n".join(shown))
         self.problems = tuple(problems)
         self.arm = arm

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cnn_ablation import checks, keys
-from cnn_ablation.arguments import ZIP, ZIP_EXAMPLE
+from cnn_ablation.arguments import PARAMS, ZIP, ZIP_EXAMPLE
 from cnn_ablation.config import GROUPS, Config, nearest
 from cnn_ablation.designs import knob
 from cnn_ablation.errors import ConfigError, Problem, UserError
@@ -22,6 +22,7 @@ HYDRA_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 _SUGGESTED_APPEND = re.compile(r"use \+(?P<key>[^=]+)=(?P<value>.*)")
 _SWEEP_ALONE = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(?P<key>[^=]+)=(?P<value>.*)'")
 _SWEEP_OF_HYDRA = re.compile(r"Sweeping over Hydra's configuration is not supported : '(?P<key>[^=]+)=(?P<value>.*)'")
+_IN_A_FILE = re.compile(r"In '(?P<path>[^']+)': \w+ raised while composing config")
 _LIBRARIES = ("hydra", "omegaconf", "antlr4", "yaml")
 _MAX_LINES = 9
 
@@ -42,11 +43,16 @@ def explain(error: BaseException) -> UserError:
         return _unreadable_override(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(error)
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    file = _IN_A_FILE.match(str(error))
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or (file and error.__context__)
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return ConfigError([_wrong_key_or_value(cause, str(error))])
+        problem = _wrong_key_or_value(cause, str(error))
+        return ConfigError([problem], file=f"{file['path']}.yaml" if file else None)
     if isinstance(error, HYDRA_ERRORS):
         return _from_text(str(error))
+    unreadable = _file_being_read(error) if isinstance(error, UnicodeDecodeError) else None
+    if unreadable:
+        return UserError(f"configuration error: {unreadable} is no text ({error})\n  remedy: save it as UTF-8")
     return UserError(f"configuration error: Hydra cannot read this ({type(error).__name__}: {error})")
 
 
@@ -71,8 +77,15 @@ def _from_text(text: str) -> UserError:
 
 def is_from_hydra(error: BaseException) -> bool:
     """Whether an error was raised inside Hydra or below it, as its assertions are, and not by our code."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(frames) and frames[-1].f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES
+    names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    rooms = [name.partition(".")[0] for name in names]
+    return next((room in _LIBRARIES for room in reversed(rooms) if room in (*_LIBRARIES, "cnn_ablation")), False)
+
+
+def _file_being_read(error: BaseException) -> str | None:
+    """The configuration file that Hydra had opened; its error does not name it."""
+    opened = [frame.f_locals.get("full_path") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((str(path) for path in reversed(opened) if path), None)
 
 
 def _sweep_without_multirun(key: str, value: str) -> UserError:
@@ -97,6 +110,9 @@ def unknown_key(key: str, value: Any, owner: type, *, missing: str) -> Problem:
         owner: the dataclass that lacks it.
         missing: the part of `key` up to the name that `owner` lacks.
     """
+    if key == "study":
+        allowed = "keys as they stand in --cfg job, in a file that is no part of a group"
+        return Problem(key, value, allowed, remedy="begin the file with the line '# @package _global_'")
     if owner is Config or not dataclasses.is_dataclass(owner) or key in ("hydra.launcher", "hydra.sweeper"):
         found: keys.Suggestion | None = keys.suggestion(key, str(value))
         allowed = f"known keys and groups ({', '.join(GROUPS)}, study); --help lists all"
@@ -127,10 +143,15 @@ def _where_it_belongs(key: str, owner: type) -> str:
 def _wrong_value(error: OmegaConfBaseException) -> Problem:
     """A value of the wrong type, with the type and bounds of its field."""
     key = re.sub(r"\[.*", "", str(error.full_key))
+    if key == PARAMS:
+        remedy = "params:, and below it, indented, model.dropout: 0.0,0.3"
+        return Problem(key, error.value, "whole keys, each with its levels as text", remedy=remedy)
     reason = str(error.msg or error).splitlines()[0]
     field = keys.schema_keys().get(key)
     value = "null" if error.value is None else error.value
     if field is not None:
+        if str(field.type).startswith("list") and isinstance(error.value, int | str):
+            reason = f"{key}=[{error.value}]"
         remedy = f"{reason}; the default is {keys.default(field)}"
         return Problem(str(error.full_key), value, keys.allowed(field), remedy=remedy)
     inside = [name for name in keys.schema_keys() if name.startswith(f"{key}.")]

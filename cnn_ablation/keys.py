@@ -175,7 +175,7 @@ def _of_hydra(key: str, value: str) -> Suggestion:
 
 def _spelt_alike(key: str, candidates: list[str] | None) -> str | None:
     """The key or group spelt most like `key`, or the only one that ends in it: `epochs` -> `train.epochs`."""
-    known = [*schema_keys(), *GROUPS, "study"] if candidates is None else candidates
+    known = [*schema_keys(), *GROUPS, "study", *sections()] if candidates is None else candidates
     ending = [name for name in known if name.endswith(f".{key}") and name.rpartition(".")[2] != "name"]
     if len(ending) == 1:
         return ending[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,13 +11,12 @@ from hydra.core.override_parser.types import Override, Transformer, ValueType
 from hydra.errors import HydraException
 
 from cnn_ablation import keys
-from cnn_ablation.arguments import ZIP, not_a_zip
+from cnn_ablation.arguments import PARAMS, ZIP, ZIP_EXAMPLE, not_a_zip
 from cnn_ablation.config import GROUPS
 from cnn_ablation.designs import DESIGNS, FULL, LABEL, Arm, Knob, knob, zipped_knob
 from cnn_ablation.errors import ConfigError, Problem
 
 MAX_LEVELS = 10_000
-PARAMS = "hydra.sweeper.params"
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,24 @@ def parse(lines: Sequence[str], parser: OverridesParser | None = None) -> list[O
     return (parser or OverridesParser.create()).parse_overrides(list(lines))
 
 
+def parse_params(params: Mapping[str, str], parser: OverridesParser) -> list[Override]:
+    """Reads the knobs of a study file.
+
+    Raises:
+        ConfigError: levels that cannot be read.
+    """
+    parsed = []
+    for key, value in params.items():
+        try:
+            parsed += parse([f"{key}={value}"], parser)
+        except HydraException as error:
+            example = ZIP_EXAMPLE if key.startswith(ZIP) else "A,B"
+            allowed = "levels as text, below the whole key, as in model.dropout: 0.0,0.3"
+            remedy = f'{key}: "{example}" in the study\'s file'
+            raise ConfigError([Problem(f"{PARAMS}.{key}", value, allowed, remedy=remedy)]) from error
+    return parsed
+
+
 def as_sweep(override: Override) -> str:
     """A zipped knob with a single level looks to Hydra like a value for an unknown key; `choice` makes it a sweep."""
     line = str(override.input_line)
@@ -98,27 +115,50 @@ def as_sweep(override: Override) -> str:
 
 
 def check_options(overrides: Sequence[Override]) -> None:
-    """Refuses what is no name of an option where a config group is chosen, and sweepers that know no studies.
+    """Refuses typed values that Hydra would take without a word, or fail at with an assertion.
 
     Raises:
         ConfigError: with all problems found.
     """
-    problems = []
-    for override in overrides:
-        key, value = override.key_or_group, override.value()
-        text = _value_text(override)
-        if key in (*GROUPS, "study") and not override.is_delete() and not isinstance(value, str | dict):
-            if override.is_sweep_override() or (key == "study" and value is None):
-                continue
-            options = keys.group_options().get(key, [])
-            problems.append(Problem(key, text, f"one of {', '.join(options)}", remedy=f"{key}={options[0]}"))
-        elif key.startswith(PARAMS):
-            allowed, remedy = "in the file of a study only", "KEY=A,B on the command line (with -m)"
-            problems.append(Problem(key, text, allowed, remedy=remedy))
-        elif key == "hydra/sweeper" and value != "ablation":
-            raise other_sweeper(text)
+    problems = [problem for override in overrides if (problem := _problem(override, _value_text(override)))]
     if problems:
         raise ConfigError(problems)
+
+
+def _problem(override: Override, text: str) -> Problem | None:
+    key, value = _key(override), override.value()
+    if key.startswith("hydra"):
+        return None if isinstance(value, dict) else _problem_of_hydra(key, value, text)
+    if key == "study" and override.is_sweep_override():
+        allowed = "one study: it is no knob, and brings knobs of its own"
+        return Problem(key, text, allowed, remedy="one command for each study")
+    if key in (*GROUPS, "study") and not _is_option(override):
+        options = keys.group_options().get(key, [])
+        return Problem(key, text, f"one of {', '.join(options)}", remedy=f"{key}={options[0]}")
+    field = keys.schema_keys().get(key)
+    if field is not None and field.type == "bool" and isinstance(value, int | float) and value not in (0, 1):
+        return Problem(key, text, "bool", remedy=f"{key}=true or {key}=false; the default is {keys.default(field)}")
+    return None
+
+
+def _problem_of_hydra(key: str, value: object, text: str) -> Problem | None:
+    if key in ("hydra.launcher", "hydra.sweeper"):
+        found = keys.suggestion(key, text)
+        return Problem(key, text, "a group of Hydra's, chosen with a slash", nearest=found.nearest, remedy=found.remedy)
+    if key == "hydra/sweeper" and value != "ablation":
+        return other_sweeper(text).problems[0]
+    if key.startswith(PARAMS):
+        return Problem(key, text, "in the file of a study only", remedy="KEY=A,B on the command line (with -m)")
+    if key == "hydra.sweeper.design" and isinstance(value, str) and value not in DESIGNS:
+        return Problem(key, text, ", ".join(DESIGNS), nearest=keys.suggestion("design", text).nearest)
+    return None
+
+
+def _is_option(override: Override) -> bool:
+    """Whether it chooses an option of a group, or options to compare."""
+    value = override.value()
+    no_study = override.key_or_group == "study" and value is None
+    return isinstance(value, str | dict) or override.is_sweep_override() or override.is_delete() or no_study
 
 
 def other_sweeper(name: str) -> ConfigError:

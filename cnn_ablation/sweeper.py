@@ -14,12 +14,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from cnn_ablation import checks, commands, progress, studies
+from cnn_ablation.arguments import PARAMS
 from cnn_ablation.composition import SWEEPER_TARGET, to_config
 from cnn_ablation.config import Config
 from cnn_ablation.designs import Arm, one_at_a_time
 from cnn_ablation.errors import ConfigError, Problem, UserError
 from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
-from cnn_ablation.request import PARAMS, StudyRequest, parse, read_request
+from cnn_ablation.request import StudyRequest, parse, parse_params, read_request
 from cnn_ablation.workers import Task, train_side_by_side
 
 # Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.
@@ -68,10 +69,12 @@ class AblationSweeper(Sweeper):
         """Knobs and fixed overrides, of the study file and of the command line."""
         parser = OverridesParser.create(config_loader=self.loader)
         try:
-            from_file = parse([f"{key}={value}" for key, value in self.params.items()], parser)
-            request = read_request(from_file, parse(arguments, parser))
+            request = read_request(parse_params(self.params, parser), parse(arguments, parser))
         except HYDRA_ERRORS as error:
             raise explain(error) from error
+        for line in self.master.hydra.overrides.hydra:
+            if line.startswith("hydra.run."):
+                progress.say(f"{line} has no effect on a study, which goes to hydra.sweep.dir")
         for line in request.dropped:
             progress.say(f"{line} on the command line: {line.partition('=')[0]} is no knob of this study any more")
         checks.check_study(self.design, request.knobs)
