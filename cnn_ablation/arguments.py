@@ -193,7 +193,7 @@ def _check_words(words: Sequence[str]) -> None:
                 "configuration error: an empty word\n  allowed: KEY=VALUE\n"
                 "  remedy: look for a variable of the shell that is empty"
             )
-        if equals and _depth(value) > 0:
+        if equals and open_brackets(value) > 0:
             _refuse_torn(word, after)
         if equals and not key.strip("+~ "):
             raise UserError(f"configuration error: {word}\n  allowed: KEY=VALUE\n  remedy: a key before the '='")
@@ -203,7 +203,7 @@ def _check_words(words: Sequence[str]) -> None:
             _check_zip(key.lstrip("+"), value)
 
 
-def _depth(text: str) -> int:
+def open_brackets(text: str) -> int:
     """Brackets and braces that are opened and not closed, outside quotes."""
     depth, quote = 0, ""
     for character in text:
@@ -223,7 +223,7 @@ def _refuse_torn(word: str, after: Sequence[str]) -> None:
         if "=" in part:
             return
         whole += f" {part}"
-        if _depth(whole) == 0:
+        if open_brackets(whole) == 0:
             behind = "the next word is" if number == 0 else "the next words are"
             raise UserError(
                 f"configuration error: {word}\n"

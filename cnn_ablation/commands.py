@@ -45,11 +45,10 @@ def run_as_process(main: Callable[[], int]) -> NoReturn:
 
 def guarded(main: Callable[[], int]) -> int:
     """The exit code of a command; what the user can mend is one message on stderr, without a traceback."""
-    take_any_character()
+    prepare_output()
     try:
         code = main()
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -73,12 +72,14 @@ def raise_when_interrupted() -> None:
         _handle(_raise)
 
 
-def take_any_character() -> None:
-    """A console that cannot print a character shows a question mark instead of ending the command."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)  # a notebook's streams have none
-        if reconfigure:
-            reconfigure(errors="replace")
+def prepare_output() -> None:
+    """Output ends no command: what a console cannot print is a question mark there, a closed stream takes all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # as Python leaves it where the shell has closed it: `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for as long as the process runs
+        elif hasattr(stream, "reconfigure"):  # a notebook's streams cannot
+            stream.reconfigure(errors="replace")
 
 
 def _handle(handler: Callable[[int, FrameType | None], NoReturn]) -> None:
@@ -101,9 +102,9 @@ def _raise(_number: int, _frame: FrameType | None) -> NoReturn:
 def _not_lost(what: sys.UnraisableHookArgs) -> None:
     """An interruption that arrives where Python can raise nothing, as in a destructor, arrives again."""
     if what.exc_type is KeyboardInterrupt:
-        from threading import Timer
+        from threading import Timer, main_thread
 
-        Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
+        Timer(0.01, signal.pthread_kill, [main_thread().ident, signal.SIGINT]).start()
     else:
         sys.__unraisablehook__(what)
 
@@ -121,8 +122,7 @@ def _explained(error: Exception) -> tuple[str, int] | None:
 
 def _drop_output() -> None:
     """Whatever is still written to stdout goes nowhere."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(code: int, show: tuple[object, ...] | None = None) -> NoReturn:

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cnn_ablation import checks, keys
-from cnn_ablation.arguments import PARAMS, ZIP, ZIP_EXAMPLE
+from cnn_ablation.arguments import PARAMS, ZIP, ZIP_EXAMPLE, open_brackets
 from cnn_ablation.config import GROUPS, Config, nearest
 from cnn_ablation.designs import knob
 from cnn_ablation.errors import ConfigError, Problem, UserError
@@ -23,6 +23,7 @@ _SUGGESTED_APPEND = re.compile(r"use \+(?P<key>[^=]+)=(?P<value>.*)")
 _SWEEP_ALONE = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(?P<key>[^=]+)=(?P<value>.*)'")
 _SWEEP_OF_HYDRA = re.compile(r"Sweeping over Hydra's configuration is not supported : '(?P<key>[^=]+)=(?P<value>.*)'")
 _IN_A_FILE = re.compile(r"In '(?P<path>[^']+)': \w+ raised while composing config")
+_NO_TOKEN = "LexerNoViableAltException: "
 _LIBRARIES = ("hydra", "omegaconf", "antlr4", "yaml")
 _MAX_LINES = 9
 
@@ -77,6 +78,8 @@ def _from_text(text: str) -> UserError:
 
 def is_from_hydra(error: BaseException) -> bool:
     """Whether an error was raised inside Hydra or below it, as its assertions are, and not by our code."""
+    if isinstance(error, OSError):  # nobody reads what Hydra prints, or the disk is full
+        return False
     names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     rooms = [name.partition(".")[0] for name in names]
     return next((room in _LIBRARIES for room in reversed(rooms) if room in (*_LIBRARIES, "cnn_ablation")), False)
@@ -166,14 +169,23 @@ def _unreadable_override(error: OverrideParseException) -> UserError:
     key, _, value = typed.partition("=")
     if "empty choice" in reason:
         return ConfigError([Problem(key, value, "one level or more; this list is empty", remedy=f"{key}=A,B")])
-    lines = [line for line in reason.splitlines() if not line.startswith(("See http", "Error parsing override"))]
-    why = re.sub(r" expecting \{.*\}| at '<EOF>'|LexerNoViableAltException: .*", "", "; ".join(lines[:1])).strip()
-    example = f"{key}={ZIP_EXAMPLE}" if key.startswith(ZIP) else "model.filters=[24,48,96]"
+    if key.startswith(ZIP):
+        remedy = f"close every bracket and quote: '{key}={ZIP_EXAMPLE}'"
+    elif value and not value.startswith(("[", "{")) and open_brackets(value) == 0:
+        remedy = f"quote the value for Hydra, and all of it for the shell: \"{key}='{value}'\""
+    else:
+        remedy = "close every bracket and quote, and quote lists for the shell: 'model.filters=[24,48,96]'"
     return UserError(
-        f"configuration error: {typed}\n"
-        f"  cannot be read as KEY=VALUE: {why or 'a character in it stands where none can'}\n"
-        f"  remedy: close every bracket and quote, and quote lists and spaces for the shell, for example '{example}'"
+        f"configuration error: {typed}\n  cannot be read as KEY=VALUE: {_why(typed, reason)}\n  remedy: {remedy}"
     )
+
+
+def _why(typed: str, reason: str) -> str:
+    """The parser's reason, without its list of tokens and its link."""
+    lines = [line for line in reason.splitlines() if not line.startswith(("See http", "Error parsing override"))]
+    if lines[0].startswith(_NO_TOKEN) and len(lines) > 1:  # the second line points at the character
+        return f"{typed[len(lines[1]) - len(_NO_TOKEN) - 1]} cannot stand there without quotes"
+    return re.sub(r" expecting (\{.*\}|<EOF>)| at '<EOF>'", "", lines[0])
 
 
 def _unknown_option(error: MissingConfigException) -> UserError:

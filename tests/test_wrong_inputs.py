@@ -35,10 +35,11 @@ FILES: dict[str, str | bytes] = {
     "mine/study/bad_group.yaml": f"{GLOBAL}defaults:\n  - override /modle: lenet5\n",
     "mine/study/no_override.yaml": f"{GLOBAL}defaults:\n  - /model: lenet5\n",
     "mine/study/no_list.yaml": f"{GLOBAL}defaults: model\n",
-    "mine/study/design.yaml": f"{GLOBAL}hydra:\n  sweeper:\n    design: gird\n    params:\n      model.dropout: 0.0,0.3\n",
+    "mine/study/design.yaml": f"{PARAMS}      model.dropout: 0.0,0.3\n    design: gird\n",
     "mine/study/mode.yaml": f"{GLOBAL}hydra:\n  mode: SWEEP\n",
     "mine/model/no_schema.yaml": "filters: [4]\n",
     "mine/model/bad_schema.yaml": "defaults:\n  - /schema/model@_here_: conv\n",
+    "mine/model/named.yaml": "defaults:\n  - /schema/model@_here_: convolutional\n  - _self_\nname: mine\n",
     "mine/data/mistyped.yaml": "defaults:\n  - /schema/data@_here_: shapes\n  - _self_\ntrain_images: few\n",
     "a_file": "text",
     "project/notes/todo.txt": "text",
@@ -78,15 +79,23 @@ KNOB = "model.activation=relu,leaky"
 CASES: dict[str, Case] = {
     # -- knobs that would be dropped
     "two lists": main(
-        "-m", "optimizer.lr=1e-3,2e-3", "optimizer.lr=3e-3,4e-3",
-        expected=["optimizer.lr=3e-3,4e-3", "optimizer.lr=1e-3,2e-3 stands", "remedy: optimizer.lr=1e-3,2e-3,3e-3,4e-3"],
+        "-m",
+        "optimizer.lr=1e-3,2e-3",
+        "optimizer.lr=3e-3,4e-3",
+        expected=[
+            "optimizer.lr=3e-3,4e-3",
+            "optimizer.lr=1e-3,2e-3 stands",
+            "remedy: optimizer.lr=1e-3,2e-3,3e-3,4e-3",
+        ],
     ),
     "two lists, forced": main("-m", KNOB, "++model.activation=elu,tanh", expected=["one list of levels", KNOB]),
     "a list, then a value": main(
         "-m", KNOB, RELU, expected=[f"{KNOB} stands before it", f"remedy: {RELU} {KNOB}", "alone for no knob"]
     ),
     "a zip twice": main(
-        "-m", "zip.z={train.epochs:3}", "zip.z={train.epochs:4}",
+        "-m",
+        "zip.z={train.epochs:3}",
+        "zip.z={train.epochs:4}",
         expected=["zip.z={train.epochs:4}", "zip.z={train.epochs:3} stands before it", "another name"],
     ),
     "-m alone": main("-m", expected=["-m (a study) without a knob", "leave out -m", KNOB]),
@@ -109,7 +118,9 @@ CASES: dict[str, Case] = {
     "zip of a number, no -m": main("zip.large=3", expected=["zip.large=3", "dictionaries", "'zip.large={train.batch"]),
     "zip without -m": main("zip.z={train.epochs:3}", expected=["zip.z={train.epochs:3}", "add --multirun (-m)"]),
     "zip unclosed": main("-m", "zip.z={a", expected=["zip.z={a\n", "zip.z={train.batch_size:256"]),
-    "zip without value": main("-m", "zip.z={train.epochs:}", expected=["zip.z={train.epochs:}\n", "close every bracket"]),
+    "zip without value": main(
+        "-m", "zip.z={train.epochs:}", expected=["zip.z={train.epochs:}\n", "close every bracket"]
+    ),
     "zip empty": main("-m", "zip.z=", expected=["zip.z=\n", "dictionaries of config keys"]),
     "zip of no level": main("-m", "zip.z={}", expected=["zip.z={}\n", "dictionaries of config keys"]),
     "zip of a label": main("-m", "zip.z={label:a}", expected=["zip.z={label:a}", "dictionaries of config keys"]),
@@ -121,7 +132,8 @@ CASES: dict[str, Case] = {
         "-m", "zip.z=train.epochs:3", "zip.z=optimizer.lr:4", expected=["in quotes: a shell takes bare braces apart"]
     ),
     "zip of a misfit": main(
-        "-m", "zip.z={model.kernel_sizes:[7,7,7]},{train.epochs:1}",
+        "-m",
+        "zip.z={model.kernel_sizes:[7,7,7]},{train.epochs:1}",
         expected=["(in arm zip.z={model.kernel_sizes:[7,7,7]})", "model.kernel_sizes=[7,7,7]\n", "7x7 filter"],
     ),
     # -- arms that are refused
@@ -129,13 +141,22 @@ CASES: dict[str, Case] = {
         "-m", "model.kernel_sizes=[3,3,3],[7,7,7]", expected=["(in arm model.kernel_sizes=[7,7,7])", "[7,7,7]\n"]
     ),
     "misfit in the full one": main(
-        "-m", "model.kernel_sizes=[3,3,3],[7,7,7]", KNOB, "hydra.sweeper.design=leave_one_out",
+        "-m",
+        "model.kernel_sizes=[3,3,3],[7,7,7]",
+        KNOB,
+        "hydra.sweeper.design=leave_one_out",
         expected=["(in arm full: model.kernel_sizes=[7,7,7],model.activation=leaky)"],
     ),
     "level out of bounds": main("-m", "optimizer.lr=1e-3,-1e-3", expected=["(in arm optimizer.lr=-1e-3)", "above 0"]),
-    "level of the wrong type": main("-m", "train.epochs=1,1.5", expected=["(in arm train.epochs=1.5)", "int, at least 1"]),
-    "level that is no list": main("-m", "model.hidden=24,48", expected=["model.hidden=24", "remedy: model.hidden=[24]"]),
-    "level of another group": main("-m", "model=alexnet,lenet6", expected=["model=lenet6", "did you mean: model=lenet5"]),
+    "level of the wrong type": main(
+        "-m", "train.epochs=1,1.5", expected=["(in arm train.epochs=1.5)", "int, at least 1"]
+    ),
+    "level that is no list": main(
+        "-m", "model.hidden=24,48", expected=["model.hidden=24", "remedy: model.hidden=[24]"]
+    ),
+    "level of another group": main(
+        "-m", "model=alexnet,lenet6", expected=["model=lenet6", "did you mean: model=lenet5"]
+    ),
     # -- what is no knob
     "alpha": main("stats.alpha=0.05,0.01", expected=["stats.alpha=0.05,0.01", "one value: it is no knob"]),
     "seed as a knob": main("seed=0,1", expected=["seed=0,1", "it is no knob", "replicates=N"]),
@@ -151,7 +172,9 @@ CASES: dict[str, Case] = {
     "sweep.dir": main("sweep.dir=x", expected=["did you mean: hydra.sweep.dir=x"]),
     "launcher": main("launcher=joblib", expected=["did you mean: hydra/launcher=joblib"]),
     "launcher with a dot": main("hydra.launcher=joblib", expected=["did you mean: hydra/launcher=joblib"]),
-    "launcher not installed": main("hydra/launcher=ray", expected=["hydra/launcher=ray", "pip install hydra-ray-launcher"]),
+    "launcher not installed": main(
+        "hydra/launcher=ray", expected=["hydra/launcher=ray", "pip install hydra-ray-launcher"]
+    ),
     "last name only": main("lr=0.1", expected=["did you mean: optimizer.lr=0.1"]),
     "last name, wrong value": main("lr=high", expected=["lr=high", "perhaps optimizer.lr, which takes float, above 0"]),
     "misspelt last name": main("batchsize=3", expected=["did you mean: train.batch_size=3"]),
@@ -160,7 +183,9 @@ CASES: dict[str, Case] = {
     "misspelt option": main("optimizer=adm", expected=["did you mean: optimizer=adam"]),
     "misspelt study": main("study=knob", expected=["did you mean: study=knobs"]),
     "misspelt value": main("train.loss=cross_entrpy", expected=["did you mean: train.loss=cross_entropy"]),
-    "key of another option": main("data.root=x", expected=["data.root=x", "belongs to data=cifar10 and data=image_folder"]),
+    "key of another option": main(
+        "data.root=x", expected=["data.root=x", "belongs to data=cifar10 and data=image_folder"]
+    ),
     "key that was added": main("+train.lr=0.1", expected=["train.lr=0.1", "keys of train: epochs"]),
     # -- flags and words
     "unknown flag": main("-x", expected=["-x\n", "-m", "--help lists both", "leave it out"]),
@@ -176,7 +201,9 @@ CASES: dict[str, Case] = {
     "config dir a file": main(RELU, "--config-dir=a_file", expected=["--config-dir a_file", "this is a file"]),
     "config name missing": main("--config-name", "x", expected=["no configuration file 'x.yaml'", "--config-dir DIR"]),
     "list cut by the shell": main(
-        "model.filters=[24,", "48]", expected=["model.filters=[24,\n", "the next word is 48]", "'model.filters=[24, 48]'"]
+        "model.filters=[24,",
+        "48]",
+        expected=["model.filters=[24,\n", "the next word is 48]", "'model.filters=[24, 48]'"],
     ),
     "spaces around =": main("train.epochs", "=", "3", expected=["did you mean: train.epochs=3, without spaces"]),
     "no =": main("model.activation", "tanh", expected=["no '='", "did you mean: model.activation=tanh"]),
@@ -185,11 +212,17 @@ CASES: dict[str, Case] = {
     "no key": main("=3", expected=["=3\n", "a key before the '='"]),
     "empty word": main("", expected=["an empty word", "variable of the shell"]),
     "unclosed list": main("model.filters=[24,48", expected=["model.filters=[24,48\n", "close every bracket"]),
+    "umlaut": main(
+        "hydra.run.dir=größe", expected=["ö cannot stand there without quotes", "\"hydra.run.dir='größe'\""]
+    ),
+    "brackets in a path": main("store=my(runs)", expected=["store=my(runs)\n", "\"store='my(runs)'\""]),
     # -- values
     "fraction for a whole number": main("train.epochs=1.5", expected=["train.epochs=1.5", "int, at least 1", "is 6"]),
     "number for a word": main("model.activation=3", expected=["model.activation=3", "relu, leaky"]),
     "number for a switch": main("train.shuffle=2", expected=["train.shuffle=2", "train.shuffle=true or"]),
-    "word for a switch": main("train.shuffle=perhaps", expected=["train.shuffle=perhaps", "bool", "the default is true"]),
+    "word for a switch": main(
+        "train.shuffle=perhaps", expected=["train.shuffle=perhaps", "bool", "the default is true"]
+    ),
     "percent": main("data.val_fraction=20%", expected=["data.val_fraction=20%", "above 0 and below 1"]),
     "value for a section": main("train=3", expected=["train=3", "keys of train: epochs", "train.epochs=VALUE"]),
     "number for a group": main("model=3", expected=["model=3", "alexnet", "three_conv"]),
@@ -227,7 +260,9 @@ CASES: dict[str, Case] = {
     "file: no schema": mine(f"model=no_schema {KNOB}", "in the file model/no_schema.yaml", "model.filters="),
     "file: bad schema": mine(f"model=bad_schema {KNOB}", "schema/model=conv", "convolutional, mlp"),
     "file: bad data": mine(f"data=mistyped {KNOB}", "in the file data/mistyped.yaml", "data.train_images=few"),
-    "image folder missing": main("data=image_folder", "data.root=nowhere", expected=["data.root=nowhere", "train/<class>/*"]),
+    "image folder missing": main(
+        "data=image_folder", "data.root=nowhere", expected=["data.root=nowhere", "train/<class>/*"]
+    ),
     "image folder without test": main("data=image_folder", "data.root=images", expected=["data.root=images", "test/"]),
     # -- describe
     "describe: input of nothing": describe("input=[3,0,0]", expected=["input=[3,0,0]", "each at least 1"]),
@@ -251,7 +286,7 @@ CASES: dict[str, Case] = {
     "store: an age of words": store("prune", "--older-than", "old", expected=["--older-than", "'old'"]),
     "store: nothing to prune": store("prune", expected=["say what: --outdated"]),
     "store: another command": store("lst", expected=["invalid choice: 'lst'"]),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
