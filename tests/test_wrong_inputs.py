@@ -289,16 +289,21 @@ CASES: dict[str, Case] = {
 }
 
 
+def write_files(folder: Path) -> None:
+    """The files that cases name."""
+    for name, content in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
 @pytest.fixture
 def call(cli: Callable[..., Answer], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Case], Answer]:
     """Runs a case in this process, in a folder with the files above."""
     from cnn_ablation import describe as describe_command
     from cnn_ablation.store import __main__ as store_command
 
-    for name, content in FILES.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    write_files(tmp_path)
 
     def answer(case: Case) -> Answer:
         if case.command == "cnn_ablation":
