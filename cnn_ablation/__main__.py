@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, NoReturn
 from cnn_ablation import commands
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from omegaconf import DictConfig
+
     from cnn_ablation.arguments import Arguments
 
 
@@ -74,43 +79,19 @@ def _answer_with_hydra(asked: Arguments) -> None:
 
 def _run_hydra(asked: Arguments) -> None:
     from dataclasses import replace
-    from pathlib import Path
 
     import hydra
     from hydra.core.config_store import ConfigStore
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-    from omegaconf import DictConfig
 
-    from cnn_ablation import progress
-    from cnn_ablation.composition import CONFIG_NAME, SWEEPER_TARGET, register_schemas, to_config
+    from cnn_ablation.composition import CONFIG_NAME, register_schemas
     from cnn_ablation.keys import CONF_DIR
-    from cnn_ablation.request import as_sweep, check_options, other_sweeper, parse
-    from cnn_ablation.studies import run_single
+    from cnn_ablation.request import as_sweep, check_options, parse
     from cnn_ablation.sweeper import register_sweeper
 
     errors: list[Exception] = []
 
     def job(composed: DictConfig) -> None:
-        """One job of a study, or the whole of a single run."""
-        hydra_config = HydraConfig.get()
-        folder = Path(hydra_config.runtime.output_dir)
-        if hydra_config.mode == RunMode.MULTIRUN and hydra_config.sweeper._target_ != SWEEPER_TARGET:
-            errors.append(other_sweeper(hydra_config.runtime.choices["hydra/sweeper"]))
-            return
-        if hydra_config.mode == RunMode.MULTIRUN:
-            from cnn_ablation.runs import run
-
-            run(to_config(composed), folder, study=folder.parent)
-            return
-        for line in hydra_config.overrides.hydra:
-            if line.startswith(("hydra.sweep.", "hydra.sweeper.")):
-                progress.say(f"{line} has no effect on a single configuration (without -m), which goes to {folder}")
-        try:
-            commands.raise_when_interrupted()
-            run_single(to_config(composed), folder)
-        except Exception as error:  # raised again outside, where Hydra adds no lines of its own
-            errors.append(error)
+        errors.extend(_job(composed))
 
     register_schemas(ConfigStore.instance())
     register_sweeper()
@@ -122,6 +103,48 @@ def _run_hydra(asked: Arguments) -> None:
     hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=CONFIG_NAME)(job)()
     if errors:
         raise errors[0]
+
+
+def _job(composed: DictConfig) -> list[Exception]:
+    """One job of a study, or the whole of a single run; what went wrong is raised where Hydra adds no lines of its own.
+
+    Raises:
+        Exception: in a job of a study, for its launcher.
+    """
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from cnn_ablation.composition import SWEEPER_TARGET, to_config
+    from cnn_ablation.request import other_sweeper
+
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return _single(composed, hydra_config.overrides.hydra, folder)
+    if hydra_config.sweeper._target_ != SWEEPER_TARGET:
+        return [other_sweeper(hydra_config.runtime.choices["hydra/sweeper"])]
+    from cnn_ablation.runs import run
+
+    run(to_config(composed), folder, study=folder.parent)
+    return []
+
+
+def _single(composed: DictConfig, overrides: Sequence[str], folder: Path) -> list[Exception]:
+    from cnn_ablation import progress
+    from cnn_ablation.composition import to_config
+    from cnn_ablation.studies import run_single
+
+    for line in overrides:
+        if line.startswith(("hydra.sweep.", "hydra.sweeper.")):
+            progress.say(f"{line} has no effect on a single configuration (without -m), which goes to {folder}")
+    try:
+        commands.raise_when_interrupted()
+        run_single(to_config(composed), folder)
+    except Exception as error:
+        return [error]
+    return []
 
 
 if __name__ == "__main__":
