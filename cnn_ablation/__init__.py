@@ -6,6 +6,7 @@
     cnn_ablation.load_runs(DIR)                         table of runs of a study
     cnn_ablation.load_curves(DIR)                       its learning curves
     cnn_ablation.ablation_table(runs)                   table of arms: intervals, verdicts, notes
+    cnn_ablation.__version__                            of the installed package
 
 Importing the package loads none of torch, pandas and hydra; each name is imported when it is first used.
 """
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from cnn_ablation.studies import ablate
     from cnn_ablation.tables import ablation_table, load_curves, load_runs
 
+    __version__: str
+
 __all__ = ["ablate", "ablation_table", "compose", "load_curves", "load_runs", "run"]
 
 _HOMES = {
@@ -34,6 +37,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version(__name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

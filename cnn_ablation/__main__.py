@@ -5,106 +5,146 @@ Exit codes: 0 all runs finished, 1 runs failed, 2 bad configuration or data, 130
 
 from __future__ import annotations
 
-import atexit
-import gc
-import logging
 import os
-import signal
 import sys
-from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from cnn_ablation.errors import UserError
+from cnn_ablation import commands
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from omegaconf import DictConfig
+
+    from cnn_ablation.arguments import Arguments
 
 
 def command() -> NoReturn:
-    """`main`, ended without taking the interpreter apart: with torch and pandas loaded that takes up to 3 seconds."""
-    gc.set_threshold(100_000)  # imports make many objects that stay; looking for garbage among them costs a fifth
-    try:
-        main()
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-        atexit._run_exitfuncs()  # what libraries clean up: logs, processes of launchers
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except OSError:  # nobody reads it any more, or the disk is full
-            code = code or 1
-        os._exit(code)
+    """The whole work of this process."""
+    commands.run_as_process(answer)
 
 
 def main() -> NoReturn:
     """Runs what the command line asks for and exits."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing 60 lines; see `_explained`
-    signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
+    sys.exit(commands.guarded(answer))
+
+
+def answer() -> int:
+    """Runs what the command line asks for; returns the exit code.
+
+    Raises:
+        UserError: it cannot be done as asked.
+    """
+    from cnn_ablation import arguments
+
+    asked = arguments.read(sys.argv[1:])
+    if "--help" in asked.flags:
+        from cnn_ablation import manual
+
+        print(manual.text(asked.flags.get("--config-dir")))
+    elif "--version" in asked.flags:
+        print(_versions())
+    else:
+        _answer_with_hydra(asked)
+    return 0
+
+
+def _versions() -> str:
+    """This package's version and those of what decides most; read without importing them."""
+    from importlib.metadata import version
+
+    import cnn_ablation
+
+    others = ", ".join(f"{name} {version(name)}" for name in ("torch", "hydra-core"))
+    return f"cnn_ablation {cnn_ablation.__version__} ({others})"
+
+
+def _answer_with_hydra(asked: Arguments) -> None:
+    """Hands the command line to Hydra; its errors, and its assertions about wrong input, become one message."""
+    import logging
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing 60 lines
     logging.raiseExceptions = False  # a log that a full disk cannot take is no reason for a traceback
+
+    from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra
+
     try:
-        _run_hydra()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output (`| head`) has left; files are written before tables are printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _run_hydra(asked)
     except Exception as error:
-        explained = _explained(error)
-        print(explained, file=sys.stderr)
-        sys.exit(explained.exit_code)
-    sys.exit(0)
+        if isinstance(error, HYDRA_ERRORS) or is_from_hydra(error):
+            raise explain(error) from error
+        raise
 
 
-def _as_keyboard_interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """A terminated study leaves its table, as an interrupted one does."""
-    raise KeyboardInterrupt
+def _run_hydra(asked: Arguments) -> None:
+    from dataclasses import replace
 
-
-def _explained(error: Exception) -> UserError:
-    """What the user did wrong; any other error is ours and passes with its traceback."""
-    from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
-
-    if isinstance(error, UserError):
-        return error
-    if isinstance(error, HYDRA_ERRORS):
-        return explain(error)
-    if isinstance(error, OSError) and error.strerror:
-        return UserError(f"{error.strerror}" + (f": {error.filename}" if error.filename else ""))
-    raise error
-
-
-def _run_hydra() -> None:
     import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-    from omegaconf import DictConfig
+    from hydra.core.config_store import ConfigStore
 
-    from cnn_ablation.composition import CONF_DIR, CONFIG_NAME, register_schemas, to_config
-    from cnn_ablation.studies import run_single
-    from cnn_ablation.sweeper import as_sweep, register_sweeper
+    from cnn_ablation.composition import CONFIG_NAME, register_schemas
+    from cnn_ablation.keys import CONF_DIR
+    from cnn_ablation.request import as_sweep, check_options, parse
+    from cnn_ablation.sweeper import register_sweeper
 
     errors: list[Exception] = []
 
     def job(composed: DictConfig) -> None:
-        """One job of a study, or the whole of a single run."""
-        hydra_config = HydraConfig.get()
-        folder = Path(hydra_config.runtime.output_dir)
-        if hydra_config.mode == RunMode.MULTIRUN:
-            from cnn_ablation.runs import run
+        errors.extend(_job(composed))
 
-            run(to_config(composed), folder, study=folder.parent)
-            return
-        try:
-            run_single(to_config(composed), folder)
-        except Exception as error:  # raised again outside, where Hydra adds no lines of its own
-            errors.append(error)
-
-    register_schemas()
+    register_schemas(ConfigStore.instance())
     register_sweeper()
-    sys.argv[1:] = map(as_sweep, sys.argv[1:])
+    if "--shell-completion" not in asked.flags:
+        overrides = parse(asked.overrides)
+        check_options(overrides)
+        asked = replace(asked, overrides=[as_sweep(override) for override in overrides])
+    sys.argv[1:] = asked.words()
     hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=CONFIG_NAME)(job)()
     if errors:
         raise errors[0]
+
+
+def _job(composed: DictConfig) -> list[Exception]:
+    """One job of a study, or the whole of a single run; what went wrong is raised where Hydra adds no lines of its own.
+
+    Raises:
+        Exception: in a job of a study, for its launcher.
+    """
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from cnn_ablation.composition import SWEEPER_TARGET, to_config
+    from cnn_ablation.request import other_sweeper
+
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return _single(composed, hydra_config.overrides.hydra, folder)
+    if hydra_config.sweeper._target_ != SWEEPER_TARGET:
+        return [other_sweeper(hydra_config.runtime.choices["hydra/sweeper"])]
+    from cnn_ablation.runs import run
+
+    run(to_config(composed), folder, study=folder.parent)
+    return []
+
+
+def _single(composed: DictConfig, overrides: Sequence[str], folder: Path) -> list[Exception]:
+    from cnn_ablation import progress
+    from cnn_ablation.composition import to_config
+    from cnn_ablation.studies import run_single
+
+    for line in overrides:
+        if line.startswith(("hydra.sweep.", "hydra.sweeper.")):
+            progress.say(f"{line} has no effect on a single configuration (without -m), which goes to {folder}")
+    try:
+        commands.raise_when_interrupted()
+        run_single(to_config(composed), folder)
+    except Exception as error:
+        return [error]
+    return []
 
 
 if __name__ == "__main__":

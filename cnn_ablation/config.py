@@ -33,6 +33,7 @@ class Bounds:
     at_most: float | None = None
     below: float | None = None
     min_length: int = 0
+    is_folder: bool = False
     per_layer: type | None = None
     """The type of one value, where a field takes one value for all layers or a list with one for each."""
 
@@ -47,9 +48,9 @@ class Bounds:
             return len(value) >= self.min_length and all(self.allows(element) for element in value)
         if self.choices is not None:
             return value in self.choices()
-        if isinstance(value, float) and not math.isfinite(value):
-            return False
-        return not isinstance(value, int | float) or self._contains(value)
+        if isinstance(value, str):
+            return not self.is_folder or bool(value.strip())
+        return not isinstance(value, int | float) or (math.isfinite(value) and self._contains(value))
 
     def _is_of_a_layer(self, value: object) -> bool:
         return type(value) is self.per_layer and replace(self, per_layer=None).allows(value)
@@ -69,6 +70,8 @@ class Bounds:
             return f"{kind}; one value for all layers, or a list with one for each"
         if self.choices is not None:
             return ", ".join(str(choice) for choice in self.choices())
+        if self.is_folder:
+            return "the name of a folder"
         limits = [("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below)]
         text = " and ".join(f"{word} {limit:.10g}" for word, limit in limits if limit is not None)
         return f"{self.min_length} or more values, each {text}" if self.min_length else text
@@ -211,7 +214,7 @@ class TorchvisionConfig(DataConfig):
     """A data set that torchvision reads from `root`, downloaded there on first use."""
 
     name: str = setting("cifar10", choices=("cifar10", "mnist", "fashion_mnist", "svhn"), role=TEST_SET)
-    root: str = setting("data", role=CONDUCT)  # wherever its files lie, they are the same
+    root: str = setting("data", role=CONDUCT, is_folder=True)  # wherever its files lie, they are the same
 
 
 @dataclass
@@ -219,8 +222,8 @@ class ImageFolderConfig(DataConfig):
     """`root` holding train/<class>/* and test/<class>/*; decoded once into `cache`."""
 
     name: str = group_name("image_folder", role=TEST_SET)
-    root: str = setting("images", role=FILES)
-    cache: str = setting("~/.cache/cnn_ablation", role=CONDUCT)
+    root: str = setting("images", role=FILES, is_folder=True)
+    cache: str = setting("~/.cache/cnn_ablation", role=CONDUCT, is_folder=True)
     channels: int = setting(3, choices=(1, 3))
 
 
@@ -381,7 +384,7 @@ class Config(Section):
     engine: str = setting("fast", choices=("fast", "reference"))
     timing: str = setting("packed", choices=("packed", "isolated"), role=CONDUCT)
     reuse: bool = setting(True, role=CONDUCT)
-    store: str = setting(".ablation_runs", role=CONDUCT)
+    store: str = setting(".ablation_runs", role=CONDUCT, is_folder=True)
     checkpoint_seconds: float = setting(60.0, above=0, role=CONDUCT)
     keep_weights: bool = setting(True, role=CONDUCT)
     paper: str | None = setting(None, choices=paper_names, role=CONDUCT)
@@ -545,8 +548,9 @@ def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
 
 def nearest(word: str, candidates: list[str]) -> str | None:
     """The candidate spelled most like `word`, or None if none is close."""
-    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    return found[0] if found else None
+    in_small = {candidate.lower(): candidate for candidate in reversed(candidates)}
+    found = difflib.get_close_matches(word.lower(), in_small, n=1, cutoff=0.6)
+    return in_small[found[0]] if found else None
 
 
 def unknown_key(owner: Section, name: str, value: object) -> Problem:

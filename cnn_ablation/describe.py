@@ -8,39 +8,47 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from cnn_ablation import commands
+from cnn_ablation.errors import ConfigError, Problem
 
-from cnn_ablation import checks, data
-from cnn_ablation.composition import compose
-from cnn_ablation.config import NetworkConfig
-from cnn_ablation.errors import ConfigError, Problem, UserError
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.layers import Layer, Shape, TracedLayer, layer_names, trace
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cnn_ablation.config import NetworkConfig
+    from cnn_ablation.models.layers import Layer, Shape, TracedLayer
 
 _WIDTH_WITHOUT_TERMINAL = 100
+_OWN = ("input", "classes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the layer table of a configuration; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    return commands.guarded(lambda: _answer(words))
+
+
+def _answer(words: Sequence[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(__doc__)
-        return 0
-    try:
+    else:
         _describe(words)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
     return 0
 
 
 def _describe(words: Sequence[str]) -> None:
-    own = {key: word.partition("=")[2] for word in words if (key := word.partition("=")[0]) in ("input", "classes")}
-    config = compose([word for word in words if word.partition("=")[0] not in own])
+    from cnn_ablation import arguments, data
+    from cnn_ablation.composition import compose
+
+    asked = arguments.read(words)
+    for name, value in asked.flags.items():
+        allowed = "KEY=VALUE, input=[C,H,W] and classes=N; describe has no flag but --help"
+        raise ConfigError([Problem(name, value, allowed, remedy="leave it out")])
+    own = {key: value for word in asked.overrides for key, _, value in [word.partition("=")] if key in _OWN}
     shape = _shape(own["input"]) if "input" in own else None
     classes = _classes(own["classes"]) if "classes" in own else None
+    config = compose([word for word in asked.overrides if word.partition("=")[0] not in own])
     if shape is None or classes is None:
         spec = data.describe(config.data)
         shape, classes = shape or spec.input_shape, classes or spec.num_classes
@@ -48,17 +56,18 @@ def _describe(words: Sequence[str]) -> None:
 
 
 def _shape(text: str) -> Shape:
-    found = re.fullmatch(r"\[?(\d+),\s*(\d+),\s*(\d+)\]?", text.strip())
+    found = re.fullmatch(r"\[?([0-9]{1,6}), *([0-9]{1,6}), *([0-9]{1,6})\]?", text.strip())
     sizes = tuple(map(int, found.groups())) if found else ()
     if not sizes or min(sizes) < 1:
-        problem = Problem("input", text, "channels, height and width, each at least 1", remedy="input=[3,32,32]")
-        raise ConfigError([problem])
+        allowed = "channels, height and width, each at least 1 and below a million"
+        raise ConfigError([Problem("input", text, allowed, remedy="input=[3,32,32]")])
     return sizes
 
 
 def _classes(text: str) -> int:
-    if not text.isdigit() or int(text) < 2:
-        raise ConfigError([Problem("classes", text, "a whole number, at least 2", remedy="classes=10")])
+    if not re.fullmatch("[0-9]{1,6}", text) or int(text) < 2:
+        allowed = "a whole number, at least 2 and below a million"
+        raise ConfigError([Problem("classes", text, allowed, remedy="classes=10")])
     return int(text)
 
 
@@ -70,6 +79,12 @@ def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
     Raises:
         ConfigError: a setting is out of bounds, or the network does not fit the input.
     """
+    from rich.console import Console
+
+    from cnn_ablation import checks
+    from cnn_ablation.models import network_layers
+    from cnn_ablation.models.layers import trace
+
     problems = checks.network_problems(model, input_shape, num_classes)
     if problems:
         raise ConfigError(problems)
@@ -84,6 +99,10 @@ def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
 
 
 def _table(layers: Sequence[Layer], steps: Sequence[TracedLayer], title: str) -> Table:
+    from rich.table import Table
+
+    from cnn_ablation.models.layers import layer_names
+
     table = Table(title=title, title_justify="left")
     for name in ("layer", "what it is"):
         table.add_column(name)
@@ -100,4 +119,4 @@ def _times(shape: Shape) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run_as_process(main)

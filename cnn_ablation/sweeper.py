@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Transformer
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
 from hydra.plugins.launcher import Launcher
@@ -15,84 +13,18 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from cnn_ablation import studies
+from cnn_ablation import commands, progress, studies
+from cnn_ablation.arguments import PARAMS
 from cnn_ablation.composition import SWEEPER_TARGET, to_config
 from cnn_ablation.config import Config
-from cnn_ablation.designs import Arm, Knob, knob, zipped_knob
-from cnn_ablation.errors import ConfigError, Problem
+from cnn_ablation.designs import Arm
+from cnn_ablation.errors import ConfigError, UserError
 from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain
+from cnn_ablation.request import StudyRequest, parse, parse_params, read_request
 from cnn_ablation.workers import ONE_AT_A_TIME, Task, train_side_by_side
-
-ZIP = "zip."
-"""`zip.NAME={key:value,key:value},{...}` is a knob called NAME whose levels move several keys together.
-
-`label:WORD` among the keys names a level in tables."""
-
 
 # Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-
-
-@dataclass(frozen=True)
-class StudyRequest:
-    """What the command line and a study file ask for, before anything is composed."""
-
-    fixed: dict[str, str]
-    """Key -> override that holds for all arms."""
-    knobs: list[Knob]
-
-    def overrides(self, arm: Arm) -> list[str]:
-        """What composes an arm: its settings take the place of fixed overrides of the same keys."""
-        settings = dict(arm.settings)
-        kept = [line for key, line in self.fixed.items() if key not in settings]
-        return [*kept, *(f"{key}={value}" for key, value in arm.settings)]
-
-
-def read_request(overrides: Sequence[Override]) -> StudyRequest:
-    """Separates knobs from overrides that hold for all arms.
-
-    A single value replaces a sweep of the same key before it (from a study file); given before a sweep, it is the
-    baseline's value.
-
-    Raises:
-        ConfigError: an open interval is swept, or a zipped knob has no dictionaries.
-    """
-    fixed: dict[str, str] = {}
-    knobs: dict[str, Knob] = {}
-    for override in overrides:
-        key = override.get_key_element()
-        if key.startswith(ZIP):
-            knobs[key] = _read_zip(key, override)
-        elif override.is_sweep_override():
-            _refuse_open_interval(key, override)
-            knobs[key] = knob(key, list(override.sweep_string_iterator()))
-        else:
-            knobs.pop(key, None)
-            fixed[key] = str(override.input_line)
-    return StudyRequest(fixed, list(knobs.values()))
-
-
-def as_sweep(argument: str) -> str:
-    """A zipped knob with a single level looks to Hydra like a value for an unknown key; `choice` makes it a sweep."""
-    key, _, value = argument.partition("=")
-    return f"{key}=choice({value})" if key.startswith(ZIP) and value.startswith("{") else argument
-
-
-def _refuse_open_interval(key: str, override: Override) -> None:
-    if not override.is_discrete_sweep():
-        value = str(override.input_line).partition("=")[2]
-        raise ConfigError([Problem(key, value, "a list of levels", remedy=f"{key}=A,B,C or {key}=range(1,4)")])
-
-
-def _read_zip(key: str, override: Override) -> Knob:
-    """A knob from dictionaries of keys; a single one is a level too, to compare with the baseline."""
-    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-    dictionaries = [value for value in values if isinstance(value, dict) and value]
-    if len(dictionaries) < len(values):
-        text, example = str(override.input_line).partition("=")[2], "{train.batch_size:256,optimizer.lr:4e-3}"
-        raise ConfigError([Problem(key, text, "dictionaries of config keys", remedy=f"'{key}={example}'")])
-    levels = [{str(name): Transformer.encode(value) for name, value in level.items()} for level in dictionaries]
-    return zipped_knob(key.removeprefix(ZIP), levels)
 
 
 class AblationSweeper(Sweeper):
@@ -111,16 +43,8 @@ class AblationSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """From the overrides of the command line to the table on disk; `dry_run` stops after the plan."""
-        parser = OverridesParser.create(config_loader=self.loader)
-        from_file = [f"{key}={value}" for key, value in self.params.items()]
-        request = read_request(parser.parse_overrides([*from_file, *arguments]))
-        study = studies.Study(
-            Path(self.master.hydra.sweep.dir).absolute(),
-            self.design,
-            request.knobs,
-            lambda arm: self._compose(arm, request.overrides(arm)),
-            here=self.master.hydra.launcher._target_ == BASIC_LAUNCHER,
-        )
+        request = self._request(arguments)
+        study = self._study(request)
         if study.baseline.dry_run:
             study.show_forecast()
             return
@@ -136,7 +60,51 @@ class AblationSweeper(Sweeper):
                 return train_side_by_side(tasks, study.packing)
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
+        commands.raise_when_interrupted()
         study.carry_out(launch)
+
+    def _request(self, arguments: list[str]) -> StudyRequest:
+        """Knobs and fixed overrides, of the study file and of the command line."""
+        parser = OverridesParser.create(config_loader=self.loader)
+        try:
+            request = read_request(parse_params(self.params, parser), parse(arguments, parser))
+        except HYDRA_ERRORS as error:
+            raise explain(error) from error
+        for line in self.master.hydra.overrides.hydra:
+            if line.startswith("hydra.run."):
+                progress.say(f"{line} has no effect on a study, which goes to hydra.sweep.dir")
+        for line in request.dropped:
+            progress.say(f"{line} on the command line: {line.partition('=')[0]} is no knob of this study any more")
+        if not request.knobs:
+            raise self._nothing_to_vary()
+        return request
+
+    def _nothing_to_vary(self) -> UserError:
+        name = self.master.hydra.runtime.choices.get("study")
+        if not name:
+            return UserError(
+                "configuration error: -m (a study) without a knob\n  allowed: KEY=A,B for one key at least\n"
+                "  remedy: leave out -m to train one configuration, or give levels: model.activation=relu,leaky"
+            )
+        return UserError(
+            f"configuration error: study={name} has no knob\n  allowed: KEY=A,B for one key at least\n"
+            f"  remedy: levels in the study's file, below {PARAMS}, or on the command line: model.activation=relu,leaky"
+        )
+
+    def _study(self, request: StudyRequest) -> studies.Study:
+        """The study with its checked arms; messages name an arm as its levels were typed."""
+        typed: dict[str, str] = {}
+
+        def compose(arm: Arm) -> Config:
+            typed[arm.name] = request.name(arm)
+            return self._compose(arm, request.overrides(arm))
+
+        folder = Path(self.master.hydra.sweep.dir).absolute()
+        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
+        try:
+            return studies.Study(folder, self.design, request.knobs, compose, here=here)
+        except ConfigError as error:
+            raise ConfigError(error.problems, arm=error.arm and typed.get(error.arm, error.arm)) from error
 
     def _task(self, study: studies.Study, item: studies.NumberedJob, overrides: list[str]) -> Task:
         """A job for a worker, with all that Hydra leaves of one: `.hydra/`, its callbacks and a log."""

@@ -182,7 +182,7 @@ def test_divergence_is_a_result(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_table_that_cannot_be_written_is_an_error(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "study" / "ablation.csv").mkdir(parents=True)
-    answer = cli("-m", *TINY, "replicates=1", "hydra.sweep.dir=study")
+    answer = cli("-m", *TINY, "model.activation=relu,leaky", "replicates=1", "hydra.sweep.dir=study")
     assert answer.code == 2
     assert re.search(r"cannot write .*ablation\.csv: Is a directory", answer.err)
     assert "verdict" in answer.out
@@ -277,7 +277,7 @@ MESSAGES = {
     "null": (["model.hidden=null"], ["model.hidden=null", "list[int]", "the default is [512]"]),
     "not a boolean": (["train.shuffle=maybe"], ["train.shuffle=maybe", "allowed: bool", "the default is true"]),
     "unreadable": (["model.filters=[24,48"], ["model.filters=[24,48", "cannot be read as KEY=VALUE", "quote"]),
-    "no value": (["train.epochs"], ["train.epochs", "cannot be read as KEY=VALUE"]),
+    "no value": (["train.epochs"], ["train.epochs", "cannot be read as KEY=VALUE", "did you mean: train.epochs=6"]),
     "missing": (["train.epochs=???"], ["train.epochs=???", "a value must be given"]),
     "interpolation": (["train.epochs=${sed}"], ["train.epochs=", "'sed' not found"]),
     "unknown activation": (["model.activation=leeky"], ["model.activation=leeky", "prelu", "model.activation=leaky"]),
@@ -287,11 +287,11 @@ MESSAGES = {
     "batch larger than the data": (["train.batch_size=9999"], ["train.batch_size=9999", "at most the 1005 training"]),
     "filter larger than its map": (
         ["model.kernel_sizes=[5,3,7]"],
-        ["model.kernel_sizes=[5, 3, 7]", "a 7x7 filter does not fit a 6x6 map", "data.image_size above 32"],
+        ["model.kernel_sizes=[5,3,7]", "a 7x7 filter does not fit a 6x6 map", "data.image_size above 32"],
     ),
     "unequal lengths": (
         ["model.filters=[8,8]"],
-        ["model.kernel_sizes=[5, 3, 3]", "2 kernel sizes, one for each"],
+        ["model.kernel_sizes=[5,3,3]", "2 kernel sizes, one for each"],
     ),
     "no filters": (["model.filters=[]", "model.kernel_sizes=[]"], ["model.filters=[]", "1 or more values"]),
     "name instead of group": (["optimizer.name=sgd"], ["optimizer.name=sgd", "write optimizer=sgd"]),
@@ -454,11 +454,11 @@ def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
     from cnn_ablation.studies import claimed
 
     with claimed(tmp_path / "study"):
-        answer = cli("-m", *TINY, "hydra.sweep.dir=study")
+        answer = cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
     assert answer.code == 2
     assert f"another study is being written to {tmp_path / 'study'}" in answer.err
     assert "hydra.sweep.dir=DIR" in answer.err
-    assert cli("-m", *TINY, "replicates=1", "hydra.sweep.dir=study").code == 0
+    assert cli("-m", *TINY, "model.activation=relu,leaky", "replicates=1", "hydra.sweep.dir=study").code == 0
 
 
 def test_studies_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -476,11 +476,12 @@ def test_module_and_console_script_work_from_another_folder(tmp_path: Path) -> N
         assert "activation: relu" in done.stdout
 
 
-GREEDY = (
+GREEDY_BUT_ACTIVATION = (
     "-m", *TINY, "data.train_images=400", "data.test_images=200", "data.difficulty=0", "train.epochs=4",
-    "optimizer.lr=0.01", "model.activation=relu,tanh", "train.batch_size=16,50,8", "model.batch_norm=false,true",
-    "replicates=2", "hydra.sweeper.design=greedy",
+    "optimizer.lr=0.01", "replicates=2", "hydra.sweeper.design=greedy",
 )  # fmt: skip
+LATER_KNOBS = ("train.batch_size=16,50,8", "model.batch_norm=false,true")
+GREEDY = (*GREEDY_BUT_ACTIVATION, "model.activation=relu,tanh", *LATER_KNOBS)
 
 
 def test_greedy_keeps_what_validation_likes_best(cli: Cli, tmp_path: Path) -> None:
@@ -560,7 +561,8 @@ def test_an_unfinished_step_of_a_greedy_study_shows_no_test_score(
         raise RuntimeError("no such function")
 
     monkeypatch.setitem(ACTIVATIONS, "elu", broken)
-    answer = cli(*GREEDY, "model.activation=relu,tanh,elu", "on_error=stop", "hydra.sweep.dir=study")
+    study = (*GREEDY_BUT_ACTIVATION, "model.activation=relu,tanh,elu", *LATER_KNOBS)
+    answer = cli(*study, "on_error=stop", "hydra.sweep.dir=study")
     assert answer.code == 1
     assert "damaged" not in answer.err
     plan = yaml.safe_load((tmp_path / "study" / "study.yaml").read_text())

@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from cnn_ablation import commands
 
-from cnn_ablation.config import Config
-from cnn_ablation.errors import RecordError, UserError
-from cnn_ablation.plans import counted
-from cnn_ablation.store.entries import Entry, entries, prune
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
 
-_DEFAULT = Config.store
+    from cnn_ablation.store.entries import Entry
+
+_FILES_OF_A_RUN = ("run.", "checkpoint.", "weights.", ".")
 _WIDTH_WITHOUT_TERMINAL = 160
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Lists or prunes; returns the exit code."""
+    return commands.guarded(lambda: _answer(arguments))
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
     options = _parse(arguments)
-    try:
-        if not options.store.is_dir():
-            raise RecordError(f"there is no store at {options.store}\n  remedy: name it with --store DIR")
-        found = entries(options.store)
-        if options.command == "list":
-            _print(found)
-        else:
-            _prune(options, [entry for entry in found if _is_selected(entry, options)])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    found = _runs(options.store)
+    if options.command == "list":
+        _print(found)
+    else:
+        _prune(options, [entry for entry in found if _is_selected(entry, options)])
     return 0
 
 
+def _runs(store: Path) -> list[Entry]:
+    """What is in a store.
+
+    Raises:
+        RecordError: it cannot be read, or the folder is no store: pruning it would remove what is not ours.
+    """
+    from cnn_ablation.errors import RecordError
+    from cnn_ablation.store.entries import entries
+
+    remedy = "  remedy: name the store with --store DIR, for example --store .ablation_runs"
+    try:
+        if not store.is_dir():
+            what = "is a file" if store.exists() else "is not there"
+            raise RecordError(f"there is no store at {store}: it {what}\n{remedy}")
+        found = entries(store)
+        strange = [entry.fingerprint for entry in found if not _is_run(store / entry.fingerprint)]
+        if strange:
+            raise RecordError(f"{store} is no store: {min(strange)}/ in it is no run\n{remedy}")
+        return found
+    except OSError as error:
+        raise RecordError(f"cannot read the store {store}: {error.strerror or error}\n{remedy}") from error
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder holds what a run leaves in a store, and nothing else."""
+    return all(path.is_file() and path.name.startswith(_FILES_OF_A_RUN) for path in folder.iterdir())
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    import argparse
+    from pathlib import Path
+
+    from cnn_ablation.config import Config
+
     parser = argparse.ArgumentParser(prog="python -m cnn_ablation.store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="one line per run, the oldest first")
     pruning = commands.add_parser("prune", help="remove the runs that any of the options selects")
     for command in (listing, pruning):
-        command.add_argument("--store", type=Path, default=Path(_DEFAULT), metavar="DIR", help=f"default: {_DEFAULT}")
+        command.add_argument(
+            "--store", type=Path, default=Path(Config.store), metavar="DIR", help=f"default: {Config.store}"
+        )
     pruning.add_argument("--outdated", action="store_true", help="made with other training code or libraries")
     pruning.add_argument("--damaged", action="store_true", help="unreadable, or empty")
     pruning.add_argument("--unfinished", action="store_true", help="checkpoints of runs that never ended")
@@ -74,6 +105,9 @@ def _is_selected(entry: Entry, options: argparse.Namespace) -> bool:
 
 
 def _prune(options: argparse.Namespace, selected: list[Entry]) -> None:
+    from cnn_ablation.plans import counted
+    from cnn_ablation.store.entries import prune
+
     if options.dry_run:
         _print(selected)
         return
@@ -83,6 +117,12 @@ def _prune(options: argparse.Namespace, selected: list[Entry]) -> None:
 
 
 def _print(found: Sequence[Entry]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from cnn_ablation.plans import counted
+
     is_terminal = sys.stdout.isatty()
     console = Console(force_terminal=is_terminal, width=None if is_terminal else _WIDTH_WITHOUT_TERMINAL, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -108,4 +148,4 @@ def _size(found: Sequence[Entry]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run_as_process(main)
