@@ -7,9 +7,7 @@ validation images: some as they are, some that the network gets right, and some 
 from __future__ import annotations
 
 import argparse
-import io
 import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -19,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation import data
+from cnn_ablation import commands, data
 from cnn_ablation.config import Config, from_settings
 from cnn_ablation.data import pictures
 from cnn_ablation.data.images import Pixels, channels_first
 from cnn_ablation.data.looks import cannot_write
-from cnn_ablation.errors import DataError, RecordError, UserError
+from cnn_ablation.errors import DataError, RecordError
 from cnn_ablation.plans import FILE_NAME
 from cnn_ablation.progress import warn
 from cnn_ablation.records import Run, read_run, record_path, weights_path, write_atomically
@@ -40,14 +38,12 @@ _TRAIN_AGAIN = "remedy: train again with keep_weights=true reuse=false"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Classifies pictures, prints the most probable classes and draws each; returns the exit code."""
+    return commands.guarded(lambda: _answer(arguments))
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
     options = _parse(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # names of classes and files that the console cannot print
-    try:
-        written = predict(options.run, options.images, seed=options.seed, out=options.out)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    written = predict(options.run, options.images, seed=options.seed, out=options.out)
     print(f"written: {', '.join(map(str, written))}")
     return 0
 
@@ -329,4 +325,4 @@ def _written(figure: Any, path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run_as_process(main)

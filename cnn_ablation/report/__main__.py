@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cnn_ablation import commands
 from cnn_ablation.config import StatsConfig, value_problems
-from cnn_ablation.errors import UserError
 
 _STATS_OPTIONS = ("alpha", "margin_pp", "test", "interval", "simultaneous")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rebuilds the tables and prints the ablation table; returns the exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a console that lacks ± prints ? instead of ending in a traceback
+    return commands.guarded(lambda: _answer(arguments))
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
     options, overrides = _parse(arguments)
     from cnn_ablation.report import study  # pandas is imported only once the arguments are known to be good
 
-    try:
-        if options.runs:
-            study.report_runs(options.runs, options.out, overrides)
-        else:
-            study.report_study(options.folder, options.out, overrides)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output (`| head`) has left; files are written before tables are printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    if options.runs:
+        study.report_runs(options.runs, options.out, overrides)
+    else:
+        study.report_study(options.folder, options.out, overrides)
     return 0
 
 
@@ -72,4 +62,4 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run_as_process(main)
