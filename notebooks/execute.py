@@ -30,13 +30,26 @@ def execute(stored: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook = copy.deepcopy(stored)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        return NotebookClient(notebook, timeout=TIMEOUT_SECONDS, resources=resources, coalesce_streams=True).execute()
+        return NotebookClient(notebook, timeout=TIMEOUT_SECONDS, resources=resources).execute()
 
 
-def without_times(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """When each cell ran, and in which Python, is no result; leaving it out keeps differences readable."""
+def in_one_piece(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Neighbouring pieces of one stream joined: where a stream was cut depends on when it was read."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def storable(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without what would differ at every run and is no result: pieces of streams, when each cell ran, which Python."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = in_one_piece(cell.outputs)
     notebook.metadata.language_info.pop("version", None)
     return notebook
 
@@ -49,7 +62,7 @@ def checked(path: Path, *, store: bool) -> list[str]:
     except CellExecutionError as error:
         return [f"{path.name}: a cell fails\n{error}"]
     if store:
-        nbformat.write(without_times(fresh), path)
+        nbformat.write(storable(fresh), path)
         return []
     return messages(path.name, stored.cells, fresh.cells)
 

@@ -351,6 +351,12 @@ def test_another_output_ends_with_1_and_names_notebook_and_cell(
     assert in_folder(SAME, fresh, arguments) == expected
 
 
+def test_neighbouring_pieces_of_a_stream_are_stored_as_one(scripts: dict[str, ModuleType]) -> None:
+    pieces = [stream("a"), stream("b\n"), stream("c", "stderr"), text_display("d"), stream("e"), stream("f")]
+    joined = scripts["execute"].in_one_piece([nbformat.from_dict(piece) for piece in pieces])
+    assert joined == [stream("ab\n"), stream("c", "stderr"), text_display("d"), stream("ef")]
+
+
 @pytest.fixture
 def in_folder(
     scripts: dict[str, ModuleType],
@@ -386,6 +392,12 @@ def test_a_stored_notebook_was_run_once_from_top_to_bottom(path: Path) -> None:
 def test_a_stored_notebook_names_no_folder_of_a_machine(path: Path) -> None:
     texts = re.sub(r'"image/png": "[^"]*"', "", path.read_text())
     assert re.findall(r"(?<![\w.])/(?:home|root|tmp|opt|usr|var|mnt|work|Users)/[^\s\"']*", texts) == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_stored_notebook_has_no_broken_characters(path: Path) -> None:
+    """A kernel reads what a child process prints in blocks, and breaks a character of several bytes at their ends."""
+    assert "\N{REPLACEMENT CHARACTER}" not in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
