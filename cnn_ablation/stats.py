@@ -6,7 +6,6 @@ Accuracies come in as fractions and differences go out in percentage points (pp)
 
 from __future__ import annotations
 
-import gc
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -264,26 +263,10 @@ def holm(p_values: Sequence[float]) -> Floats:
     raw = np.asarray(p_values, dtype=float)
     if raw.size == 0:
         return raw
-    with warnings.catch_warnings(), _nothing_to_collect():
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
         corrected = multipletests(np.where(np.isnan(raw), 1.0, raw), method="holm")[1]
     return np.where(np.isnan(raw), np.nan, corrected)
-
-
-@contextmanager
-def _nothing_to_collect() -> Iterator[None]:
-    """Statsmodels collects garbage at every correction, which takes 0.3 s among all that torch and pandas hold.
-
-    What is frozen is not looked at; objects that the caller has frozen stay so.
-    """
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def verdict(delta_pp: float, p_holm: float, p_equivalence_holm: float, alpha: float) -> str:

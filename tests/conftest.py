@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +13,16 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; torch threads would fight for the cores
 
+# statsmodels collects garbage at every correction for multiplicity: 0.2 s for each of hundreds of tables, among all
+# that these libraries hold. What is frozen is not looked at.
+import pandas  # noqa: F401
+import sklearn.metrics  # noqa: F401
+import statsmodels.stats.multitest  # noqa: F401
+import torch  # noqa: F401
+
 from cnn_ablation.config import AdamConfig, Config, ModelConfig, ShapesConfig, TrainConfig
+
+gc.freeze()
 
 # One small convolution on 8x8 generated images: the whole path in about 20 ms per run.
 TINY = (

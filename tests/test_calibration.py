@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +17,7 @@ SCRIPT = Path(cnn_ablation.__file__).parent.parent / "benchmarks" / "calibration
 
 
 @pytest.fixture(scope="module")
-def calibration() -> Iterator[ModuleType]:
+def calibration() -> ModuleType:
     spec = importlib.util.spec_from_file_location("calibration", SCRIPT)
     assert spec
     assert spec.loader
@@ -27,8 +25,7 @@ def calibration() -> Iterator[ModuleType]:
     sys.modules["calibration"] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
     module._prepare()
-    yield module
-    gc.unfreeze()
+    return module
 
 
 def test_family_wise_error_and_coverage_without_an_effect(calibration: ModuleType) -> None:

@@ -14,6 +14,7 @@ from cnn_ablation.models import network_layers
 from cnn_ablation.models.layers import Conv
 
 Cli = Callable[..., Answer]
+KNOB = "model.activation=relu,leaky"
 
 REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "a slope without a leak": (
@@ -32,20 +33,26 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "timing": (["timing=packed,isolated"], ["timing=packed,isolated", "it is no knob", "give it once"]),
     "dry run": (["dry_run=true,false"], ["it is no knob", "give it once"]),
     "a cache": (["data=image_folder", "data.cache=a,b"], ["data.cache=a,b", "give it once"]),
-    "an infinite rate": (["optimizer.lr=inf"], ["optimizer.lr=inf", "a finite number, above 0"]),
+    "an infinite rate": ([KNOB, "optimizer.lr=inf"], ["optimizer.lr=inf", "a finite number, above 0"]),
     "a size by word": (
-        ["model.kernel_sizes=three"],
+        [KNOB, "model.kernel_sizes=three"],
         ["model.kernel_sizes=three", "int, at least 1; one value for all"],
     ),
-    "no size": (["model.kernel_sizes=null"], ["model.kernel_sizes=None", "int, at least 1; one value for all layers"]),
-    "one seed too many": (["seed=4294967295", "replicates=2"], ["replicates=2", "at most 1 with seed=4294967295"]),
+    "no size": (
+        [KNOB, "model.kernel_sizes=null"],
+        ["model.kernel_sizes=null", "int, at least 1; one value for all layers"],
+    ),
+    "one seed too many": (
+        [KNOB, "seed=4294967295", "replicates=2"],
+        ["replicates=2", "at most 1 with seed=4294967295"],
+    ),
     "two knobs of a name": (
         ["train.epochs=2,3", "zip.train.epochs={train.batch_size:8}"],
         ["train.epochs=2,3; {train.batch_size:8}", "one knob of this name", "another name after zip."],
     ),
     "two levels of a name": (
         ["zip.z={label:x,train.epochs:1},{label:x,train.epochs:3}"],
-        ["z=x", "labels that tell levels apart"],
+        ["zip.z=", "a label of its own for each level"],
     ),
 }
 

@@ -147,7 +147,7 @@ def test_seconds_of_trainings_that_diverged_do_not_count() -> None:
     [
         (lambda study, paper: papers.read("eq2426"), "paper=eq2426\n  allowed: eq2425, eq2425_controlled, jappinen"),
         (lambda study, paper: papers.read("../papers/eq2425"), "allowed: eq2425, "),
-        (lambda study, paper: papers.read(None), "paper=None"),
+        (lambda study, paper: papers.read(None), "paper=null"),
         (lambda study, paper: papers.compare(paper, study, alpha=5), "alpha=5.0\n  allowed: above 0 and below 0.5"),
         (lambda study, paper: papers.compare("eq2425", study, 0.05), "paper is 'eq2425'; a Paper is wanted"),
         (lambda study, paper: papers.compare(paper, "multirun", 0.05), "study is 'multirun'; a FinishedStudy is"),
