@@ -129,7 +129,7 @@ class _Worker:
 def start_loading() -> None:
     """Lets a server process load what workers need while the caller does something else; workers are forked from it.
 
-    Without effect where processes are not forked.
+    Without effect where processes are not forked, or the server is there.
     """
     context = _context()
     if context.get_start_method() == "forkserver":
@@ -149,6 +149,7 @@ def train_side_by_side(tasks: Iterable[Task], how: Packing) -> list[str]:
     Returns:
         What tasks raised instead of leaving a record, one line each.
     """
+    start_loading()
     progress.say(str(how))
     team, waiting, coming = _Team(how), deque[Task](), iter(tasks)
     try:

@@ -374,7 +374,7 @@ def test_quick_answers_load_nothing_heavy(tmp_path: Path, arguments: list[str]) 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_study_leaves_its_table_and_goes_on(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
-    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=400", "replicates=3", "hydra.sweep.dir=study"]
+    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=150", "replicates=3", "hydra.sweep.dir=study"]
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command(*study), cwd=tmp_path, preexec_fn=heed, **pipes) as running:  # noqa: PLW1509
@@ -398,7 +398,7 @@ def test_an_interrupted_study_leaves_its_table_and_goes_on(cli: Cli, tmp_path: P
 
 def test_a_killed_study_goes_on_where_it_was(cli: Cli, tmp_path: Path) -> None:
     """Kill -9 in the middle of the third run, which has left a checkpoint: nothing finished is trained again."""
-    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=400", "replicates=2", "model.dropout=0.2"]
+    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=150", "replicates=2", "model.dropout=0.2"]
     killed = [*study, "hydra.sweep.dir=study", "checkpoint_seconds=0.01"]
     with subprocess.Popen(
         command(*killed), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
