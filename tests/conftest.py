@@ -13,16 +13,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; torch threads would fight for the cores
 
-# statsmodels collects garbage at every correction for multiplicity: 0.2 s for each of hundreds of tables, among all
-# that these libraries hold. What is frozen is not looked at.
-import pandas  # noqa: F401
-import sklearn.metrics  # noqa: F401
-import statsmodels.stats.multitest  # noqa: F401
-import torch  # noqa: F401
-
 from cnn_ablation.config import AdamConfig, Config, ModelConfig, ShapesConfig, TrainConfig
-
-gc.freeze()
 
 # One small convolution on 8x8 generated images: the whole path in about 20 ms per run.
 TINY = (
@@ -36,6 +27,30 @@ TINY = (
     "train.epochs=2",
     "train.batch_size=16",
 )
+
+
+_COLLECT_AFTER = 200  # tests
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keeps what is there out of the search for garbage, but for a whole search now and then.
+
+    statsmodels searches at every correction for multiplicity: 0.3 s for each of hundreds of tables, among all that
+    torch, pandas and matplotlib hold.
+    """
+    count = item.config.stash.get(_TESTS, 0)
+    item.config.stash[_TESTS] = count + 1
+    if count % _COLLECT_AFTER == 0:
+        gc.unfreeze()
+        gc.collect()
+    gc.freeze()
+
+
+_TESTS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
 
 
 def pytest_report_header() -> str:

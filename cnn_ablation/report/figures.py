@@ -167,7 +167,7 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
 
 
 def plot_confusion(counts: npt.ArrayLike, class_names: Sequence[str], ax: Axes) -> Axes:
-    """Confusion matrix: percent of each true class (rows) by predicted class, the number in every cell.
+    """Confusion matrix: percent of each true class (rows) by predicted class, the number where it is not 0.
 
     Args:
         counts: images (K, K), true class by predicted class.
@@ -180,7 +180,7 @@ def plot_confusion(counts: npt.ArrayLike, class_names: Sequence[str], ax: Axes) 
     places = range(len(class_names))
     ax.set_xticks(places, class_names, rotation=45, ha="right")
     ax.set_yticks(places, class_names)
-    for row, column in np.ndindex(*percent.shape):
+    for row, column in np.argwhere(percent >= 0.5):
         value = percent[row, column]
         colour = "white" if value > 60 else "black"
         ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize="small", color=colour)
