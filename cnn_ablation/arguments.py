@@ -205,6 +205,11 @@ def _check_words(words: Sequence[str]) -> None:
 
 def open_brackets(text: str) -> int:
     """Brackets and braces that are opened and not closed, outside quotes."""
+    return next((depth for _, depth, _ in reversed(list(scanned(text)))), 0)
+
+
+def scanned(text: str) -> Iterator[tuple[str, int, bool]]:
+    """Each character, with the brackets open behind it and whether it stands in quotes."""
     depth, quote = 0, ""
     for character in text:
         if quote:
@@ -213,7 +218,7 @@ def open_brackets(text: str) -> int:
             quote = character
         else:
             depth += (character in "[{(") - (character in "]})")
-    return depth
+        yield character, depth, bool(quote)
 
 
 def _refuse_torn(word: str, after: Sequence[str]) -> None:

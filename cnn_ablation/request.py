@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override, Transformer, ValueType
 from hydra.errors import HydraException
 
 from cnn_ablation import keys
-from cnn_ablation.arguments import PARAMS, ZIP, ZIP_EXAMPLE, not_a_zip
+from cnn_ablation.arguments import PARAMS, ZIP, ZIP_EXAMPLE, not_a_zip, scanned
 from cnn_ablation.config import GROUPS
 from cnn_ablation.designs import DESIGNS, FULL, LABEL, Arm, Knob, knob, zipped_knob
 from cnn_ablation.errors import ConfigError, Problem
@@ -266,15 +266,9 @@ def _typed_levels(levels: Knob, override: Override) -> dict[tuple[str, str], str
 
 def _split(text: str) -> list[str]:
     """Parts between the commas that stand outside brackets and quotes."""
-    parts, depth, quote = [""], 0, ""
-    for character in text:
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        else:
-            depth += (character in "[{(") - (character in "]})")
-        if character == "," and depth == 0 and not quote:
+    parts = [""]
+    for character, depth, quoted in scanned(text):
+        if character == "," and depth == 0 and not quoted:
             parts.append("")
         else:
             parts[-1] += character
