@@ -129,23 +129,29 @@ def unknown_key(key: str, value: Any, owner: type, *, missing: str) -> Problem:
         names = [item.name for item in dataclasses.fields(owner)]
         allowed, close = f"keys of {group}: {', '.join(names)}", nearest(name, names)
         rest = key.removeprefix(missing)
-        found = keys.suggestion(f"{group}.{close}{rest}", str(value), [f"{group}.{close}{rest}"]) if close else None
+        is_misspelt = close and not _options_with(key, owner)
+        found = (
+            keys.suggestion(f"{group}.{close}{rest}", str(value), [f"{group}.{close}{rest}"]) if is_misspelt else None
+        )
     if found is None or found == keys.Suggestion():
         found = keys.Suggestion(remedy=_where_it_belongs(key, owner))
     return Problem(key, value, allowed, nearest=found.nearest, remedy=found.remedy)
 
 
 def _where_it_belongs(key: str, owner: type) -> str:
+    options = [f"{key.rpartition('.')[0]}={option}" for option in _options_with(key, owner)]
+    return (
+        f"this key belongs to {' and '.join(options)}" if options else "`python -m cnn_ablation --help` lists every key"
+    )
+
+
+def _options_with(key: str, owner: type) -> list[str]:
     """The options of a config group that have the key, where the chosen one has not."""
-    group, _, name = key.rpartition(".")
-    base = owner.__bases__[0]
+    name, base = key.rpartition(".")[2], owner.__bases__[0]
     siblings = base.__subclasses__() if dataclasses.is_dataclass(base) else []
-    options = [
+    return [
         str(vars(option)["name"]) for option in siblings if name in {item.name for item in dataclasses.fields(option)}
     ]
-    if options:
-        return f"this key belongs to {' and '.join(f'{group}={option}' for option in options)}"
-    return "`python -m cnn_ablation --help` lists every key"
 
 
 def _wrong_value(error: OmegaConfBaseException) -> Problem:
