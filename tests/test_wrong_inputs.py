@@ -290,7 +290,7 @@ CASES: dict[str, Case] = {
     "store: an age of words": store("prune", "--older-than", "old", expected=["--older-than", "'old'"]),
     "store: nothing to prune": store("prune", expected=["say what: --outdated"]),
     "store: another command": store("lst", expected=["invalid choice: 'lst'"]),
-    "key of another source": main("data.train_images=50", expected=["data.train_images=50", "belongs to data=shapes"]),
+    "key of another source": main("data.train_images=50", expected=["belongs to data=shapes"]),
     "infinite rate": main("optimizer.lr=inf", expected=["optimizer.lr=inf", "finite"]),
     "one size, no list": main("model.kernel_sizes=0", expected=["model.kernel_sizes=0", "at least 1"]),
     "store of no name": main("store=", expected=["store=", "the name of a folder"]),
