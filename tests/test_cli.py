@@ -649,6 +649,18 @@ def test_a_dry_run_tells_reuse_confounds_and_time(cli: Cli) -> None:
     assert "would reuse 0 of 9 runs" in cli(*study, "reuse=false", "dry_run=true").out
 
 
+def test_a_dry_run_counts_the_runs_that_would_be_taken(cli: Cli) -> None:
+    """The store has this run in both precisions, of which `auto` is one."""
+    one = [*TINY, "replicates=1"]
+    for precision in ("float32", "bfloat16"):
+        assert cli(*one, f"precision={precision}", f"hydra.run.dir={precision}").code == 0
+    assert "would reuse 1 of 1 run from" in cli(*one, "dry_run=true").out
+    assert "would reuse 0 of 1 run from" in cli(*one, "threads=2", "dry_run=true").out
+    both = cli("-m", *one, "optimizer=sgd,adam", "dry_run=true").out
+    assert "would reuse 1 of 2 runs from" in both
+    assert re.search(r"about \d+ s for 1 run, from past runs", both)
+
+
 def test_a_double_softmax_is_diagnosed(cli: Cli, tmp_path: Path) -> None:
     cli("-m", *TINY, "model.output=logits,softmax", "replicates=2", "hydra.sweep.dir=study")
     arms = pd.read_csv(tmp_path / "study" / "ablation.csv").set_index("arm")
