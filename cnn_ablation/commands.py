@@ -60,6 +60,10 @@ def guarded(main: Callable[[], int]) -> int:
         if explained is None:
             raise
         print(explained[0], file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # said once; what is left in the buffer would be said again
+            _drop_output()
         return explained[1]
 
 

@@ -374,7 +374,7 @@ def test_quick_answers_load_nothing_heavy(tmp_path: Path, arguments: list[str]) 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_study_leaves_its_table_and_goes_on(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
-    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=150", "replicates=3", "hydra.sweep.dir=study"]
+    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=400", "replicates=3", "hydra.sweep.dir=study"]
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command(*study), cwd=tmp_path, preexec_fn=heed, **pipes) as running:  # noqa: PLW1509
