@@ -288,6 +288,7 @@ def _work(connection: Connection, how: Packing) -> None:
     from cnn_ablation import devices
     from cnn_ablation.runs import run
 
+    torch.set_num_threads(how.threads)  # also where a run does not say, because a GPU computes it
     data.take_over(sharing.receive(connection))
     progress.send_to(connection.send)
 
