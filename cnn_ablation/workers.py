@@ -289,7 +289,10 @@ def _work(connection: Connection, how: Packing) -> None:
     from cnn_ablation.runs import run
 
     torch.set_num_threads(how.threads)  # also where a run does not say, because a GPU computes it
-    data.take_over(sharing.receive(connection))
+    try:
+        data.take_over(sharing.receive(connection))
+    except (EOFError, OSError):  # the parent was interrupted meanwhile
+        return
     progress.send_to(connection.send)
 
     @cache

@@ -243,7 +243,7 @@ def test_a_compiled_library_is_ours_alone_whatever_the_umask_says(own_cache: Pat
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no server of workers")
 def test_ctrl_c_while_workers_import_is_one_line_at_most(tmp_path: Path) -> None:
     """A terminal interrupts all processes of a command, and the server of workers imports for seconds."""
-    study = [sys.executable, "-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky"]
+    study = [sys.executable, "-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky", "train.epochs=2000"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(study, cwd=tmp_path, start_new_session=True, **pipes) as running:
         deadline = time.monotonic() + 60
