@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -244,8 +245,9 @@ def test_a_compiled_library_is_ours_alone_whatever_the_umask_says(own_cache: Pat
 def test_ctrl_c_while_workers_import_is_one_line_at_most(tmp_path: Path) -> None:
     """A terminal interrupts all processes of a command, and the server of workers imports for seconds."""
     study = [sys.executable, "-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky", "train.epochs=2000"]
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(study, cwd=tmp_path, start_new_session=True, **pipes) as running:
+    with subprocess.Popen(study, cwd=tmp_path, start_new_session=True, preexec_fn=heed, **pipes) as running:  # noqa: PLW1509
         deadline = time.monotonic() + 60
         while not _has_server(running.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
