@@ -76,12 +76,6 @@ def raise_when_interrupted() -> None:
         _handle(_raise)
 
 
-def raise_if_interrupted() -> None:
-    """An interruption that came while libraries were imported, some of which swallow it, has not been forgotten."""
-    if _was_interrupted:
-        raise KeyboardInterrupt
-
-
 def prepare_output() -> None:
     """Output ends no command: what a console cannot print is a question mark there, a closed stream takes all."""
     for name in ("stdout", "stderr"):

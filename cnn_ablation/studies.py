@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cnn_ablation import checks, commands, computing, data, forecast, progress, provenance, workers
+from cnn_ablation import checks, computing, data, forecast, progress, provenance, workers
 from cnn_ablation.checks.knobs import read_folder, read_knobs
 from cnn_ablation.config import ArmConfig, Config, DataConfig, all_settings, with_settings
 from cnn_ablation.designs import (
@@ -227,7 +227,6 @@ class Study:
         write_plan(self.folder, self.plan)
         for settings in self._data_sets(arms):
             _ = data.load(settings).digest  # here once, not in every worker
-        commands.raise_if_interrupted()
         order = seed_by_seed if computing.device_type(self.baseline.device) == "cpu" else arm_by_arm
         ordered = order(arms, self.plan.seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]

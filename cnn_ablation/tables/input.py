@@ -139,6 +139,7 @@ class _Table:
         return found
 
     def numbers(self, column: str) -> Floats:
+        """One number a run, NaN where it is missing; a column of another kind is read value by value."""
         values = self.frame[column]
         if types.is_numeric_dtype(values) and not (types.is_bool_dtype(values) or types.is_complex_dtype(values)):
             return values.to_numpy(np.float64, na_value=math.nan)
