@@ -56,6 +56,8 @@ def guarded(main: Callable[[], int]) -> int:
         _drop_output()
         return NOT_READ
     except Exception as error:
+        if _was_interrupted:  # a library has turned the interruption into an error of its own
+            return INTERRUPTED
         explained = _explained(error)
         if explained is None:
             raise

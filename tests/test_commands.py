@@ -184,6 +184,25 @@ def test_an_interruption_that_a_library_swallows_is_one_all_the_same(tmp_path: P
     assert (done.returncode, done.stderr) == (130, b"")
 
 
+def test_an_interruption_that_becomes_an_error_of_ours_is_one_all_the_same(tmp_path: Path) -> None:
+    """As where data cannot be split because an import was interrupted: no message about the data."""
+    code = (
+        "import signal\n"
+        "from cnn_ablation import commands\n"
+        "from cnn_ablation.errors import DataError\n"
+        "def main():\n"
+        "    commands.raise_when_interrupted()\n"
+        "    try:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt as error:\n"
+        "        raise DataError('cannot be split') from error\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "commands.run_as_process(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_an_interruption_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
     code = (
         "import signal, time\n"
