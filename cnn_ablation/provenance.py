@@ -115,8 +115,15 @@ def training_code_version() -> str:
 
 @cache
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Installed versions, by package; read from disk once."""
-    return {package: metadata.version(package) for package in packages}
+    """Installed versions, by package; read from disk once. A checkout that is not installed has none."""
+    return {package: _version(package) for package in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def environment() -> dict[str, Any]:

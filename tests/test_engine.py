@@ -20,6 +20,7 @@ from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, ModelConfig, SGDConfig
 from cnn_ablation.data.resident import resident
 from cnn_ablation.engine import convolution, pooling
+from cnn_ablation.engine.graphs import RoundedWeights
 from cnn_ablation.engine.networks import rewritten
 from cnn_ablation.engine.together import train_together
 from cnn_ablation.engine.vectorised import VectorisedSteps
@@ -460,3 +461,24 @@ def test_freed_memory_stays_with_the_process() -> None:
     before, after = map(int, done.stdout.split())
     assert before > 1000
     assert after < before / 10
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.batch_norm=true", "model.activation=prelu"]], ids=str)
+def test_weights_rounded_all_at_once_are_those_of_autocast(overrides: list[str]) -> None:
+    config = cnn_ablation.compose([*TINY, *overrides])
+    images = data.load(config.data)
+    inputs, labels = next(resident(images, CPU, torch.channels_last).train.in_order(16))
+    losses, gradients = [], []
+    for technique in ("autocast", "rounded"):
+        network = rewritten(build(network_layers(config.model, images.num_classes), images.input_shape, seed=0))
+        computed = RoundedWeights(network) if technique == "rounded" else network
+        with training.autocast(CPU, "bfloat16"):
+            loss = F.cross_entropy(computed(inputs), labels)
+        loss.backward()
+        if isinstance(computed, RoundedWeights):
+            computed.hand_over_gradients()
+        losses.append(loss.detach())
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert torch.equal(*losses)
+    for expected, found in zip(*gradients, strict=True):
+        assert torch.equal(expected, found)

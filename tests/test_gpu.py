@@ -1,0 +1,175 @@
+"""The ways that only a GPU takes, each beside the reference loop: `python -m pytest -m gpu`."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+import cnn_ablation
+from cnn_ablation import data, devices, engine, losses, runs, training
+from cnn_ablation.config import Config
+from cnn_ablation.data.resident import resident
+from cnn_ablation.evaluation import evaluate
+from cnn_ablation.training import TrainingResult
+
+pytestmark = pytest.mark.gpu
+
+GPU = torch.device("cuda")
+SEEDS = [0, 1, 2]
+
+KNOBS = [
+    [],
+    ["optimizer=sgd", "optimizer.lr=0.1"],
+    ["optimizer=sgd", "optimizer.lr=0.1", "optimizer.momentum=0.9", "optimizer.weight_decay=1e-3"],
+    ["optimizer=adagrad"],
+    ["optimizer=rmsprop", "optimizer.momentum=0.5"],
+    ["model.batch_norm=true"],
+    ["model.activation=prelu"],
+    ["model.activation=leaky", "model.output=softmax"],
+    ["train.shuffle=false", "train.batch_size=64"],
+    ["train.batch_size=4", "train.updates=37"],
+    ["train.stop_on=val_loss", "train.patience=1", "train.epochs=8", "optimizer=sgd", "optimizer.lr=0.5"],
+    ["train.loss=mean_squared_error", "model.output=softmax"],
+]
+
+
+@pytest.fixture(autouse=True)
+def exact() -> Iterator[None]:
+    """float32 as float32: what every run sets for itself."""
+    with devices.settings(threads=0, precision="float32"):
+        yield
+
+
+def composed(*overrides: str) -> Config:
+    return cnn_ablation.compose([*TINY, "data.train_images=100", "precision=float32", "device=cuda", *overrides])
+
+
+def losses_of(result: TrainingResult) -> list[float]:
+    return [value for epoch in result.curves for value in (epoch.train_loss, epoch.val_loss)]
+
+
+@pytest.mark.parametrize("overrides", KNOBS, ids=lambda overrides: " ".join(overrides) or "baseline")
+def test_captured_steps_are_those_of_the_reference_loop(overrides: list[str]) -> None:
+    config = composed(*overrides)
+    images = data.load(config.data)
+    captured = engine.train_together(config, images, seeds=SEEDS, device=GPU)
+    for seed, found in zip(SEEDS, captured, strict=True):
+        alone = training.train(config, images, seed=seed, device=GPU)
+        assert losses_of(found) == pytest.approx(losses_of(alone), rel=1e-3, abs=1e-4)
+        assert (found.updates, found.images_seen, found.status) == (alone.updates, alone.images_seen, alone.status)
+        again = evaluate(found.network, resident(images, GPU).test.in_order(1000), losses.LOSSES[config.train.loss])
+        assert again.loss == pytest.approx(found.test.loss, rel=1e-4), "the network that was measured"
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.batch_norm=true", "optimizer=sgd"]], ids=str)
+def test_one_seed_by_the_fast_technique_is_that_of_the_cpu(overrides: list[str]) -> None:
+    config = composed(*overrides)
+    images = data.load(config.data)
+    on_gpu = engine.train(config, images, seed=3, device=GPU)
+    on_cpu = training.train(replace(config, device="cpu"), images, seed=3, device=torch.device("cpu"))
+    assert losses_of(on_gpu) == pytest.approx(losses_of(on_cpu), rel=1e-3, abs=1e-4)
+
+
+def test_dropout_draws_by_the_seed_whoever_trains_beside_it() -> None:
+    config = composed("model.dropout=0.3", "train.epochs=3")
+    images = data.load(config.data)
+    first, _, third = engine.train_together(config, images, seeds=SEEDS, device=GPU)
+    alone = engine.train_together(config, images, seeds=[2], device=GPU)[0]
+    assert losses_of(third) == pytest.approx(losses_of(alone), rel=1e-3)
+    assert losses_of(third) != pytest.approx(losses_of(first), rel=1e-3)
+    without = engine.train_together(composed("train.epochs=3"), images, seeds=[2], device=GPU)[0]
+    assert losses_of(third) != pytest.approx(losses_of(without), rel=1e-3), "masks are drawn anew in each replay"
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    config = composed("train.epochs=3", "data.train_images=400")
+    images = data.load(config.data)
+    exactly = engine.train_together(config, images, seeds=SEEDS, device=GPU)
+    rounded = engine.train_together(replace(config, precision="bfloat16"), images, seeds=SEEDS, device=GPU)
+    for one, other in zip(exactly, rounded, strict=True):
+        assert losses_of(other) == pytest.approx(losses_of(one), rel=0.05)
+        assert losses_of(other) != losses_of(one)
+
+
+def test_tf32_is_computed_only_where_it_is_asked_for() -> None:
+    maps = torch.randn(64, 64, 16, 16, device=GPU)
+    kernels = torch.randn(64, 64, 3, 3, device=GPU)
+    exactly = torch.nn.functional.conv2d(maps.double(), kernels.double())
+
+    def error(precision: str) -> float:
+        with devices.settings(threads=0, precision=precision):
+            found = torch.nn.functional.conv2d(maps, kernels).double()
+        return float((found - exactly).norm() / exactly.norm())
+
+    assert error("float32") < 1e-5
+    assert error("tf32") > 1e-5
+
+
+def one_after_the_other(config: Config, folder: Path) -> list[TrainingResult]:
+    """By the steps that a failed capture falls back to, in runs that never were captured."""
+    alone = []
+    for seed in config.seeds:
+        single = replace(config, seed=seed, replicates=1, store=str(folder / f"store-{seed}"))
+        images = data.load(single.data)
+        alone.append(engine.train(single, images, seed=seed, device=GPU))
+    return alone
+
+
+def test_seeds_train_one_by_one_after_a_step_that_cannot_be_captured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A loss that reads back from the device, which a graph cannot hold."""
+
+    def reading_back(outputs: torch.Tensor, labels: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+        loss = losses.cross_entropy(outputs, labels, reduction=reduction)
+        return loss if float(loss.detach().sum()) < 1e9 else loss * 0
+
+    monkeypatch.setitem(losses.LOSSES, "cross_entropy", reading_back)
+    config = replace(composed("model.dropout=0.3"), replicates=3, store=str(tmp_path / "store"))
+    found = runs.run(config, tmp_path / "job")
+    assert "one seed after the other" in capsys.readouterr().err
+    assert [(run.status, run.error) for run in found] == [("ok", "")] * 3
+    for run, alone in zip(found, one_after_the_other(config, tmp_path), strict=True):
+        assert run.test_loss == pytest.approx(alone.test.loss, rel=1e-4)
+    monkeypatch.undo()
+    after = runs.run(replace(config, store=str(tmp_path / "other")), tmp_path / "after")
+    assert [(run.status, run.concurrent_runs) for run in after] == [("ok", 3)] * 3, "the next arm is captured again"
+
+
+def test_seeds_train_one_by_one_where_all_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A limit of 4 GiB for this process, which PyTorch holds as it would the end of the memory."""
+    config = composed(
+        "data.image_size=32", "data.train_images=1200", "train.batch_size=512", "model.filters=[128,128]",
+        "model.kernel_sizes=[3,3]", "train.epochs=1", "replicates=12", f"store={tmp_path / 'store'}",
+    )  # fmt: skip
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(4 * 2**30 / total)
+    try:
+        found = runs.run(config, tmp_path / "job")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "OutOfMemoryError" in capsys.readouterr().err
+    assert [(run.status, run.error) for run in found] == [("ok", "")] * 12
+    gc.collect()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() < 2**30, "what the failed capture took is free again"
+
+
+def test_a_run_alone_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    config = replace(
+        composed("train.horizontal_flip=true", "model.dropout=0.2", "train.epochs=3", "engine=reference"),
+        replicates=1,
+        store=str(tmp_path / "store"),
+        checkpoint_seconds=1e-9,
+    )
+    first = runs.run(config, tmp_path / "a")[0]
+    assert first.error == ""
+    again = runs.run(replace(config, store=str(tmp_path / "other"), checkpoint_seconds=1e9), tmp_path / "b")[0]
+    assert first.test_loss == pytest.approx(again.test_loss, rel=1e-4)
