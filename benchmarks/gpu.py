@@ -28,7 +28,6 @@ import cnn_ablation
 from cnn_ablation import data, devices, engine, provenance, training
 from cnn_ablation.engine.graphs import GraphedSteps
 from cnn_ablation.engine.together import MakeSteps, train_together
-from cnn_ablation.engine.vectorised import VectorisedSteps
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.layers import trace
 from cnn_ablation.report.files import markdown
@@ -64,7 +63,6 @@ def main() -> None:
         f"graphs, {told.seeds} seeds on streams, torch.compile": lambda: together(
             seeds, GraphedSteps, technique=COMPILED
         ),
-        f"stacked weights, {told.seeds} seeds": lambda: together(seeds, VectorisedSteps),
     }
     for timing in ("isolated", "packed"):
         name = f"study of {1 + len(DROPOUTS)} arms, {told.seeds} seeds, timing={timing}"

@@ -20,10 +20,9 @@ from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, ModelConfig, SGDConfig
 from cnn_ablation.data.resident import resident
 from cnn_ablation.engine import convolution, pooling
-from cnn_ablation.engine.graphs import RoundedWeights
 from cnn_ablation.engine.networks import rewritten
+from cnn_ablation.engine.steps import EagerSteps, RoundedWeights
 from cnn_ablation.engine.together import train_together
-from cnn_ablation.engine.vectorised import VectorisedSteps
 from cnn_ablation.evaluation import evaluate
 from cnn_ablation.models import network_layers
 from cnn_ablation.models.build import build
@@ -364,7 +363,7 @@ SEEDS = (0, 1, 2)
 def test_seeds_trained_together_are_those_trained_alone(overrides: list[str], technique: Technique) -> None:
     config = cnn_ablation.compose([*TINY, *overrides, "precision=float32"])
     images = data.load(config.data)
-    joined = train_together(config, images, seeds=SEEDS, device=CPU, make_steps=VectorisedSteps, technique=technique)
+    joined = train_together(config, images, seeds=SEEDS, device=CPU, make_steps=EagerSteps, technique=technique)
     for seed, result in zip(SEEDS, joined, strict=True):
         alone = training.train(config, images, seed=seed, device=CPU, technique=technique)
         assert (result.status, result.updates, len(result.curves)) == (alone.status, alone.updates, len(alone.curves))
@@ -379,10 +378,10 @@ def test_a_seed_that_diverges_leaves_the_others_alone(tiny_config: Config) -> No
     config = replace(tiny_config, optimizer=SGDConfig(lr=0.05), precision="float32")
     images = data.load(config.data)
 
-    class OneExplodes(VectorisedSteps):
+    class OneExplodes(EagerSteps):
         def epoch(self, orders: Tensor) -> Tensor:
             with torch.no_grad():
-                self.params["Linear2.weight"][1] = torch.inf
+                list(self.seeds[1].network.parameters())[-2].fill_(torch.inf)
             return super().epoch(orders)
 
     _, exploded, other = train_together(
@@ -401,7 +400,7 @@ def test_a_seed_that_stops_early_keeps_the_network_that_was_measured(tiny_config
     config = replace(tiny_config, optimizer=SGDConfig(lr=0.5), train=train, precision="float32")
     images = data.load(config.data)
     joined = train_together(
-        config, images, seeds=range(6), device=CPU, make_steps=VectorisedSteps, technique=training.REFERENCE
+        config, images, seeds=range(6), device=CPU, make_steps=EagerSteps, technique=training.REFERENCE
     )
     lengths = [len(result.curves) for result in joined]
     assert min(lengths) < max(lengths), "some seeds stop before others"
@@ -409,27 +408,6 @@ def test_a_seed_that_stops_early_keeps_the_network_that_was_measured(tiny_config
     for result in joined:
         again = evaluate(result.network, part.in_order(1000))
         assert (again.loss, again.accuracy) == (pytest.approx(result.test.loss, rel=1e-5), result.test.accuracy)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    "overrides", [[], ["model.dropout=0.3"], ["model.batch_norm=true"], ["optimizer=sgd"]], ids=str
-)
-def test_graphs_train_as_the_reference_loop_does(overrides: list[str]) -> None:
-    config = cnn_ablation.compose([*TINY, *overrides, "precision=float32"])
-    images, device = data.load(config.data), torch.device("cuda")
-    graphed = engine.train_together(config, images, seeds=SEEDS, device=device)
-    stacked = train_together(
-        config, images, seeds=SEEDS, device=device, make_steps=VectorisedSteps, technique=engine.FAST
-    )
-    for seed, first, second in zip(SEEDS, graphed, stacked, strict=True):
-        alone = training.train(config, images, seed=seed, device=device)
-        for result in (first, second):
-            losses = [[point.train_loss for point in found.curves] for found in (result, alone)]
-            if "model.dropout=0.3" not in overrides:  # other generators, other masks
-                assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    again = engine.train_together(config, images, seeds=SEEDS, device=device)
-    assert [result.train.loss for result in again] == pytest.approx([result.train.loss for result in graphed], rel=1e-3)
 
 
 COUNT_PAGE_FAULTS = """

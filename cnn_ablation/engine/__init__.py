@@ -19,7 +19,7 @@ from cnn_ablation.engine import together
 from cnn_ablation.engine.graphs import GraphedSteps
 from cnn_ablation.engine.memory import keep_freed_memory
 from cnn_ablation.engine.networks import rewritten
-from cnn_ablation.engine.vectorised import VectorisedSteps
+from cnn_ablation.engine.steps import EagerSteps
 from cnn_ablation.training import Epoch, Technique, TrainingResult
 
 __all__ = ["FAST", "technique_of", "train", "train_together", "trains_together"]
@@ -70,12 +70,12 @@ def train_together(
 ) -> list[TrainingResult]:
     """Trains one configuration with several seeds at once, one result per seed; keeps no checkpoints.
 
-    On a GPU by graphs with a branch per seed, elsewhere by one network of stacked weights.
+    On a GPU by graphs with a branch per seed; elsewhere the same steps are taken one by one, which gains nothing.
 
     Raises:
         RuntimeError: a step cannot be captured (an optimiser that reads back from the device, out of memory).
     """
-    make_steps: together.MakeSteps = GraphedSteps if device.type == "cuda" else VectorisedSteps
+    make_steps: together.MakeSteps = GraphedSteps if device.type == "cuda" else EagerSteps
     return together.train_together(
         config, data, seeds=seeds, device=device, make_steps=make_steps, technique=FAST, on_epoch=on_epoch
     )

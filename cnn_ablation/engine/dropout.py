@@ -15,20 +15,6 @@ def draw_mask(like: Tensor, probability: float, generator: torch.Generator) -> T
     return kept.div_(1 - probability)
 
 
-class MaskedDropout(nn.Module):
-    """Dropout by a mask from outside, kept in the buffer `mask`."""
-
-    mask: Tensor
-
-    def __init__(self, probability: float):
-        super().__init__()
-        self.probability = probability
-        self.register_buffer("mask", torch.ones(1))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs * self.mask if self.training else inputs
-
-
 class OwnDropout(nn.Module):
     """Dropout that draws its masks from a given generator."""
 

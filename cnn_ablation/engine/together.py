@@ -39,9 +39,6 @@ class Steps(Protocol):
             float32 (seeds,): each seed's sum of losses over its images.
         """
 
-    def update_networks(self) -> None:
-        """Leaves the weights of now in the states' networks."""
-
 
 MakeSteps = Callable[[Config, Sequence[TrainingState], ResidentSplit, Sequence[int], str], Steps]
 """(configuration, one state per seed, training images, seeds, precision) -> steps."""
@@ -74,7 +71,6 @@ def train_together(
         order = torch.stack([next(each)[:size] for each in orders]).to(device)
         with clock.running():
             losses = steps.epoch(order)
-        steps.update_networks()
         for index, (state, loss) in enumerate(zip(states, losses.tolist(), strict=True)):
             if index in results:
                 continue
