@@ -17,8 +17,8 @@ import pandas as pd
 
 import cnn_ablation
 from cnn_ablation.config import Config, StatsConfig
-from cnn_ablation.designs import BASELINE
 from cnn_ablation.report import caption, markdown, readable_table
+from cnn_ablation.study.designs import BASELINE
 
 NUM_ARMS = 12
 

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import scipy
 
-from cnn_ablation import provenance, stats
+from cnn_ablation.analysis import stats
 from cnn_ablation.config import StatsConfig
+from cnn_ablation.runs import provenance
 
 SEED = 20_261_121
 SEEDS_PER_ARM = (3, 5, 10)

@@ -22,12 +22,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cnn_ablation import devices, provenance
-from cnn_ablation.engine import convolution
-from cnn_ablation.engine.memory import keep_freed_memory
-from cnn_ablation.engine.networks import rewritten
+from cnn_ablation.analysis.stats import log_ratio_interval
 from cnn_ablation.report.files import markdown
-from cnn_ablation.stats import log_ratio_interval
+from cnn_ablation.runs import provenance
+from cnn_ablation.tasks.image_classification import devices
+from cnn_ablation.tasks.image_classification.engine import convolution
+from cnn_ablation.tasks.image_classification.engine.memory import keep_freed_memory
+from cnn_ablation.tasks.image_classification.engine.networks import rewritten
 
 BATCH, REPEATS, WARM_UP = 64, 30, 3
 

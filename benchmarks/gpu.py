@@ -25,12 +25,13 @@ import torch
 from throughput import export
 
 import cnn_ablation
-from cnn_ablation import data, devices, engine, provenance, training
-from cnn_ablation.engine.graphs import GraphedSteps
-from cnn_ablation.engine.together import MakeSteps, train_together
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.layers import trace
 from cnn_ablation.report.files import markdown
+from cnn_ablation.runs import provenance
+from cnn_ablation.tasks.image_classification import data, devices, engine, training
+from cnn_ablation.tasks.image_classification.engine.graphs import GraphedSteps
+from cnn_ablation.tasks.image_classification.engine.together import MakeSteps, train_together
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.layers import trace
 
 BYTES = 2  # bfloat16
 DROPOUTS = (0.1, 0.2, 0.3, 0.4)  # the arms of the studies, beside the baseline

@@ -24,10 +24,13 @@ import numpy as np
 import pandas as pd
 
 import cnn_ablation
-from cnn_ablation import data, devices, plans, provenance, records, runs, training
 from cnn_ablation.config import all_settings
-from cnn_ablation.designs import knob, one_at_a_time
 from cnn_ablation.report.files import markdown
+from cnn_ablation.runs import provenance, records
+from cnn_ablation.runs import run as runs
+from cnn_ablation.study import plans
+from cnn_ablation.study.designs import knob, one_at_a_time
+from cnn_ablation.tasks.image_classification import data, devices, training
 
 COMMANDS = {
     "import cnn_ablation": ["-c", "import cnn_ablation"],
@@ -42,7 +45,7 @@ BUILD_TABLE = """
 import json, sys, time
 
 started = time.perf_counter()
-from cnn_ablation import tables  # as the process of a study has it, without torch
+from cnn_ablation.analysis import tables  # as the process of a study has it, without torch
 
 imported = time.perf_counter()
 runs = tables.load_runs(sys.argv[1])

@@ -27,9 +27,10 @@ import numpy as np
 import pandas as pd
 
 import cnn_ablation
-from cnn_ablation import data, provenance
+from cnn_ablation.analysis.stats import log_ratio_interval, mean_interval
 from cnn_ablation.report.files import markdown
-from cnn_ablation.stats import log_ratio_interval, mean_interval
+from cnn_ablation.runs import provenance
+from cnn_ablation.tasks.image_classification import data
 
 HERE = Path(__file__).parent
 PEERS = {
@@ -168,7 +169,7 @@ def as_markdown(times: dict[str, Times], work: Work) -> str:
                 else "",
             }
         )
-    from cnn_ablation import devices
+    from cnn_ablation.tasks.image_classification import devices
 
     environment = provenance.environment()
     versions = environment["versions"]

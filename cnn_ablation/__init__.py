@@ -17,28 +17,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnn_ablation.composition import compose
-    from cnn_ablation.runs import run
-    from cnn_ablation.studies import ablate
-    from cnn_ablation.tables import ablation_table, load_curves, load_runs
+    from cnn_ablation.analysis.tables import ablation_table, load_curves, load_runs
+    from cnn_ablation.app.composition import compose
+    from cnn_ablation.runs.run import run
+    from cnn_ablation.study.execution import ablate
 
     __version__: str
 
 __all__ = ["ablate", "ablation_table", "compose", "load_curves", "load_runs", "run"]
 
 _HOMES = {
-    "ablate": "studies",
-    "ablation_table": "tables",
-    "compose": "composition",
-    "load_curves": "tables",
-    "load_runs": "tables",
-    "run": "runs",
+    "ablate": "study.execution",
+    "ablation_table": "analysis.tables",
+    "compose": "app.composition",
+    "load_curves": "analysis.tables",
+    "load_runs": "analysis.tables",
+    "run": "runs.run",
 }
+
+_MODULES = {"metrics": "tasks.image_classification.metrics"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version(__name__)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

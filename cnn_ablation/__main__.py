@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from cnn_ablation import commands
+from cnn_ablation.common import commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from cnn_ablation.arguments import Arguments
+    from cnn_ablation.app.arguments import Arguments
 
 
 def command() -> NoReturn:
@@ -36,11 +36,11 @@ def answer() -> int:
     Raises:
         UserError: it cannot be done as asked.
     """
-    from cnn_ablation import arguments
+    from cnn_ablation.app import arguments
 
     asked = arguments.read(sys.argv[1:])
     if "--help" in asked.flags:
-        from cnn_ablation import manual
+        from cnn_ablation.app import manual
 
         print(manual.text(asked.flags.get("--config-dir")))
     elif "--version" in asked.flags:
@@ -67,7 +67,7 @@ def _answer_with_hydra(asked: Arguments) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing 60 lines
     logging.raiseExceptions = False  # a log that a full disk cannot take is no reason for a traceback
 
-    from cnn_ablation.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra
+    from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra
 
     try:
         _run_hydra(asked)
@@ -83,10 +83,10 @@ def _run_hydra(asked: Arguments) -> None:
     import hydra
     from hydra.core.config_store import ConfigStore
 
-    from cnn_ablation.composition import CONFIG_NAME, register_schemas
-    from cnn_ablation.keys import CONF_DIR
-    from cnn_ablation.request import as_sweep, check_options, parse
-    from cnn_ablation.sweeper import register_sweeper
+    from cnn_ablation.app.composition import CONFIG_NAME, register_schemas
+    from cnn_ablation.app.keys import CONF_DIR
+    from cnn_ablation.app.request import as_sweep, check_options, parse
+    from cnn_ablation.app.sweeper import register_sweeper
 
     errors: list[Exception] = []
 
@@ -116,8 +116,8 @@ def _job(composed: DictConfig) -> list[Exception]:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from cnn_ablation.composition import SWEEPER_TARGET, to_config
-    from cnn_ablation.request import other_sweeper
+    from cnn_ablation.app.composition import SWEEPER_TARGET, to_config
+    from cnn_ablation.app.request import other_sweeper
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
@@ -125,16 +125,16 @@ def _job(composed: DictConfig) -> list[Exception]:
         return _single(composed, hydra_config.overrides.hydra, folder)
     if hydra_config.sweeper._target_ != SWEEPER_TARGET:
         return [other_sweeper(hydra_config.runtime.choices["hydra/sweeper"])]
-    from cnn_ablation.runs import run
+    from cnn_ablation.runs.run import run
 
     run(to_config(composed), folder, study=folder.parent)
     return []
 
 
 def _single(composed: DictConfig, overrides: Sequence[str], folder: Path) -> list[Exception]:
-    from cnn_ablation import progress
-    from cnn_ablation.composition import to_config
-    from cnn_ablation.studies import run_single
+    from cnn_ablation.app.composition import to_config
+    from cnn_ablation.common import progress
+    from cnn_ablation.study.execution import run_single
 
     for line in overrides:
         if line.startswith(("hydra.sweep.", "hydra.sweeper.")):

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
-from cnn_ablation.activations import ACTIVATIONS
-from cnn_ablation.errors import ConfigError, Problem
+from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
 CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lenet5", "alexnet")
 
@@ -159,7 +159,7 @@ def _of_field(value: Any, item: dataclasses.Field[Any]) -> Any:
 
 def paper_names() -> tuple[str, ...]:
     """The papers whose figures can be printed beside a study's."""
-    return tuple(sorted(path.stem for path in (Path(__file__).parent / "papers").glob("*.yaml")))
+    return tuple(sorted(path.stem for path in (Path(__file__).parent / "report" / "papers").glob("*.yaml")))
 
 
 def group_name(name: str, *, role: Role = RESULT) -> Any:

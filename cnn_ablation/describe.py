@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cnn_ablation import commands
-from cnn_ablation.errors import ConfigError, Problem
+from cnn_ablation.common import commands
+from cnn_ablation.common.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from cnn_ablation.config import NetworkConfig
-    from cnn_ablation.models.layers import Layer, Shape, TracedLayer
+    from cnn_ablation.tasks.image_classification.models.layers import Layer, Shape, TracedLayer
 
 _WIDTH_WITHOUT_TERMINAL = 100
 _OWN = ("input", "classes")
@@ -38,8 +38,9 @@ def _answer(words: Sequence[str]) -> int:
 
 
 def _describe(words: Sequence[str]) -> None:
-    from cnn_ablation import arguments, data
-    from cnn_ablation.composition import compose
+    from cnn_ablation.app import arguments
+    from cnn_ablation.app.composition import compose
+    from cnn_ablation.tasks.image_classification import data
 
     asked = arguments.read(words)
     for name, value in asked.flags.items():
@@ -81,9 +82,9 @@ def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
     """
     from rich.console import Console
 
-    from cnn_ablation import checks
-    from cnn_ablation.models import network_layers
-    from cnn_ablation.models.layers import trace
+    from cnn_ablation.study import checks
+    from cnn_ablation.tasks.image_classification.models import network_layers
+    from cnn_ablation.tasks.image_classification.models.layers import trace
 
     problems = checks.network_problems(model, input_shape, num_classes)
     if problems:
@@ -101,7 +102,7 @@ def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
 def _table(layers: Sequence[Layer], steps: Sequence[TracedLayer], title: str) -> Table:
     from rich.table import Table
 
-    from cnn_ablation.models.layers import layer_names
+    from cnn_ablation.tasks.image_classification.models.layers import layer_names
 
     table = Table(title=title, title_justify="left")
     for name in ("layer", "what it is"):

@@ -17,15 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation import commands, data
+from cnn_ablation.common import commands
+from cnn_ablation.common.errors import DataError, RecordError
+from cnn_ablation.common.progress import warn
 from cnn_ablation.config import Config, from_settings
-from cnn_ablation.data import pictures
-from cnn_ablation.data.images import Pixels, channels_first
-from cnn_ablation.data.looks import cannot_write
-from cnn_ablation.errors import DataError, RecordError
-from cnn_ablation.plans import FILE_NAME
-from cnn_ablation.progress import warn
-from cnn_ablation.records import Run, read_run, record_path, weights_path, write_atomically
+from cnn_ablation.runs.records import Run, read_run, record_path, weights_path, write_atomically
+from cnn_ablation.study.plans import FILE_NAME
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.data import pictures
+from cnn_ablation.tasks.image_classification.data.images import Pixels, channels_first
+from cnn_ablation.tasks.image_classification.data.looks import cannot_write
 
 GRID = (3, 4)
 """Rows and columns of pictures in a grid."""
@@ -75,7 +76,9 @@ def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: 
     if not images:
         data.describe(config.data)
         data.check_available(config.data)
-    from cnn_ablation import trained  # torch is imported only once everything can be read
+    from cnn_ablation.tasks.image_classification import (
+        weights as trained,  # torch is imported only once everything can be read
+    )
 
     network = trained.read(weights_path(run, record.seed), config)
     if record.class_names and network.class_names != tuple(record.class_names):

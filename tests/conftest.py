@@ -55,7 +55,8 @@ def pytest_sessionfinish() -> None:
 
 def pytest_report_header() -> str:
     """What these tests are computed with here: not every processor takes the same ways."""
-    from cnn_ablation import compiled, machine
+    from cnn_ablation.common import machine
+    from cnn_ablation.tasks.image_classification import compiled
 
     kernels = "compiled kernels" if compiled.library() else f"PyTorch's own kernels ({compiled.missing()})"
     return f"computed with {machine.instructions()}, {machine.cpu_precision()} for precision=auto, {kernels}"

@@ -12,11 +12,11 @@ import throughput
 import torch
 
 import cnn_ablation
-from cnn_ablation import data
 from cnn_ablation.config import Config, ModelConfig, ShapesConfig
-from cnn_ablation.data.resident import resident
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.build import build
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
 
 
 def test_the_plain_script_trains_our_network() -> None:

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 
 import cnn_ablation
-from cnn_ablation.errors import UserError
+from cnn_ablation.common.errors import UserError
 
 
 def stored(repo: dict[str, Any], prefix: str = "") -> dict[str, int]:

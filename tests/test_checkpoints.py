@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnn_ablation import data
-from cnn_ablation.checkpoints import Checkpoints
 from cnn_ablation.config import Config
-from cnn_ablation.training import TrainingResult, train
+from cnn_ablation.runs.checkpoints import Checkpoints
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.training import TrainingResult, train
 
 
 class InterruptionError(Exception):

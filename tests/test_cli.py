@@ -22,9 +22,9 @@ import pytest
 import yaml
 from conftest import TINY, Answer
 
+from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import Config
-from cnn_ablation.errors import ConfigError
-from cnn_ablation.records import Run, write_run
+from cnn_ablation.runs.records import Run, write_run
 
 Cli = Callable[..., Answer]
 TABLES = {f"ablation.{end}" for end in ("csv", "parquet", "md", "tex", "html")} | {"runs.csv", "runs.parquet"}
@@ -144,7 +144,7 @@ def test_a_single_configuration_trains_all_its_seeds(cli: Cli, tmp_path: Path) -
 
 def test_a_failing_arm_is_a_row_and_the_table_is_written(cli: Cli, tmp_path: Path, monkeypatch: object) -> None:
     """The loader of one arm's data really fails: its images vanish between the check and the training."""
-    from cnn_ablation.activations import ACTIVATIONS
+    from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
     ACTIVATIONS["broken"] = lambda nn: nn.Linear(3, 3)  # a layer that does not fit where an activation stands
     try:
@@ -451,7 +451,7 @@ def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
-    from cnn_ablation.studies import claimed
+    from cnn_ablation.study.execution import claimed
 
     with claimed(tmp_path / "study"):
         answer = cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
@@ -462,7 +462,7 @@ def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_studies_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    from cnn_ablation.studies import new_folder
+    from cnn_ablation.study.execution import new_folder
 
     assert [new_folder(tmp_path / "12-00-00").name for _ in range(3)] == ["12-00-00", "12-00-00-2", "12-00-00-3"]
 
@@ -516,7 +516,7 @@ def test_greedy_keeps_what_validation_likes_best(cli: Cli, tmp_path: Path) -> No
 
 def test_test_scores_play_no_part_in_a_greedy_path(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same study with every test score replaced by a random one, before anything can look at it."""
-    from cnn_ablation import runs as runs_module
+    from cnn_ablation.runs import run as runs_module
 
     cli(*GREEDY, "hydra.sweep.dir=honest")
     generator = random.Random(0)
@@ -537,7 +537,7 @@ def test_test_scores_play_no_part_in_a_greedy_path(cli: Cli, tmp_path: Path, mon
 
 
 def test_an_arm_that_fails_is_never_kept(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnn_ablation.activations import ACTIVATIONS
+    from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
     def broken(nn: object) -> object:
         raise RuntimeError("no such function")
@@ -555,7 +555,7 @@ def test_an_arm_that_fails_is_never_kept(cli: Cli, tmp_path: Path, monkeypatch: 
 def test_an_unfinished_step_of_a_greedy_study_shows_no_test_score(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnn_ablation.activations import ACTIVATIONS
+    from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
     def broken(nn: object) -> object:
         raise RuntimeError("no such function")
@@ -612,7 +612,7 @@ def test_a_zipped_level_moves_several_keys_and_is_one_knob(cli: Cli, tmp_path: P
 
 @pytest.mark.parametrize("on_error", ["continue", "stop"])
 def test_what_follows_a_failure(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_error: str) -> None:
-    from cnn_ablation.activations import ACTIVATIONS
+    from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
     def broken(nn: object) -> object:
         raise RuntimeError("no such function")

@@ -16,9 +16,9 @@ import pytest
 from conftest import TINY
 
 from cnn_ablation.__main__ import answer
-from cnn_ablation.commands import NOT_READ, guarded
+from cnn_ablation.common.commands import NOT_READ, guarded
 from cnn_ablation.config import Config
-from cnn_ablation.store import RunStore
+from cnn_ablation.runs.store import RunStore
 
 # A console of 1990: nothing but ASCII can be printed, and names of files are bytes.
 ASCII = {"PYTHONIOENCODING": "ascii"}
@@ -122,7 +122,7 @@ def interrupted(folder: Path, module: str, words: Sequence[str], seconds: float)
     """(exit code, stderr) of a command that is sent Ctrl-C some time after its first line has run."""
     code = (
         "import runpy, sys\n"
-        "import cnn_ablation.commands as commands\n"
+        "import cnn_ablation.common.commands as commands\n"
         "first = commands._handle\n"
         "def handle(handler):\n"
         "    first(handler)\n"
@@ -159,7 +159,7 @@ def test_ctrl_c_while_libraries_are_imported_says_nothing(tmp_path: Path, second
     ("module", "words"),
     [
         ("cnn_ablation.describe", ["model=alexnet", "input=[3,227,227]", "classes=10"]),
-        ("cnn_ablation.store.__main__", ["list", "--store", "store"]),
+        ("cnn_ablation.store", ["list", "--store", "store"]),
     ],
 )
 def test_ctrl_c_ends_the_small_commands_too(tmp_path: Path, module: str, words: list[str]) -> None:
@@ -171,7 +171,7 @@ def test_an_interruption_that_a_library_swallows_is_one_all_the_same(tmp_path: P
     """As C extensions do that import another: they turn a KeyboardInterrupt into an ImportError."""
     code = (
         "import signal\n"
-        "from cnn_ablation import commands\n"
+        "from cnn_ablation.common import commands\n"
         "def main():\n"
         "    commands.raise_when_interrupted()\n"
         "    try:\n"
@@ -188,8 +188,8 @@ def test_an_interruption_that_becomes_an_error_of_ours_is_one_all_the_same(tmp_p
     """As where data cannot be split because an import was interrupted: no message about the data."""
     code = (
         "import signal\n"
-        "from cnn_ablation import commands\n"
-        "from cnn_ablation.errors import DataError\n"
+        "from cnn_ablation.common import commands\n"
+        "from cnn_ablation.common.errors import DataError\n"
         "def main():\n"
         "    commands.raise_when_interrupted()\n"
         "    try:\n"
@@ -206,7 +206,7 @@ def test_an_interruption_that_becomes_an_error_of_ours_is_one_all_the_same(tmp_p
 def test_an_interruption_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
     code = (
         "import signal, time\n"
-        "from cnn_ablation import commands\n"
+        "from cnn_ablation.common import commands\n"
         "class Dying:\n"
         "    def __del__(self):\n"
         "        signal.raise_signal(signal.SIGINT)\n"
@@ -222,7 +222,7 @@ def test_an_interruption_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
-    code = "from cnn_ablation import commands\ncommands.run_as_process(lambda: 1 // 0)\n"
+    code = "from cnn_ablation.common import commands\ncommands.run_as_process(lambda: 1 // 0)\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
@@ -231,7 +231,7 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
 
 def test_a_folder_that_is_no_store_is_not_pruned(tmp_path: Path) -> None:
     """What lies in it is not ours; a store's own runs are."""
-    from cnn_ablation.store.__main__ import main as store
+    from cnn_ablation.store import main as store
 
     (tmp_path / "home" / "photographs").mkdir(parents=True)
     (tmp_path / "home" / "photographs" / "run.jpg").touch()

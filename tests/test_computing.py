@@ -19,13 +19,15 @@ import pytest
 import torch
 from conftest import TINY
 
-from cnn_ablation import compiled, computing, devices, machine, provenance
-from cnn_ablation.checks import check
-from cnn_ablation.computing import Computing
+from cnn_ablation.common import machine
+from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import Config
-from cnn_ablation.errors import ConfigError
-from cnn_ablation.runs import run
-from cnn_ablation.store.entries import entries
+from cnn_ablation.runs import provenance
+from cnn_ablation.runs.run import run
+from cnn_ablation.runs.store.entries import entries
+from cnn_ablation.study.checks import check
+from cnn_ablation.tasks.image_classification import compiled, computing, devices
+from cnn_ablation.tasks.image_classification.computing import Computing
 
 WIDE = "fma avx512f avx512vl avx512bw avx512dq"
 HERE = Computing("cpu", "float32", 2, "AVX2", "compiled")
@@ -95,7 +97,14 @@ def test_a_run_with_other_threads_is_not_taken_from_the_store(tiny_config: Confi
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoints.py", "compiled.py", "lengths.py", "training.py", "engine/kernels/vectors.h", "data/images.py"]
+    "name",
+    [
+        "runs/checkpoints.py",
+        *(
+            f"tasks/image_classification/{name}"
+            for name in ("compiled.py", "lengths.py", "training.py", "engine/kernels/vectors.h", "data/images.py")
+        ),
+    ],
 )
 def test_code_that_can_change_a_result_belongs_to_the_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

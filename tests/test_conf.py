@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import cnn_ablation
-from cnn_ablation import checks, data
-from cnn_ablation.composition import CONF_DIR
+from cnn_ablation.app.composition import CONF_DIR
 from cnn_ablation.config import GROUPS as SCHEMAS
 from cnn_ablation.config import Config, leaves
+from cnn_ablation.study import checks
+from cnn_ablation.tasks.image_classification import data
 
 FILES = sorted(Path(CONF_DIR).rglob("*.yaml"))
 GROUPS = ("data", "model", "optimizer")

@@ -7,7 +7,7 @@ from typing import Any, Literal, Optional
 
 import pytest
 
-from cnn_ablation import checks
+from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import (
     GROUPS,
     AdamConfig,
@@ -24,7 +24,7 @@ from cnn_ablation.config import (
     types_of,
     value_problems,
 )
-from cnn_ablation.errors import ConfigError
+from cnn_ablation.study import checks
 
 
 def config_with(**model: object) -> Config:

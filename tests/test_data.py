@@ -24,11 +24,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_ablation import data
+from cnn_ablation.common.errors import DataError
 from cnn_ablation.config import DataConfig, DigitsConfig, ImageFolderConfig, ShapesConfig, TorchvisionConfig
-from cnn_ablation.data import image_folder, shapes, torchvision_sets
-from cnn_ablation.data.images import num_held_out
-from cnn_ablation.errors import DataError
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.data import image_folder, shapes, torchvision_sets
+from cnn_ablation.tasks.image_classification.data.images import num_held_out
 
 
 @pytest.fixture(autouse=True)
@@ -573,7 +573,8 @@ def test_nothing_is_asked_where_the_files_are(tmp_path: Path, monkeypatch: pytes
 def test_refusing_needs_no_torch(tmp_path: Path) -> None:
     """The proxy is a closed port of this machine, so that no other one is asked."""
     code = (
-        "import sys, time; from cnn_ablation import data, config, errors\n"
+        "import sys, time; from cnn_ablation import config\n"
+        "from cnn_ablation.common import errors; from cnn_ablation.tasks.image_classification import data\n"
         f"settings = config.TorchvisionConfig(name='mnist', root={str(tmp_path / 'root')!r})\n"
         "try: data.check_available(settings)\n"
         "except errors.DataError as error: print(error)\n"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from cnn_ablation.designs import (
+from cnn_ablation.study.designs import (
     DESIGNS,
     Arm,
     Knob,

@@ -7,9 +7,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cnn_ablation import diagnoses, notes
-from cnn_ablation.models.build import build
-from cnn_ablation.models.layers import Activation, Conv, Dropout, Flatten, Layer, Linear, Softmax
+from cnn_ablation.analysis import notes
+from cnn_ablation.tasks.image_classification import diagnoses
+from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models.layers import (
+    Activation,
+    Conv,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    Softmax,
+)
 
 IMAGES = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])

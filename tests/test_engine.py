@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import cnn_ablation
-from cnn_ablation import compiled, data, engine, training
-from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import Config, ModelConfig, SGDConfig
-from cnn_ablation.data.resident import resident
-from cnn_ablation.engine import convolution, pooling
-from cnn_ablation.engine.networks import rewritten
-from cnn_ablation.engine.steps import EagerSteps, RoundedWeights
-from cnn_ablation.engine.together import train_together
-from cnn_ablation.evaluation import evaluate
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.build import build
-from cnn_ablation.training import Technique, TrainingResult
+from cnn_ablation.tasks.image_classification import compiled, data, engine, training
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.engine import convolution, pooling
+from cnn_ablation.tasks.image_classification.engine.networks import rewritten
+from cnn_ablation.tasks.image_classification.engine.steps import EagerSteps, RoundedWeights
+from cnn_ablation.tasks.image_classification.engine.together import train_together
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.scoring import evaluate
+from cnn_ablation.tasks.image_classification.training import Technique, TrainingResult
 
 CPU = torch.device("cpu")
 NETWORKS = [
@@ -412,7 +412,7 @@ def test_a_seed_that_stops_early_keeps_the_network_that_was_measured(tiny_config
 
 COUNT_PAGE_FAULTS = """
 import ctypes, resource, torch
-from cnn_ablation.engine.memory import keep_freed_memory
+from cnn_ablation.tasks.image_classification.engine.memory import keep_freed_memory
 
 mallopt = ctypes.CDLL(None).mallopt
 mallopt(-1, 2**17)  # the thresholds that glibc starts with; left alone it moves them, not in every process alike

@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from cnn_ablation import ablate, checks, data, engine
-from cnn_ablation.activations import ACTIVATIONS
-from cnn_ablation.checks import check_effects, effective, inert
+from cnn_ablation import ablate
+from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import (
     GROUPS,
     Config,
@@ -27,10 +26,13 @@ from cnn_ablation.config import (
     result_settings,
     with_settings,
 )
-from cnn_ablation.designs import Knob, knob, zipped_knob
-from cnn_ablation.errors import ConfigError
-from cnn_ablation.studies import Study
-from cnn_ablation.training import TrainingResult
+from cnn_ablation.study import checks
+from cnn_ablation.study.checks import check_effects, effective, inert
+from cnn_ablation.study.designs import Knob, knob, zipped_knob
+from cnn_ablation.study.execution import Study
+from cnn_ablation.tasks.image_classification import data, engine
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.training import TrainingResult
 
 Settings = dict[str, Any]
 MLP: Settings = {"model": MLPConfig("svalheim_mlp", hidden=[])}
@@ -256,7 +258,7 @@ def test_somebodys_own_activation_may_have_a_slope_and_weights(
 
 
 def test_of_somebodys_own_network_nothing_is_said(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnn_ablation.models import NETWORKS, convolutional
+    from cnn_ablation.tasks.image_classification.models import NETWORKS, convolutional
 
     monkeypatch.setitem(NETWORKS, "three_conv", lambda *given: convolutional.layers(*given))  # noqa: PLW0108
     assert {key.partition(".")[0] for key in inert(tiny_config)} == {"train"}

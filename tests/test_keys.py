@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cnn_ablation import checks
+from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.config import (
     GROUPS,
     AdamConfig,
@@ -22,9 +22,9 @@ from cnn_ablation.config import (
     result_settings,
     with_settings,
 )
-from cnn_ablation.designs import BASELINE, Arm, knob
-from cnn_ablation.errors import ConfigError, RecordError
-from cnn_ablation.plans import Plan, refuse_other_study, write_plan
+from cnn_ablation.study import checks
+from cnn_ablation.study.designs import BASELINE, Arm, knob
+from cnn_ablation.study.plans import Plan, refuse_other_study, write_plan
 
 BASE = Config(ShapesConfig(), ModelConfig(), AdamConfig())
 CONFIGS = [
@@ -160,7 +160,7 @@ SMALL = {
 )
 def test_a_key_is_a_knob_exactly_where_the_test_pictures_stay(source: str, key: str, value: Any) -> None:
     """Told from the pictures themselves."""
-    from cnn_ablation import data
+    from cnn_ablation.tasks.image_classification import data
 
     config = replace(BASE, data=GROUPS["data"][source]())
     config = with_settings(config, SMALL[source].items())
@@ -170,7 +170,7 @@ def test_a_key_is_a_knob_exactly_where_the_test_pictures_stay(source: str, key: 
 
 
 def test_a_resized_test_picture_is_the_same_picture() -> None:
-    from cnn_ablation import data
+    from cnn_ablation.tasks.image_classification import data
 
     config = replace(BASE, data=GROUPS["data"]["digits"]())
     small, large = (data.load(with_settings(config, [("data.image_size", size)]).data).test for size in (8, 16))

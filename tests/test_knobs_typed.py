@@ -10,8 +10,8 @@ from conftest import TINY, Answer
 
 import cnn_ablation
 from cnn_ablation.config import ModelConfig
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.layers import Conv
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.layers import Conv
 
 Cli = Callable[..., Answer]
 KNOB = "model.activation=relu,leaky"

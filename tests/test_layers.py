@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cnn_ablation.config import ModelConfig
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.build import build
-from cnn_ablation.models.layers import (
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models.layers import (
     Conv,
     Flatten,
     LayerError,

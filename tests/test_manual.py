@@ -15,10 +15,10 @@ import pytest
 from conftest import Answer
 
 import cnn_ablation
-from cnn_ablation import manual
-from cnn_ablation.arguments import FLAGS
+from cnn_ablation.app import manual
+from cnn_ablation.app.arguments import FLAGS
+from cnn_ablation.common.errors import as_typed
 from cnn_ablation.config import GROUPS, ArmConfig, Bounds, Config, StatsConfig, TrainConfig
-from cnn_ablation.errors import as_typed
 
 OWNERS = [
     *((group, option) for group, options in GROUPS.items() for option in options.values()),

@@ -11,11 +11,11 @@ from torch import nn
 
 import cnn_ablation
 from cnn_ablation import describe
+from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import ModelConfig, NetworkConfig
-from cnn_ablation.errors import ConfigError
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.build import build
-from cnn_ablation.models.layers import LayerError, trace
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models.layers import LayerError, trace
 
 # What the papers print: all parameters, trainable ones.
 COUNTS = [
@@ -170,7 +170,7 @@ def test_a_knob_of_the_network_leaves_other_layers_initial_weights() -> None:
 
 def test_average_pooling_is_not_rewritten() -> None:
     """max(f(a)) = f(max(a)) holds for the maximum only."""
-    from cnn_ablation.engine.networks import rewritten
+    from cnn_ablation.tasks.image_classification.engine.networks import rewritten
 
     model = ModelConfig(filters=[4], kernel_sizes=[3], pool="average", last_activation=True)
     network = build(network_layers(model, 10), (1, 16, 16), seed=0)

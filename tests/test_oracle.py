@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from cnn_ablation.activations import ACTIVATIONS
 from cnn_ablation.config import (
     AdaGradConfig,
     AdamConfig,
@@ -22,10 +21,11 @@ from cnn_ablation.config import (
     RMSPropConfig,
     SGDConfig,
 )
-from cnn_ablation.losses import LOSSES
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.build import build
-from cnn_ablation.optimizers import make_optimizer
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.losses import LOSSES
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.optimizers import make_optimizer
 
 SHAPE, CLASSES, BATCH = (2, 9, 8), 4, 5
 SMALL = ModelConfig(filters=[3, 4], kernel_sizes=[3, 2], hidden=[6], pool_after=[True, False], last_activation=True)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_ablation import data, predict
+from cnn_ablation import predict
+from cnn_ablation.common.errors import DataError
 from cnn_ablation.config import ImageFolderConfig
-from cnn_ablation.data import image_folder, pictures
-from cnn_ablation.errors import DataError
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.data import image_folder, pictures
 
 SIDE = 12
 GREY = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)

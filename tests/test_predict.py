@@ -15,11 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cnn_ablation import data, predict, trained
+from cnn_ablation import predict
 from cnn_ablation.config import Config, ImageFolderConfig, all_settings, from_settings
-from cnn_ablation.data import pictures
-from cnn_ablation.records import read_run
-from cnn_ablation.runs import run
+from cnn_ablation.runs.records import read_run
+from cnn_ablation.runs.run import run
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification import weights as trained
+from cnn_ablation.tasks.image_classification.data import pictures
 
 MODES = ["1", "L", "P", "RGB", "RGBA", "CMYK", "LA", "I;16", "I", "F"]
 
@@ -393,7 +395,7 @@ def test_broken_pictures_are_refused_before_anything_is_computed(
 def test_weights_of_another_network_are_refused(finished: tuple[Config, Path]) -> None:
     from dataclasses import replace
 
-    from cnn_ablation.errors import RecordError
+    from cnn_ablation.common.errors import RecordError
 
     config, folder = finished
     other = replace(config, model=replace(config.model, hidden=[9]))
@@ -402,7 +404,7 @@ def test_weights_of_another_network_are_refused(finished: tuple[Config, Path]) -
 
 
 def test_a_weights_file_is_never_run_as_code(finished: tuple[Config, Path], tmp_path: Path) -> None:
-    from cnn_ablation.errors import RecordError
+    from cnn_ablation.common.errors import RecordError
 
     path = tmp_path / "weights.pt"
     torch.save({"format": 1, "network": Path("/tmp")}, path)  # an object that must not be unpickled

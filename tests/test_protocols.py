@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from cnn_ablation import checks, data, engine
-from cnn_ablation.checkpoints import Checkpoints
+from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import Config, ModelConfig, TrainConfig
-from cnn_ablation.data.augmentation import image_moves, moved
-from cnn_ablation.errors import ConfigError
-from cnn_ablation.forecast import cost
-from cnn_ablation.lengths import num_updates
-from cnn_ablation.losses import LOSSES
-from cnn_ablation.runs import run
-from cnn_ablation.training import Epoch, TrainingResult, has_stalled, train
+from cnn_ablation.runs.checkpoints import Checkpoints
+from cnn_ablation.runs.run import run
+from cnn_ablation.study import checks
+from cnn_ablation.study.forecast import cost
+from cnn_ablation.tasks.image_classification import data, engine
+from cnn_ablation.tasks.image_classification.data.augmentation import image_moves, moved
+from cnn_ablation.tasks.image_classification.lengths import num_updates
+from cnn_ablation.tasks.image_classification.losses import LOSSES
+from cnn_ablation.tasks.image_classification.training import Epoch, TrainingResult, has_stalled, train
 
 CPU = torch.device("cpu")
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_ablation import ablate, checks, compose
-from cnn_ablation.checks.knobs import read_knobs
+from cnn_ablation import ablate, compose
+from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import (
     AdamConfig,
     Config,
@@ -29,7 +29,8 @@ from cnn_ablation.config import (
     setting,
     with_settings,
 )
-from cnn_ablation.errors import ConfigError
+from cnn_ablation.study import checks
+from cnn_ablation.study.checks.knobs import read_knobs
 
 Call = Callable[[Config, Path], object]
 

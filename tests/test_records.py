@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cnn_ablation.activations import ACTIVATIONS
-from cnn_ablation.computing import Computing
-from cnn_ablation.errors import RecordError
-from cnn_ablation.provenance import environment, extension_version, fingerprint
-from cnn_ablation.provenance import identity as identity_of
-from cnn_ablation.records import RUN_COLUMNS, Run, read_run, record_paths, write_atomically, write_run
+from cnn_ablation.common.errors import RecordError
+from cnn_ablation.runs.provenance import environment, extension_version, fingerprint
+from cnn_ablation.runs.provenance import identity as identity_of
+from cnn_ablation.runs.records import RUN_COLUMNS, Run, read_run, record_paths, write_atomically, write_run
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.computing import Computing
 
 RUN = Run(
     arm="model.activation=leaky",
@@ -107,7 +107,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     path = tmp_path / "0" / "run-seed0.json"
     code = (
         "import pathlib, sys\n"
-        "from cnn_ablation.records import Run, write_run\n"
+        "from cnn_ablation.runs.records import Run, write_run\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "run = Run(arm='a' * 200_000, knob='', level='', seed=0, status='ok')\n"
         "print('ready', flush=True)\n"

@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cnn_ablation.analysis.tables import ablation_table
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.designs import Arm
-from cnn_ablation.plans import Plan, write_plan
-from cnn_ablation.records import Run, record_path, write_run
 from cnn_ablation.report import print_table, readable_table, write_tables
 from cnn_ablation.report.__main__ import main as report
 from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.text import caption
-from cnn_ablation.tables import ablation_table
+from cnn_ablation.runs.records import Run, record_path, write_run
+from cnn_ablation.study.designs import Arm
+from cnn_ablation.study.plans import Plan, write_plan
 
 SCORES = {"baseline": [0.90, 0.91, 0.89], "k=None": [0.93, 0.92, 0.95]}
 

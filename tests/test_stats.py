@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from cnn_ablation import stats
+from cnn_ablation.analysis import stats
 from cnn_ablation.config import StatsConfig
 
 BASELINE = np.array([0.90, 0.92, 0.91, 0.93, 0.89])

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cnn_ablation import provenance
-from cnn_ablation.records import Run
-from cnn_ablation.store import RunStore
-from cnn_ablation.store.__main__ import main
-from cnn_ablation.store.entries import entries, prune
+from cnn_ablation.runs import provenance
+from cnn_ablation.runs.records import Run
+from cnn_ablation.runs.store import RunStore
+from cnn_ablation.runs.store.entries import entries, prune
+from cnn_ablation.store import main
 
 NOW = {"identity": provenance.code_identity()}
 BEFORE = {"identity": {**provenance.code_identity(), "code": "another"}}
@@ -106,7 +106,7 @@ def test_a_damaged_run_is_named_and_counts_as_none(store: RunStore, capsys: pyte
 def test_a_run_in_training_is_waited_for_and_never_pruned(store: RunStore) -> None:
     """Another process holds the lock until its standard input closes; when it is killed, the lock is free."""
     code = (
-        "import sys; from pathlib import Path; from cnn_ablation.store import RunStore\n"
+        "import sys; from pathlib import Path; from cnn_ablation.runs.store import RunStore\n"
         "with RunStore(Path(sys.argv[1])).locked('current'):\n    print('held', flush=True); sys.stdin.read()\n"
     )
     holder = subprocess.Popen(

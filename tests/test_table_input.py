@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 import cnn_ablation
-from cnn_ablation.designs import Arm
-from cnn_ablation.errors import ConfigError, RecordError, UserError
-from cnn_ablation.plans import Plan, write_plan
-from cnn_ablation.records import Run, record_path, write_run
+from cnn_ablation.common.errors import ConfigError, RecordError, UserError
+from cnn_ablation.runs.records import Run, record_path, write_run
+from cnn_ablation.study.designs import Arm
+from cnn_ablation.study.plans import Plan, write_plan
 
 SCORES = {"baseline": [0.90, 0.91, 0.89, 0.92], "k=v": [0.93, 0.92, 0.94, 0.93]}
 

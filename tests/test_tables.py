@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 import cnn_ablation
-from cnn_ablation import tables
-from cnn_ablation.designs import Arm
-from cnn_ablation.errors import RecordError
-from cnn_ablation.plans import PathStep, Plan, write_plan
-from cnn_ablation.records import Run, record_path, write_run
+from cnn_ablation.analysis import tables
+from cnn_ablation.common.errors import RecordError
+from cnn_ablation.runs.records import Run, record_path, write_run
+from cnn_ablation.study.designs import Arm
+from cnn_ablation.study.plans import PathStep, Plan, write_plan
 
 SEEDS = range(5)
 NOISE = np.array([0.0, 0.004, -0.003, 0.002, -0.001])

@@ -8,8 +8,8 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cnn_ablation.config import ModelConfig
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.build import build
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
 
 ACTIVATIONS = {
     "relu": lambda x: np.where(x > 0, x, 0.0),

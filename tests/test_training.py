@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from cnn_ablation import data
 from cnn_ablation.config import Config, DigitsConfig, ModelConfig, SGDConfig, TrainConfig
-from cnn_ablation.data.resident import resident
-from cnn_ablation.evaluation import count_correct, evaluate
-from cnn_ablation.losses import cross_entropy
-from cnn_ablation.models import network_layers
-from cnn_ablation.models.build import build
-from cnn_ablation.training import (
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.losses import cross_entropy
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.scoring import count_correct, evaluate
+from cnn_ablation.tasks.image_classification.training import (
     EpochSums,
     StepClock,
     TrainingResult,
@@ -73,7 +73,7 @@ def test_dropout_draws_from_a_stream_of_the_seed_on_every_kind_of_device(monkeyp
 
 def batches_seen(config: Config, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The image indices of every training batch, as the training loop asked for them."""
-    from cnn_ablation.data.resident import ResidentSplit
+    from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
 
     seen: list[list[int]] = []
     original = ResidentSplit.batch
@@ -194,7 +194,7 @@ def test_training_images_are_scored_on_an_even_sample(
 ) -> None:
     images = data.load(tiny_config.data)
     count, size = 7, len(images.train)
-    monkeypatch.setattr("cnn_ablation.training.SCORED_TRAIN_IMAGES", count)
+    monkeypatch.setattr("cnn_ablation.tasks.image_classification.training.SCORED_TRAIN_IMAGES", count)
     result = train(replace(tiny_config, precision=precision), images, seed=0, device=CPU)
     part = resident(images, CPU).train
     places = torch.tensor([index * size // count for index in range(count)])
@@ -231,7 +231,7 @@ def test_gradients_leave_the_network_as_it_was(tiny_config: Config) -> None:
 
 def test_the_clock_counts_only_what_runs_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([10.0, 12.5, 100.0, 101.0])
-    monkeypatch.setattr("cnn_ablation.training.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("cnn_ablation.tasks.image_classification.training.time.perf_counter", lambda: next(now))
     clock = StepClock(CPU)
     with clock.running():
         pass

@@ -21,15 +21,17 @@ import torch
 from conftest import TINY, Answer
 
 import cnn_ablation
-from cnn_ablation import data, devices, machine, sharing, workers
-from cnn_ablation.activations import ACTIVATIONS
+from cnn_ablation.common import machine
 from cnn_ablation.config import Config, with_settings
-from cnn_ablation.data.resident import resident
-from cnn_ablation.designs import Arm, knob
-from cnn_ablation.records import read_run, record_paths
-from cnn_ablation.runs import run
-from cnn_ablation.studies import Study
-from cnn_ablation.workers import ONE_AT_A_TIME, Packing, Task, packing, train_side_by_side
+from cnn_ablation.launch import sharing, workers
+from cnn_ablation.launch.workers import ONE_AT_A_TIME, Packing, Task, packing, train_side_by_side
+from cnn_ablation.runs.records import read_run, record_paths
+from cnn_ablation.runs.run import run
+from cnn_ablation.study.designs import Arm, knob
+from cnn_ablation.study.execution import Study
+from cnn_ablation.tasks.image_classification import data, devices
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.data.resident import resident
 
 TWO = Packing(processes=2, threads=1)
 
@@ -287,7 +289,10 @@ def _inodes_mapped() -> Counter[str]:
 
 
 def test_without_a_driver_no_gpu_is_looked_for(tmp_path: Path) -> None:
-    code = "import sys; from cnn_ablation import computing;print(computing.device_type('auto'), 'torch' in sys.modules)"
+    code = (
+        "import sys; from cnn_ablation.tasks.image_classification import computing\n"
+        "print(computing.device_type('auto'), 'torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     device, torch_loaded = done.stdout.split()
     assert device == devices.choose("auto").type

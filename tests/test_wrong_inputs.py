@@ -320,7 +320,7 @@ def write_files(folder: Path) -> None:
 def call(cli: Callable[..., Answer], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Case], Answer]:
     """Runs a case in this process, in a folder with the files above."""
     from cnn_ablation import describe as describe_command
-    from cnn_ablation.store import __main__ as store_command
+    from cnn_ablation import store as store_command
 
     write_files(tmp_path)
 

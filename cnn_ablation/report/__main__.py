@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation import commands
+from cnn_ablation.common import commands
 from cnn_ablation.config import StatsConfig, value_problems
 
 _STATS_OPTIONS = ("alpha", "margin_pp", "test", "interval", "simultaneous")

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from cnn_ablation.designs import BASELINE, FULL
+from cnn_ablation.study.designs import BASELINE, FULL
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) ->
         ax: drawn on.
         margin_pp: half-width of the grey band inside which differences do not matter.
     """
-    from cnn_ablation.tables import reference_words  # imports statsmodels, which other pictures do not need
+    from cnn_ablation.analysis.tables import reference_words  # imports statsmodels, which other pictures do not need
 
     compared = arms[arms["verdict"] != BASELINE].reset_index(drop=True)
     ax.axvspan(-margin_pp, margin_pp, color="0.93", zorder=0, label=f"margin ±{margin_pp:g} pp")

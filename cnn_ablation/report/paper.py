@@ -10,7 +10,8 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from cnn_ablation.papers import (
+from cnn_ablation.report.files import markdown
+from cnn_ablation.report.papers import (
     CANNOT_TELL,
     COUNT,
     DIFFERENT,
@@ -23,7 +24,6 @@ from cnn_ablation.papers import (
     WIDEST,
     Paper,
 )
-from cnn_ablation.report.files import markdown
 from cnn_ablation.report.terminal import printable, standard_output
 
 _WIDTH_WITHOUT_TERMINAL = 160

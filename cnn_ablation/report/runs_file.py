@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_ablation.errors import RecordError
+from cnn_ablation.common.errors import RecordError
 
 _TEXT_COLUMNS = ("arm", "knob", "level", "status", "error", "dead_layer", "saturated_layer")
 # What stands for a missing number. In texts `null` or `None` is a word, the name of a level; nothing is empty there.

@@ -11,16 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_ablation import papers, tables
+from cnn_ablation.analysis import tables
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.plans import PathStep, counted
-from cnn_ablation.records import Run
+from cnn_ablation.report import papers
 from cnn_ablation.report.files import as_csv, as_text, check_folder, table_files, write_files
 from cnn_ablation.report.paper import print_section, section
 from cnn_ablation.report.pictures import confusion_files, picture_files
 from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.terminal import print_table, printable
 from cnn_ablation.report.text import caption
+from cnn_ablation.runs.records import Run
+from cnn_ablation.study.plans import PathStep, counted
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.plans import counted
+from cnn_ablation.study.plans import counted
 
 TEXT_COLUMNS = {"arm", "verdict", "notes", "figure", "the paper's is", "printed in", "why"}
 
@@ -57,7 +57,7 @@ def _p_value(value: float) -> str:
 
 def _more_seeds(row: pd.Series[Any]) -> str:
     """How many more seeds would probably decide an undecided arm."""
-    from cnn_ablation.stats import MAX_SEEDS_NEEDED
+    from cnn_ablation.analysis.stats import MAX_SEEDS_NEEDED
 
     more = row["seeds_needed"] - row["n"]
     if row["verdict"] != "undecided" or not more > 0:
@@ -87,7 +87,9 @@ def caption(
         chosen_by_validation: whether arms came from a greedy study; None where only the table of runs is known.
         made_with: hardware and versions.
     """
-    from cnn_ablation.tables import checked_runs  # imports statsmodels, which pictures of a prediction do not need
+    from cnn_ablation.analysis.tables import (
+        checked_runs,  # imports statsmodels, which pictures of a prediction do not need
+    )
 
     runs = checked_runs(runs).drop_duplicates(["arm", "seed"], keep="last")
     is_study = chosen_by_validation is not None
@@ -148,7 +150,7 @@ def _measured(arms: pd.DataFrame, settings: StatsConfig, *, is_study: bool) -> I
 
 def _compared(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
     """Test, correction and bars of the differences; nothing where there is nothing to compare."""
-    from cnn_ablation.tables import num_comparisons, reference_words
+    from cnn_ablation.analysis.tables import num_comparisons, reference_words
 
     comparisons = num_comparisons(arms)
     if comparisons == 0:

@@ -1,0 +1,349 @@
+"""The table of arms: accuracy, difference from the baseline, verdict, time and notes, from a table of runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from cnn_ablation.analysis import notes, stats
+from cnn_ablation.analysis.tables.identical import identical_arms
+from cnn_ablation.analysis.tables.input import checked_runs, checked_settings
+from cnn_ablation.analysis.tables.rows import ArmRuns, on_shared_seeds, runs_by_arm
+from cnn_ablation.common.errors import ConfigError, Problem, RecordError
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.study.designs import BASELINE, FULL
+from cnn_ablation.study.plans import PathStep, counted
+
+ARM_COLUMNS = (
+    "arm", "knob", "level", "n",
+    "val_accuracy_mean", "test_accuracy_mean", "test_accuracy_std", "test_accuracy_ci_low", "test_accuracy_ci_high",
+    "delta_pp", "delta_ci_low_pp", "delta_ci_high_pp", "p_value", "p_holm",
+    "verdict", "seeds_needed", "seed_correlation",
+    "train_seconds_mean", "time_ratio", "time_ratio_ci_low", "time_ratio_ci_high", "images_per_second_mean",
+    "num_params", "updates", "num_failed", "notes",
+)  # fmt: skip
+
+
+def ablation_table(
+    runs: pd.DataFrame,
+    alpha: float = 0.05,
+    margin_pp: float = 0.5,
+    *,
+    test: str = "t",
+    interval: str = "t",
+    simultaneous: bool = False,
+    path: Sequence[PathStep] = (),
+) -> pd.DataFrame:
+    """The table of arms: accuracy, difference from the baseline, verdict, time, one row per arm.
+
+    Differences are paired by seed. p-values are corrected by Holm's method over all arms that are compared. Not
+    compared are arms without a test score (a greedy study dropped them), and arms whose runs are another arm's bit for
+    bit.
+
+    Args:
+        runs: any frame with `REQUIRED_COLUMNS`; accuracies in 0..1. Further columns of runs.csv are used if present.
+            Arms are compared with the arm `baseline`, or in its absence with `full`. Of an arm and seed that are there
+            twice, the last row counts.
+        alpha: family-wise error of the verdicts, and 1 - confidence of the intervals.
+        margin_pp: half-width, in percentage points, of the range inside which arms are equivalent.
+        test: "t", or "sign_flip" for the exact test that assumes symmetric noise only.
+        interval: "t", or "bca" for the bias-corrected and accelerated bootstrap.
+        simultaneous: intervals of differences that hold for all arms at once (Bonferroni).
+        path: the steps of a greedy study, for its notes.
+
+    Returns:
+        A frame with `ARM_COLUMNS`, the baseline first; see also `num_comparisons`.
+
+    Raises:
+        ConfigError: a setting is of the wrong type or out of its bounds.
+        RecordError: `runs` is no table of runs (a column is missing, a value is of the wrong kind or out of range), or
+            no run of the arm to compare with has a test score.
+    """
+    given = {"alpha": alpha, "margin_pp": margin_pp, "test": test, "interval": interval, "simultaneous": simultaneous}
+    settings, path = checked_settings(given), _checked_path(path)
+    runs = checked_runs(runs)
+    arms = runs_by_arm(runs)
+    reference = _reference(arms)
+    arms = {reference: arms.pop(reference), **arms}
+    same_as = identical_arms(arms)
+    family = _Family(arms[reference], settings, _tested(arms, reference, same_as))
+    remarks = _remarks(arms, runs, reference, same_as, dict(_path_notes(arms, path)))
+    table = pd.DataFrame(_rows(arms, family, remarks), columns=list(ARM_COLUMNS))
+    table.attrs[_COMPARISONS] = family.num_comparisons
+    return table
+
+
+def _rows(arms: dict[str, ArmRuns], family: _Family, remarks: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    """One for each arm, the one that others are compared with first."""
+    decided = family.decided()
+    accuracies, ratios = family.accuracies(list(arms.values())), family.ratios(list(arms.values()))
+    for (name, arm), accuracy, ratio in zip(arms.items(), accuracies, ratios, strict=True):
+        comparison, p_holm, verdict = decided.get(name, _NOT_COMPARED)
+        words = [*remarks[name], *_notes(arm, family, comparison if name in decided else None)]
+        row = _row(arm, comparison, accuracy, ratio)
+        verdict = BASELINE if arm is family.baseline else verdict
+        yield row | {"p_holm": p_holm, "verdict": verdict, "notes": "; ".join(words)}
+
+
+_COMPARISONS = "num_comparisons"
+_WORDS = {BASELINE: "the baseline", FULL: "the full configuration"}
+_NOT_COMPARED = (stats.NO_COMPARISON, math.nan, "undecided")
+
+
+def num_comparisons(arms: pd.DataFrame) -> int | None:
+    """How many comparisons the p-values of a table of arms were corrected for; None where it was read from a file."""
+    return arms.attrs.get(_COMPARISONS)
+
+
+def reference_words(arms: pd.DataFrame) -> str:
+    """What the arms of a table are compared with."""
+    return _WORDS[next(iter(arms["arm"][arms["verdict"] == BASELINE]), BASELINE)]
+
+
+def _checked_path(path: object) -> Sequence[PathStep]:
+    if isinstance(path, Sequence) and all(isinstance(step, PathStep) for step in path):
+        return path
+    raise ConfigError([Problem("path", type(path).__name__, "a list of PathStep, as study.yaml holds it")])
+
+
+def _reference(arms: dict[str, ArmRuns]) -> str:
+    """The arm that others are compared with."""
+    reference = BASELINE if BASELINE in arms or FULL not in arms else FULL
+    if reference not in arms:
+        raise RecordError(
+            f"no finished run of the arm '{BASELINE}': there is nothing to compare with\n"
+            f"  the table of runs has {_listed(list(arms))}; others are compared with '{BASELINE}', or with '{FULL}'"
+        )
+    if not len(arms[reference].scored):
+        raise RecordError(f"no finished run of the arm '{reference}': there is nothing to compare with")
+    if not len(arms[reference].with_test_score):
+        raise RecordError(f"no run of the arm '{reference}' has a test_accuracy: there is nothing to compare with")
+    return reference
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"the arms {shown}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _tested(arms: dict[str, ArmRuns], reference: str, same_as: dict[str, str]) -> dict[str, ArmRuns]:
+    """The arms that are compared; each spends one of the comparisons that p-values are corrected for."""
+    return {name: arm for name, arm in arms.items() if name != reference and name not in same_as and arm.is_tested}
+
+
+Pair = tuple[stats.Floats, stats.Floats]
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What all comparisons of a table share. Arms with equally many seeds are computed at once."""
+
+    baseline: ArmRuns
+    settings: StatsConfig
+    tested: dict[str, ArmRuns]
+
+    @property
+    def num_comparisons(self) -> int:
+        return len(self.tested)
+
+    def paired_scores(self, arm: ArmRuns) -> Pair:
+        """Test accuracies of an arm and of the baseline, seed by seed."""
+        return _paired(arm.scored, self.baseline.scored, "test_accuracy")
+
+    def paired_times(self, arm: ArmRuns) -> Pair:
+        """Training times of the seeds that both have and that shared their machine with equally many runs."""
+        return _paired(arm.trained, self.baseline.trained, "train_seconds", alike="concurrent_runs")
+
+    def num_shared_times(self, arm: ArmRuns) -> int:
+        """Seeds that both have trained, comparable or not."""
+        return len(_paired(arm.trained, self.baseline.trained, "train_seconds")[0])
+
+    def decided(self) -> dict[str, tuple[stats.Comparison, float, str]]:
+        """Of every arm that is tested: its comparison, its corrected p-value and its verdict."""
+        compared = self._compare(list(self.tested.values()))
+        verdicts = stats.verdicts(compared, self.settings.alpha)
+        return {
+            name: (comparison, *verdict)
+            for name, comparison, verdict in zip(self.tested, compared, verdicts, strict=True)
+        }
+
+    def _compare(self, arms: Sequence[ArmRuns]) -> list[stats.Comparison]:
+        """Every arm against the baseline."""
+
+        def of(first: stats.Floats, second: stats.Floats) -> stats.Comparison:
+            found = stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons)
+            differences = 100 * (first - second)
+            needed = stats.seeds_needed(differences, self.settings, num_comparisons=self.num_comparisons)
+            return dataclasses.replace(found, seeds_needed=needed)
+
+        return _at_once(of, [self.paired_scores(arm) for arm in arms])
+
+    def accuracies(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
+        """Mean test accuracy with its interval."""
+        alpha, kind = self.settings.alpha, self.settings.interval
+        scores = [(arm.with_test_score["test_accuracy"],) for arm in arms]
+        return _at_once(lambda values: stats.mean_interval(values, alpha, kind), scores)
+
+    def ratios(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
+        """Training time over the baseline's."""
+        alpha, kind = self.settings.alpha, self.settings.interval
+        return _at_once(
+            lambda first, second: stats.log_ratio_interval(first, second, alpha, kind),
+            [self.paired_times(arm) for arm in arms],
+        )
+
+
+T = TypeVar("T")
+
+
+def _at_once(function: Callable[..., T], samples: Sequence[tuple[stats.Floats, ...]]) -> list[T]:
+    """`function` of every sample, called once per length of samples with all of that length stacked."""
+    places: dict[int, list[int]] = {}
+    for place, sample in enumerate(samples):
+        places.setdefault(len(sample[0]), []).append(place)
+    results: dict[int, T] = {}
+    for alike in places.values():
+        stacked = [np.stack(arrays) for arrays in zip(*(samples[place] for place in alike), strict=True)]
+        results |= dict(zip(alike, _one_by_one(function(*stacked), len(alike)), strict=True))
+    return [results[place] for place in range(len(samples))]
+
+
+def _one_by_one(value: Any, count: int) -> list[Any]:
+    """The entries of numbers, or of dataclasses of numbers, that were computed for `count` at once."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [_one_by_one(getattr(value, item.name), count) for item in dataclasses.fields(value)]
+        return [type(value)(*entries) for entries in zip(*fields, strict=True)]
+    found: list[Any] = np.broadcast_to(np.asarray(value, dtype=float), (count,)).tolist()
+    return found
+
+
+def _paired(arm: ArmRuns, baseline: ArmRuns, column: str, *, alike: str = "") -> Pair:
+    """Values of the seeds that both have, in the order of the seeds; `alike` names a column that must agree."""
+    first, second = on_shared_seeds(*(side.where(~np.isnan(side[column])) for side in (arm, baseline)))
+    if alike in first:
+        same = first[alike] == second[alike]
+        first, second = first.where(same), second.where(same)
+    return first[column], second[column]
+
+
+def _row(arm: ArmRuns, comparison: stats.Comparison, accuracy: stats.Interval, ratio: stats.Interval) -> dict[str, Any]:
+    """Everything of one arm that does not depend on the other arms."""
+    scored, trained = arm.scored, arm.trained
+    test = arm.with_test_score["test_accuracy"]
+    return {
+        "arm": arm["arm"][0],
+        "knob": arm["knob"][0],
+        "level": arm["level"][0],
+        "n": arm.num_scores,
+        "val_accuracy_mean": scored.mean("val_accuracy"),
+        "test_accuracy_mean": accuracy.mean,
+        "test_accuracy_std": float(np.std(test, ddof=1)) if len(test) > 1 else math.nan,
+        "test_accuracy_ci_low": float(np.maximum(accuracy.low, 0.0)),  # an accuracy lies in 0..1
+        "test_accuracy_ci_high": float(np.minimum(accuracy.high, 1.0)),
+        "delta_pp": comparison.difference.mean,
+        "delta_ci_low_pp": comparison.difference.low,
+        "delta_ci_high_pp": comparison.difference.high,
+        "p_value": comparison.p_value,
+        "seeds_needed": comparison.seeds_needed,
+        "seed_correlation": comparison.seed_correlation,
+        "train_seconds_mean": trained.mean("train_seconds"),
+        "time_ratio": ratio.mean,
+        "time_ratio_ci_low": ratio.low,
+        "time_ratio_ci_high": ratio.high,
+        "images_per_second_mean": trained.mean("images_per_second"),
+        "num_params": scored.mean("num_params"),
+        "updates": trained.mean("updates"),
+        "num_failed": arm.count("failed"),
+    }
+
+
+def _remarks(
+    arms: dict[str, ArmRuns], runs: pd.DataFrame, reference: str, same_as: dict[str, str], path_notes: dict[str, str]
+) -> dict[str, list[str]]:
+    """What the other arms, the path of a greedy study and the table of runs have to say about each arm."""
+    found: dict[str, list[str]] = {name: [path_notes[name]] if name in path_notes else [] for name in arms}
+    for name, other in same_as.items():
+        found[name] += notes.identical("" if other == reference else other, _WORDS[reference])
+    for name, arm in arms.items():
+        if not arm.is_tested and name not in path_notes and name not in same_as:
+            found[name].append("no test score: not compared")
+    repeated = runs["arm"][runs.duplicated(["arm", "seed"], keep="last")].value_counts()
+    for repeated_name, count in repeated.items():
+        found[str(repeated_name)].append(f"{counted(count, 'row')} of the same seed as a later one left out")
+    return found
+
+
+def _notes(arm: ArmRuns, family: _Family, comparison: stats.Comparison | None) -> Iterator[str]:
+    """What a reader must know before believing the row; without a comparison it has none to be told of."""
+    yield from notes.confounds(_cost(arm), _cost(family.baseline))
+    yield from _diagnoses(arm, family.baseline)
+    for status, word in (("diverged", "diverged"), ("failed", "failed")):
+        count = arm.count(status)
+        if count:
+            yield f"{count} of {len(arm)} runs {word}" + (_when(arm) if status == "diverged" else "")
+    without = len(arm.scored) - arm.num_scores
+    if without:
+        yield f"{without} of {len(arm)} runs without a {'test' if arm.is_tested else 'validation'} score"
+    yield from notes.uncompared_times(len(family.paired_times(arm)[0]), family.num_shared_times(arm))
+    if comparison:
+        yield from _limits_of_the_test(arm, family, comparison)
+    elif arm.num_scores == 1:
+        yield "1 seed: no interval"
+
+
+def _cost(arm: ArmRuns) -> notes.Cost:
+    return notes.Cost(arm.trained.mean("updates"), arm.scored.mean("num_params"), arm.scored.mean("multiply_adds"))
+
+
+def _diagnoses(arm: ArmRuns, baseline: ArmRuns) -> Iterator[str]:
+    """From the columns behind the swept keys; a table of runs without them has nothing to say."""
+    scored = arm.scored
+    if not len(scored):
+        return
+    yield from notes.double_softmax(scored.mean("double_softmax") > 0, scored.mean("num_classes"))
+    if "lowest_train_loss" in scored:
+        yield from notes.stuck(scored["lowest_train_loss"].tolist(), scored.mean("num_classes"))
+    yield from notes.dead_units(scored.mean("dead_units"), scored.most_common("dead_layer"))
+    yield from notes.saturated_outputs(scored.mean("saturated_outputs"), scored.most_common("saturated_layer"))
+    yield from notes.gradient(*(side.scored.mean("initial_gradient_norm") for side in (arm, baseline)))
+    yield from notes.generalisation_gap(scored.mean("train_accuracy"), scored.mean("val_accuracy"))
+
+
+def _when(arm: ArmRuns) -> str:
+    diverged = arm.where(arm["status"] == "diverged")
+    return notes.diverged(diverged["epochs"].tolist() if "epochs" in arm else [])
+
+
+def _limits_of_the_test(arm: ArmRuns, family: _Family, comparison: stats.Comparison) -> Iterator[str]:
+    """Why no verdict may come out, from how many seeds it came, and where pairing costs more than it gives."""
+    shared = len(family.paired_scores(arm)[0])
+    if 2 <= shared < arm.num_scores:
+        yield f"difference from the {shared} of {arm.num_scores} seeds that the baseline has too"
+    test, level = family.settings.test, family.settings.alpha / max(family.num_comparisons, 1)
+    if shared < 2:
+        yield f"{counted(shared, 'seed')} to compare: a verdict needs two or more"
+    elif stats.smallest_p_value(test, shared) > level:
+        yield f"no verdict possible with {shared} seeds: {test} needs {stats.fewest_seeds(test, level)} here"
+    elif math.isnan(comparison.p_value):
+        yield "the same difference for every seed: no test possible"
+    if not math.isnan(comparison.p_welch):
+        yield f"pairing does not pay: Welch p {comparison.p_welch:.2g}"
+
+
+def _path_notes(arms: dict[str, ArmRuns], path: Sequence[PathStep]) -> Iterator[tuple[str, str]]:
+    """What a greedy study did with each arm, and by how much it differed in validation accuracy."""
+    for number, step in enumerate(path, start=1):
+        for name in step.candidates:
+            if name in arms and step.before in arms and step.kept is not None:
+                first, second = _paired(arms[name].scored, arms[step.before].scored, "val_accuracy")
+                difference = (
+                    round(100 * float(np.mean(first - second)), 2) + 0.0 if len(first) else math.nan
+                )  # no -0.00
+                by = f"{difference:+.2f} pp on validation" if len(first) else "no score"
+                yield name, f"step {number}: {'kept' if name == step.kept else 'dropped'}, {by}"

@@ -1,0 +1,194 @@
+"""What a table of arms is made from, checked once at the entry: the settings and the table of runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import reprlib
+from numbers import Integral, Real
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pandas.api import types
+
+from cnn_ablation.common.errors import ConfigError, Problem, RecordError
+from cnn_ablation.config import StatsConfig, nearest, shown, value_problems
+
+REQUIRED_COLUMNS = ("arm", "knob", "level", "seed", "status", "val_accuracy", "test_accuracy", "train_seconds")
+STATUSES = ("ok", "diverged", "failed")
+ACCURACIES = ("train_accuracy", "val_accuracy", "test_accuracy")
+LOSSES = ("train_loss", "val_loss", "test_loss")
+
+# Further columns of runs.csv, used where a table has them.
+_SHARES = ("dead_units", "saturated_outputs")
+_AMOUNTS = ("train_seconds", "total_seconds", "images_per_second", "epochs", "updates", "num_params", "concurrent_runs",
+            "num_classes", "multiply_adds")  # fmt: skip
+_REALS = (*LOSSES, "lowest_train_loss", "initial_gradient_norm")  # infinite where training diverged
+_SWITCHES = ("reused", "double_softmax")
+_WORDS = ("dead_layer", "saturated_layer")
+
+Floats = npt.NDArray[np.float64]
+
+
+def checked_settings(given: dict[str, Any], prefix: str = "") -> StatsConfig:
+    """The settings of the statistics, each of the right type and within its field's bounds.
+
+    Args:
+        given: by the names of `StatsConfig`'s fields; what is not given has its default.
+        prefix: stands before the names in messages.
+
+    Raises:
+        ConfigError: with all problems found.
+    """
+    names = [item.name for item in dataclasses.fields(StatsConfig)]
+    problems = [
+        Problem(f"{prefix}{name}", shown(value), ", ".join(names), nearest(str(name), names))
+        for name, value in given.items()
+        if name not in names
+    ]
+    settings = StatsConfig(**{name: value for name, value in given.items() if name in names})
+    problems += value_problems(settings, prefix)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_word(value: object) -> bool:
+    """Whether it is a text that is no number either."""
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
+
+
+def checked_runs(runs: object) -> pd.DataFrame:
+    """A copy of a table of runs in plain types: texts, whole seeds, numbers as float64 with NaN for what is missing.
+
+    Args:
+        runs: has `REQUIRED_COLUMNS`, one row per run.
+
+    Raises:
+        RecordError: it is no frame, has no row, lacks columns, or a value is of the wrong kind or out of range; the
+            message names the first such run.
+    """
+    if not isinstance(runs, pd.DataFrame):
+        raise RecordError(
+            f"a table of runs is a pandas DataFrame, not {type(runs).__name__} ({reprlib.repr(runs)})\n"
+            "  remedy: cnn_ablation.load_runs(DIR) makes one from a study's folder"
+        )
+    _check_columns(runs)
+    table = _Table(runs.reset_index(drop=True))
+    known: dict[str, Any] = {name: table.words(name) for name in ("knob", "level", *_WORDS) if name in runs}
+    known |= {name: table.fractions(name, _NOT_PERCENT) for name in ACCURACIES if name in runs}
+    known |= {name: table.fractions(name) for name in _SHARES if name in runs}
+    known |= {name: table.amounts(name) for name in _AMOUNTS if name in runs}
+    known |= {name: table.numbers(name) for name in _REALS if name in runs}
+    known |= {name: table.switches(name) for name in _SWITCHES if name in runs}
+    return table.frame.assign(arm=table.arms, seed=table.seeds, status=table.statuses(), **known)
+
+
+_NOT_PERCENT = "\n  remedy: accuracies are fractions; divide percentages by 100"
+
+
+def _check_columns(runs: pd.DataFrame) -> None:
+    missing = [column for column in REQUIRED_COLUMNS if column not in runs.columns]
+    if missing:
+        raise RecordError(f"the table of runs lacks the columns {', '.join(missing)}")
+    used = [*REQUIRED_COLUMNS, *ACCURACIES, *_SHARES, *_AMOUNTS, *_REALS, *_SWITCHES, *_WORDS]
+    twice = [column for column in dict.fromkeys(used) if list(runs.columns).count(column) > 1]
+    if twice:
+        raise RecordError(f"the table of runs has the column {twice[0]} more than once")
+    if not len(runs):
+        raise RecordError("the table of runs has no rows")
+
+
+class _Table:
+    """Columns of a table of runs, each checked; the arm and seed of a wrong value stand in its message."""
+
+    def __init__(self, frame: pd.DataFrame):
+        self.frame = frame
+        self.arms = self.words("arm")
+        self._refuse("arm", np.array([not arm.strip() for arm in self.arms]), "the name of an arm")
+        seeds = self.numbers("seed")
+        self._refuse("seed", ~np.isfinite(seeds) | (seeds != np.round(seeds)), "a whole number")
+        whole = types.is_integer_dtype(frame["seed"])
+        self.seeds = frame["seed"].to_numpy(np.int64) if whole else seeds.astype(np.int64)
+
+    def words(self, column: str) -> npt.NDArray[np.object_]:
+        """Text; empty where it is missing."""
+        entries = self.frame[column].tolist()
+        missing = map(_is_missing, entries)
+        return np.array(["" if gap else _as_word(entry) for entry, gap in zip(entries, missing, strict=True)], object)
+
+    def statuses(self) -> npt.NDArray[np.object_]:
+        found = self.words("status")
+        self._refuse("status", ~np.isin(found, STATUSES), f"one of {', '.join(STATUSES)}")
+        return found
+
+    def numbers(self, column: str) -> Floats:
+        """One number a run, NaN where it is missing; a column of another kind is read value by value."""
+        values = self.frame[column]
+        if types.is_numeric_dtype(values) and not (types.is_bool_dtype(values) or types.is_complex_dtype(values)):
+            return values.to_numpy(np.float64, na_value=math.nan)
+        entries = values.tolist()
+        missing = np.array([_is_missing(entry) for entry in entries])
+        is_number = np.array([_is_number(entry) for entry in entries])
+        # One word makes texts of a whole column of a file: it is the word that is wrong, not the numbers before it.
+        self._refuse(column, np.array([_is_word(entry) for entry in entries]), "a number")
+        self._refuse(column, ~missing & ~is_number, "a number")
+        return np.array([math.nan if gap else float(entry) for entry, gap in zip(entries, missing, strict=True)])
+
+    def fractions(self, column: str, remedy: str = "") -> Floats:
+        values = self.numbers(column)
+        self._refuse(column, (values < 0) | (values > 1), "a fraction in 0..1", remedy)
+        return values
+
+    def amounts(self, column: str) -> Floats:
+        values = self.numbers(column)
+        self._refuse(column, (values < 0) | np.isinf(values), "a number that is at least 0")
+        return values
+
+    def switches(self, column: str) -> npt.NDArray[np.bool_]:
+        """True or false, also as 1 and 0; false where it is missing."""
+        entries = self.frame[column].tolist()
+        missing = np.array([_is_missing(entry) for entry in entries])
+        known = np.array([isinstance(entry, bool | Integral | Real) and entry in (0, 1) for entry in entries])
+        self._refuse(column, ~missing & ~known, "true or false")
+        return np.array([not gap and bool(entry) for entry, gap in zip(entries, missing, strict=True)])
+
+    def _refuse(self, column: str, wrong: npt.NDArray[np.bool_], allowed: str, remedy: str = "") -> None:
+        if not wrong.any():
+            return
+        row = int(np.argmax(wrong))
+        arm = self.arms[row] if column != "arm" else ""
+        seed = f", seed {self.seeds[row]}" if column not in ("arm", "seed") else ""
+        where = f"arm '{arm}'{seed}" if arm else f"row {row + 1} of the table of runs"
+        others = int(wrong.sum()) - 1
+        more = f" (and {others} more {'run' if others == 1 else 'runs'})" if others else ""
+        _refuse_value(where, column, self.frame[column][row], allowed, more + remedy)
+
+
+def _refuse_value(where: str, column: str, value: object, allowed: str, rest: str) -> NoReturn:
+    value = value.item() if isinstance(value, np.generic) else value
+    shown = f"{value:g}" if isinstance(value, float) else reprlib.repr(value)
+    raise RecordError(f"{where}: {column} is {shown}; {allowed} is wanted{rest}")
+
+
+def _as_word(entry: object) -> str:
+    """Numbers as typed: a column of levels that pandas read as floats holds 64.0 for 64."""
+    if isinstance(entry, float) and entry.is_integer():
+        return str(int(entry))
+    return str(entry)

@@ -1,0 +1,172 @@
+"""Hydra's side of configuration: schemas into Hydra, compositions out as a plain `Config`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from cnn_ablation import config as schema
+from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra, unknown_key
+from cnn_ablation.app.keys import CONF_DIR
+from cnn_ablation.app.request import check_options, parse
+from cnn_ablation.common.errors import ConfigError, Problem, UserError
+from cnn_ablation.config import Config
+from cnn_ablation.study.designs import DESIGNS
+
+CONFIG_NAME = "config"
+
+SWEEPER_TARGET = "hydra_plugins.cnn_ablation.AblationSweeper"
+
+
+@dataclass
+class AblationSweeperConf:
+    """`hydra.sweeper`: the design, and knobs of a study file as `params: {model.activation: "relu,leaky"}`."""
+
+    _target_: str = SWEEPER_TARGET
+    design: str = next(iter(DESIGNS))
+    params: dict[str, str] | None = field(default_factory=dict)
+
+
+def register_schemas(store: ConfigStore) -> None:
+    """Makes the dataclasses known to Hydra; doing it twice is harmless."""
+    # Hydra copies its sources, and the whole store of schemas with them, for every job, which took a third of the time
+    # of a composition. What the store gives out are copies, and nothing is stored while Hydra composes.
+    vars(store)["__deepcopy__"] = lambda memo: store
+    store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
+    store.store(name="schema", node=Config, provider="cnn_ablation")
+    for group, options in schema.GROUPS.items():
+        for name, node in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
+            store.store(group=f"schema/{group}", name=name, node=node, provider="cnn_ablation")
+
+
+_found: dict[type, Any] = {}
+"""Hydra's plugins with what they stored, once found for a composition of ours: looking for them takes 0.1 s."""
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """A Hydra for one composition, beside the caller's, which is found again as it was left."""
+    instances: dict[type, Any] = Singleton._instances
+    callers = dict(instances)
+    plugins = callers if Plugins in callers else _found
+    stores = [kept[ConfigStore].repo for kept in (plugins, callers) if ConfigStore in kept]
+    instances.clear()
+    instances.update({kind: plugins[kind] for kind in (Plugins, SourcesRegistry) if kind in plugins})
+    try:
+        store = ConfigStore.instance()
+        store.repo = _merged(stores)
+        register_schemas(store)
+        yield
+        if plugins is _found:
+            _found.update({kind: instances[kind] for kind in (Plugins, SourcesRegistry, ConfigStore)})
+    finally:
+        instances.clear()
+        instances.update(callers)
+
+
+def _merged(repos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The nodes of all, in dictionaries of their own; of two with the same name, the later."""
+    merged: dict[str, Any] = {}
+    for name, node in (entry for repo in repos for entry in repo.items()):
+        merged[name] = _merged([merged.get(name, {}), node]) if isinstance(node, dict) else node
+    return merged
+
+
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """The configuration that the command line would compose, for notebooks and tests.
+
+    Args:
+        overrides: as typed after `python -m cnn_ablation`, for example `["model.activation=leaky"]`.
+
+    Raises:
+        ConfigError: an override is unknown, of the wrong type or cannot be read.
+    """
+    lines = _checked(overrides)
+    try:
+        with _own_hydra():
+            _refuse_levels(lines)
+            with initialize_config_dir(CONF_DIR, version_base="1.3"):
+                return to_config(hydra_compose(CONFIG_NAME, lines))
+    except Exception as error:
+        if isinstance(error, HYDRA_ERRORS) or is_from_hydra(error):
+            raise explain(error) from error
+        raise
+
+
+def _checked(overrides: object) -> list[str]:
+    """Overrides as a list of KEY=VALUE; a single string, which Python would take apart by letters, is none."""
+    example = 'compose(["train.epochs=4"])'
+    if isinstance(overrides, str | bytes) or not isinstance(overrides, Sequence):
+        given = f"[{overrides!r}]" if isinstance(overrides, str) else '["KEY=VALUE"]'
+        raise ConfigError([Problem("overrides", repr(overrides), "a list of strings", remedy=f"compose({given})")])
+    for line in overrides:
+        if not isinstance(line, str):
+            raise ConfigError([Problem("overrides", repr(line), "strings: KEY=VALUE", remedy=example)])
+        if line.startswith("-"):
+            allowed = "KEY=VALUE; flags belong to the command line"
+            remedy = "leave it out; cnn_ablation.ablate(baseline, knobs) is a study in Python"
+            raise ConfigError([Problem("overrides", line, allowed, remedy=remedy)])
+    return list(overrides)
+
+
+def _refuse_levels(lines: Sequence[str]) -> None:
+    overrides = parse(lines)
+    check_options(overrides)
+    for override in overrides:
+        if override.is_sweep_override():
+            key, _, value = str(override.input_line).partition("=")
+            remedy = f'cnn_ablation.ablate(baseline, {{"{key}": [LEVEL, LEVEL]}})'
+            raise ConfigError([Problem(key, value, "one value, for one configuration", remedy=remedy)])
+
+
+def to_config(composed: DictConfig, *, arm: str | None = None) -> Config:
+    """What Hydra composed, as dataclasses.
+
+    Raises:
+        ConfigError: a key that the schema lacks (added with `+key=value`), a missing value, a broken interpolation.
+    """
+    plain = copy.deepcopy(composed)
+    with open_dict(plain):
+        plain.pop("hydra", None)
+    unknown = [unknown_key(key, value, owner, missing=key) for key, value, owner in _unknown_keys(plain)]
+    missing = [
+        Problem(key, "???", "a value must be given", remedy=f"{key}=VALUE") for key in OmegaConf.missing_keys(plain)
+    ]
+    if unknown or missing:
+        raise ConfigError(unknown + sorted(missing, key=str), arm=arm)
+    try:
+        config = OmegaConf.to_object(plain)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    if not isinstance(config, Config):
+        raise UserError(
+            f"the configuration '{CONFIG_NAME}' does not start from the schema: add '- schema' to its defaults"
+        )
+    return config
+
+
+def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, type]]:
+    """(dotted key, value, dataclass that lacks it); Hydra lets `+key=value` past a schema."""
+    owner = OmegaConf.get_type(node)
+    if not dataclasses.is_dataclass(owner):
+        return
+    known = {item.name for item in dataclasses.fields(owner)}
+    for key in map(str, node):
+        child = node._get_node(key)
+        if key not in known:
+            yield f"{prefix}{key}", child, owner
+        elif isinstance(child, DictConfig):
+            yield from _unknown_keys(child, f"{prefix}{key}.")

@@ -1,0 +1,174 @@
+"""Hydra's side of a study: overrides -> arms -> checked plan -> jobs -> table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from cnn_ablation.app.arguments import PARAMS
+from cnn_ablation.app.composition import SWEEPER_TARGET, to_config
+from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain
+from cnn_ablation.app.request import StudyRequest, parse, parse_params, read_request
+from cnn_ablation.common import commands, progress
+from cnn_ablation.common.errors import ConfigError, UserError
+from cnn_ablation.config import Config
+from cnn_ablation.launch.workers import ONE_AT_A_TIME, Task, train_side_by_side
+from cnn_ablation.study import execution as studies
+from cnn_ablation.study.designs import Arm
+
+# Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+class AblationSweeper(Sweeper):
+    """Composes and checks every arm, launches one job per arm and seed, and leaves the table."""
+
+    def __init__(self, design: str, params: dict[str, str] | None):
+        self.design = design
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.loader = hydra_context, hydra_context.config_loader
+        self.master = config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """From the overrides of the command line to the table on disk; `dry_run` stops after the plan."""
+        request = self._request(arguments)
+        study = self._study(request)
+        if study.baseline.dry_run:
+            study.show_forecast()
+            return
+        if not self._folder_was_chosen():
+            study.folder = studies.new_folder(study.folder)
+
+        def overrides(item: studies.NumberedJob) -> list[str]:
+            return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
+
+        def launch(jobs: Sequence[studies.NumberedJob]) -> list[str]:
+            if study.here and study.packing is not ONE_AT_A_TIME:
+                tasks = (self._task(study, item, overrides(item)) for item in jobs)
+                return train_side_by_side(tasks, study.packing)
+            return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
+
+        commands.raise_when_interrupted()
+        study.carry_out(launch)
+
+    def _request(self, arguments: list[str]) -> StudyRequest:
+        """Knobs and fixed overrides, of the study file and of the command line."""
+        parser = OverridesParser.create(config_loader=self.loader)
+        try:
+            request = read_request(parse_params(self.params, parser), parse(arguments, parser))
+        except HYDRA_ERRORS as error:
+            raise explain(error) from error
+        for line in self.master.hydra.overrides.hydra:
+            if line.startswith("hydra.run."):
+                progress.say(f"{line} has no effect on a study, which goes to hydra.sweep.dir")
+        for line in request.dropped:
+            progress.say(f"{line} on the command line: {line.partition('=')[0]} is no knob of this study any more")
+        if not request.knobs:
+            raise self._nothing_to_vary()
+        return request
+
+    def _nothing_to_vary(self) -> UserError:
+        name = self.master.hydra.runtime.choices.get("study")
+        if not name:
+            return UserError(
+                "configuration error: -m (a study) without a knob\n  allowed: KEY=A,B for one key at least\n"
+                "  remedy: leave out -m to train one configuration, or give levels: model.activation=relu,leaky"
+            )
+        return UserError(
+            f"configuration error: study={name} has no knob\n  allowed: KEY=A,B for one key at least\n"
+            f"  remedy: levels in the study's file, below {PARAMS}, or on the command line: model.activation=relu,leaky"
+        )
+
+    def _study(self, request: StudyRequest) -> studies.Study:
+        """The study with its checked arms; messages name an arm as its levels were typed."""
+        typed: dict[str, str] = {}
+
+        def compose(arm: Arm) -> Config:
+            typed[arm.name] = request.name(arm)
+            return self._compose(arm, request.overrides(arm))
+
+        folder = Path(self.master.hydra.sweep.dir).absolute()
+        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
+        try:
+            return studies.Study(folder, self.design, request.knobs, compose, here=here)
+        except ConfigError as error:
+            raise ConfigError(error.problems, arm=error.arm and typed.get(error.arm, error.arm)) from error
+
+    def _task(self, study: studies.Study, item: studies.NumberedJob, overrides: list[str]) -> Task:
+        """A job for a worker, with all that Hydra leaves of one: `.hydra/`, its callbacks and a log."""
+        composed = self.loader.load_sweep_config(self.master, overrides)
+        with open_dict(composed):
+            composed.hydra.job.id = composed.hydra.job.num = item.number
+        run_job(
+            hydra_context=self.context,
+            task_function=lambda config: None,
+            config=composed,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        configure_log(self.master.hydra.hydra_logging, self.master.hydra.verbose)
+        return study.task(item)
+
+    def _folder_was_chosen(self) -> bool:
+        """Whether the user named the folder; a default one is made of the time and must be new."""
+        return any(line.startswith("hydra.sweep.dir=") for line in self.master.hydra.overrides.hydra)
+
+    def _compose(self, arm: Arm, overrides: list[str]) -> Config:
+        name = arm.name if arm.settings else None
+        try:
+            return to_config(self.loader.load_sweep_config(self.master, overrides), arm=name)
+        except HYDRA_ERRORS as error:
+            explained = explain(error)
+            if isinstance(explained, ConfigError):
+                raise ConfigError(explained.problems, arm=name) from error
+            raise explained from error
+
+
+def _job_overrides(item: studies.NumberedJob, folder: Path, store: str) -> list[str]:
+    """What makes an arm a job with its seeds; paths are absolute, because a launcher may work elsewhere."""
+    job, arm = item.job, item.job.arm
+    return [
+        f"arm.name={_quote(arm.name)}",
+        f"arm.knob={_quote(arm.knob)}",
+        f"arm.level={_quote(arm.level)}",
+        f"seed={job.seeds[0]}",
+        f"replicates={len(job.seeds)}",
+        f"store={_quote(str(Path(store).absolute()))}",
+        f"hydra.sweep.dir={_quote(str(folder))}",
+        f"hydra.sweep.subdir={item.number}",
+    ]
+
+
+def _quote(text: str) -> str:
+    """A string in Hydra's override grammar."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _failures(returns: Sequence[JobReturn]) -> list[str]:
+    """What jobs raised instead of leaving a record, one line each."""
+    raised = [job._return_value for job in returns if job.status == JobStatus.FAILED]
+    return [f"{type(error).__name__}: {error}" for error in raised]
+
+
+def register_sweeper() -> None:
+    """Makes `hydra/sweeper=ablation` known without a top-level hydra_plugins package.
+
+    Hydra 1.3 instantiates plugins only from `hydra_plugins`, by a table of names; this enters our class there.
+    """
+    plugins = Plugins.instance()
+    plugins.register(AblationSweeper)
+    plugins.class_name_to_class[SWEEPER_TARGET] = AblationSweeper

@@ -1,0 +1,82 @@
+"""What is in a store, and removing some of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cnn_ablation.common.errors import RecordError
+from cnn_ablation.runs import provenance
+from cnn_ablation.runs.records import Run, read_run
+from cnn_ablation.runs.store import CHECKPOINT_FILE, LOCKS, RUN_FILE, RunStore
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run in the store."""
+
+    fingerprint: str
+    state: str
+    """`finished`, `unfinished` (a checkpoint), `damaged` or `empty`."""
+    run: Run | None
+    current: bool
+    """Made with this training code and these libraries: the only runs that can be reused."""
+    num_bytes: int
+    age_days: float
+
+
+def entries(folder: Path) -> list[Entry]:
+    """Everything in a store, the oldest first; lock files are not runs."""
+    found = [_entry(path) for path in folder.glob("*") if path.is_dir() and path.name != LOCKS]
+    return sorted(found, key=lambda entry: -entry.age_days)
+
+
+def _entry(folder: Path) -> Entry:
+    files = [path for path in folder.iterdir() if path.is_file()]
+    stats = [path.stat() for path in files]
+    run, state = None, "empty"
+    if (folder / RUN_FILE).exists():
+        try:
+            run, state = read_run(folder / RUN_FILE), "finished"
+        except RecordError:
+            state = "damaged"
+    elif (folder / CHECKPOINT_FILE).exists():
+        state = "unfinished"
+    now = provenance.code_identity()
+    made_with = run.provenance.get("identity", {}) if run else now
+    return Entry(
+        fingerprint=folder.name,
+        state=state,
+        run=run,
+        current=all(made_with.get(key) == value for key, value in now.items()),
+        num_bytes=sum(stat.st_size for stat in stats),
+        age_days=(time.time() - max((stat.st_mtime for stat in stats), default=time.time())) / 86400,
+    )
+
+
+def prune(folder: Path, selected: list[Entry]) -> list[Entry]:
+    """Removes runs from a store, except those that some process is training now.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        RecordError: a run cannot be removed.
+    """
+    store, removed = RunStore(folder), []
+    for entry in selected:
+        lock = FileLock(store.lock_path(entry.fingerprint))
+        try:
+            Path(lock.lock_file).parent.mkdir(exist_ok=True)
+            with lock.acquire(timeout=0):
+                shutil.rmtree(folder / entry.fingerprint)
+        except Timeout:
+            continue
+        except OSError as error:
+            raise RecordError(f"cannot remove {folder / entry.fingerprint}: {error.strerror or error}") from error
+        removed.append(entry)
+    return removed

@@ -1,0 +1,94 @@
+"""How a run is computed: device, precision, threads, instructions, kernels. Decided once, and part of a run's identity.
+
+Told without torch where there is no GPU to ask for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnn_ablation.common import machine
+from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.config import Config
+from cnn_ablation.tasks.image_classification import compiled
+
+NO_KERNELS, COMPILED = "PyTorch's", "compiled"
+
+
+@dataclass(frozen=True)
+class Computing:
+    """All that can change a bit of a result besides the configuration, the data, the code and the libraries."""
+
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    precision: str
+    """`float32`, `tf32` (CUDA only) or `bfloat16`."""
+    threads: int
+    """Of PyTorch and of the compiled kernels. They change sums, and so the last bits of a step and, after some epochs,
+    tenths of a point. 0 on a GPU, where they change nothing."""
+    instructions: str
+    """Of the CPU, as `machine.instructions` names them."""
+    kernels: str
+    """Whether layers on a CPU run code of our own: `compiled`, or `PyTorch's`."""
+
+
+def resolve(config: Config, *, threads: int | None = None, planned: bool = False) -> Computing:
+    """What `auto` stands for on this machine.
+
+    Args:
+        config: `device`, `precision`, `engine` and `threads` are looked at.
+        threads: as the study's packing decided; None for a run that has the machine to itself.
+        planned: tells what is to be expected, without compiling anything for it.
+
+    Raises:
+        ConfigError: there is no such device here, or it lacks the precision.
+    """
+    device = device_type(config.device)
+    _require(device)
+    if config.precision == "tf32" and device != "cuda":
+        problem = Problem("precision", "tf32", f"auto, float32, bfloat16 (device={device})", remedy="precision=float32")
+        raise ConfigError([problem])
+    on_cpu = device == "cpu"
+    return Computing(
+        device=device,
+        precision=_precision(config.precision, device),
+        threads=(config.threads or threads or machine.threads_alone()) if on_cpu else 0,
+        instructions=machine.instructions(),
+        kernels=COMPILED if on_cpu and config.engine == "fast" and _has_kernels(planned) else NO_KERNELS,
+    )
+
+
+def device_type(name: str) -> str:
+    """`cpu`, `cuda` or `mps`: what `auto` stands for here; a device that is named is taken at its word."""
+    if name != "auto":
+        return name
+    if not machine.may_have_gpu():
+        return "cpu"
+    from cnn_ablation.tasks.image_classification import devices  # imports torch, which takes seconds
+
+    return devices.choose("auto").type
+
+
+def _require(device: str) -> None:
+    """Refuses a device that is not there, without torch where there can be none but the CPU."""
+    if device == "cpu":
+        return
+    if not machine.may_have_gpu():
+        raise ConfigError([Problem("device", device, "auto, cpu (on this machine)", remedy="device=auto")])
+    from cnn_ablation.tasks.image_classification import devices
+
+    devices.choose(device)
+
+
+def _precision(name: str, device: str) -> str:
+    if name != "auto":
+        return name
+    if device == "cpu":
+        return machine.cpu_precision()
+    from cnn_ablation.tasks.image_classification import devices
+
+    return devices.resolve_precision(name, devices.choose(device))
+
+
+def _has_kernels(planned: bool) -> bool:
+    return compiled.is_expected() if planned else compiled.library() is not None

@@ -1,0 +1,115 @@
+"""Data sets: one file per source, each with `describe` (sizes, without loading), `load` and `stamp`.
+
+A stamp is a text that changes with the files of a source. What was loaded is kept in memory and served only while the
+stamp is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+from cnn_ablation.config import DataConfig, TorchvisionConfig
+from cnn_ablation.tasks.image_classification.data import digits, image_folder, shapes, torchvision_sets
+from cnn_ablation.tasks.image_classification.data.images import DataSpec, ImageData, Split, split
+from cnn_ablation.tasks.image_classification.data.looks import folder, one_look
+
+__all__ = ["DataSpec", "ImageData", "Split", "check_available", "describe", "forget", "load", "one_look"]
+
+_SOURCES: dict[str, Any] = {
+    "digits": digits,
+    "shapes": shapes,
+    "image_folder": image_folder,
+    **dict.fromkeys(torchvision_sets.SETS, torchvision_sets),
+}
+
+
+class _Memory:
+    """The data sets last used in this process, by their settings: runs of a study share them."""
+
+    _MOST = 3
+
+    def __init__(self) -> None:
+        self.images: dict[str, ImageData] = {}
+        self.stamps: dict[str, str] = {}
+        """Of what this process loaded itself; what another one gave it is served for as long as the process lives."""
+
+    def find(self, key: str, stamp: Callable[[], str]) -> ImageData | None:
+        """What is kept under a key, unless its files have changed since."""
+        if key in self.stamps and self.stamps[key] != stamp():
+            self.drop(key)
+        return self.images.get(key)
+
+    def keep(self, key: str, stamp: str, images: ImageData) -> None:
+        if len(self.images) == self._MOST:
+            self.drop(next(iter(self.images)))
+        self.images[key], self.stamps[key] = images, stamp
+
+    def drop(self, key: str) -> None:
+        self.images.pop(key)
+        self.stamps.pop(key, None)
+
+
+_memory = _Memory()
+
+
+def loaded() -> dict[str, ImageData]:
+    """The data sets last used in this process, for `take_over` in another one."""
+    return dict(_memory.images)
+
+
+def take_over(data_sets: dict[str, ImageData]) -> None:
+    """Spares this process loading what another one has loaded, and looking whether it has changed since."""
+    _memory.images.update(data_sets)
+
+
+def forget() -> None:
+    """Drops every data set that this process keeps."""
+    for key in list(_memory.images):
+        _memory.drop(key)
+
+
+def _key(data: DataConfig) -> str:
+    """The settings as text, with the folder that a relative `root` means from here."""
+    settings = dataclasses.asdict(data)
+    if "root" in settings:
+        settings["root"] = str(folder("data.root", settings["root"]))
+    return json.dumps(settings, sort_keys=True)
+
+
+@one_look()
+def describe(data: DataConfig) -> DataSpec:
+    """Channels, image size, classes and number of images, without loading or downloading.
+
+    Raises:
+        DataError: `data.root` of an image folder has not the right form.
+    """
+    spec: DataSpec = _SOURCES[data.name].describe(data)
+    return spec
+
+
+@one_look()
+def load(data: DataConfig) -> ImageData:
+    """The data set, split by `data.split_seed`; the same object as before while settings and files are the same.
+
+    Raises:
+        DataError: files cannot be downloaded, read or decoded.
+    """
+    key, source = _key(data), _SOURCES[data.name]
+    images = _memory.find(key, lambda: source.stamp(data))
+    if images is None:
+        images = split(source.load(data), data)
+        _memory.keep(key, source.stamp(data), images)
+    return images
+
+
+def check_available(data: DataConfig) -> None:
+    """Refuses published data that are not there and cannot be fetched; costs nothing where they are there. No torch.
+
+    Raises:
+        DataError: says which file to put where.
+    """
+    if isinstance(data, TorchvisionConfig):
+        torchvision_sets.check_available(data)

@@ -1,0 +1,106 @@
+"""A data set on the device: uint8 once, normalised to float batch by batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cnn_ablation.tasks.image_classification.data.augmentation import moved
+from cnn_ablation.tasks.image_classification.data.images import ImageData, Split
+
+
+@dataclass(frozen=True)
+class ResidentSplit:
+    """Pixels uint8 (N, channels, height, width) and labels int64 (N,).
+
+    Factor and shift, float32 (1, channels, height, width), are those of a channel, repeated for every pixel: rows of
+    three numbers are slow to broadcast.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    factor: Tensor
+    shift: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor, moves: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Normalised images float32 (batch, channels, height, width) and their labels, by int64 `indices` (batch,).
+
+        The images have the memory format of `pixels`. `moves` (batch, 3) is a part of `augmentation.image_moves`.
+        """
+        pixels = _rows(self.pixels, indices)
+        pixels = pixels if moves is None else moved(pixels, moves)
+        return pixels.float().mul_(self.factor).add_(self.shift), self.labels[indices]
+
+    def batches(self, order: Tensor, batch_size: int, moves: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """All batches of one pass in the given order; the last one may be smaller."""
+        for start in range(0, len(order), batch_size):
+            part = slice(start, start + batch_size)
+            yield self.batch(order[part], None if moves is None else moves[part])
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All batches of one pass in stored order."""
+        return self.batches(torch.arange(len(self), device=self.labels.device), batch_size)
+
+    def head(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One batch of the first `count` images, or of all if there are fewer."""
+        return itertools.islice(self.in_order(count), 1)
+
+    def evenly_spaced(self, count: int) -> ResidentSplit:
+        """`count` images from the first to near the last, so that images stored by class are of all classes."""
+        if count >= len(self):
+            return self
+        places = torch.arange(count, device=self.labels.device) * len(self) // count
+        return replace(self, pixels=_rows(self.pixels, places), labels=self.labels[places])
+
+
+class Resident(NamedTuple):
+    """The three parts of a data set on a device."""
+
+    train: ResidentSplit
+    val: ResidentSplit
+    test: ResidentSplit
+
+
+def _rows(pixels: Tensor, indices: Tensor) -> Tensor:
+    """`pixels[indices]` in the memory format of `pixels`; images are copied whole, in the order they lie in memory."""
+    if pixels.is_contiguous():
+        return pixels.index_select(0, indices)
+    return pixels.permute(0, 2, 3, 1).index_select(0, indices).permute(0, 3, 1, 2)
+
+
+def resident(
+    data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
+) -> Resident:
+    """A data set on a device; the last one asked for is kept there, because runs of a study share it."""
+    key = (device, memory_format)
+    for kept, kept_key, found in _kept:
+        if kept is data and kept_key == key:
+            return found
+    _kept.clear()
+    found = Resident(*(to_device(part, data, device, memory_format) for part in (data.train, data.val, data.test)))
+    _kept.append((data, key, found))
+    return found
+
+
+_kept: list[tuple[ImageData, tuple[torch.device, torch.memory_format], Resident]] = []
+
+
+def to_device(
+    split: Split, data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
+) -> ResidentSplit:
+    """Copies one part of a data set to the device, with the data set's normalisation."""
+    size = (1, *split.images.shape[1:])
+    factor, shift = (
+        torch.from_numpy(values).view(1, -1, 1, 1).expand(size).to(device).contiguous(memory_format=memory_format)
+        for values in data.normalisation
+    )
+    pixels = torch.from_numpy(split.images).to(device).contiguous(memory_format=memory_format)
+    return ResidentSplit(pixels, torch.from_numpy(split.labels).to(device), factor, shift)

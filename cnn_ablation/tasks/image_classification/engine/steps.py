@@ -1,0 +1,135 @@
+"""The steps of one seed among several that are trained together, and the plain way of taking them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cnn_ablation.common.streams import stream_seed
+from cnn_ablation.config import Config
+from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
+from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
+from cnn_ablation.tasks.image_classification.training import TrainingState, autocast
+
+
+class EagerSteps:
+    """`together.Steps` one after the other, on any device: what graphs of the same steps are compared with."""
+
+    def __init__(
+        self,
+        config: Config,
+        states: Sequence[TrainingState],
+        images: ResidentSplit,
+        seeds: Sequence[int],
+        precision: str,
+    ):
+        self.batch_size = config.train.batch_size
+        self.seeds = [Seed(state, images, seed, precision) for state, seed in zip(states, seeds, strict=True)]
+
+    def epoch(self, orders: Tensor) -> Tensor:
+        """Steps over all batches of each seed, the last of which may be smaller."""
+        whole, rest = divmod(orders.shape[1], self.batch_size)
+        for seed, order in zip(self.seeds, orders, strict=True):
+            seed.begin(order)
+            for size in [self.batch_size] * whole + [rest] * bool(rest):
+                seed.step(size)
+        return torch.cat([seed.sum for seed in self.seeds])
+
+
+class Seed:
+    """One network in training, at fixed addresses."""
+
+    def __init__(self, state: TrainingState, images: ResidentSplit, seed: int, precision: str):
+        device = images.labels.device
+        self.images, self.precision, self.loss_of = images, precision, state.loss
+        self.generator = torch.Generator(device).manual_seed(stream_seed(seed, "dropout"))
+        self.network = _with_generator(state.computed, self.generator)
+        self.optimizer = state.optimizer
+        self.rounded = RoundedWeights(self.network) if precision == "bfloat16" else None
+        self.order = torch.zeros(len(images), dtype=torch.int64, device=device)
+        self.places = torch.arange(len(images), device=device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=device)
+        """Of the next batch's first image; graphs read and advance it on the device."""
+        self.sum = torch.zeros(1, device=device)
+
+    def begin(self, order: Tensor) -> None:
+        """An epoch in this order, int64 (images,)."""
+        self.order[: len(order)].copy_(order)
+        self.position.zero_()
+        self.sum.zero_()
+
+    def step(self, size: int) -> None:
+        """One optimiser step on the next `size` images."""
+        self.network.train()
+        inputs, labels = self.images.batch(self.order.index_select(0, self.places[:size] + self.position))
+        self.optimizer.zero_grad()
+        with autocast(inputs.device, self.precision):
+            outputs = self.rounded(inputs) if self.rounded else self.network(inputs)
+            loss = self.loss_of(outputs, labels)
+        loss.backward()
+        if self.rounded:
+            self.rounded.hand_over_gradients()
+        self.optimizer.step()
+        self.weights_changed()
+        self.sum += loss.detach() * size
+        self.position += size
+
+    def weights_changed(self) -> None:
+        if self.rounded:
+            self.rounded.take_over_weights()
+
+
+class RoundedWeights:
+    """A network computed with bfloat16 copies of its weights, made by one kernel for all of them.
+
+    Autocast rounds weight by weight and converts gradient by gradient: two kernels for each, a fifth of a small
+    network's. The values are the same.
+    """
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+        names = [
+            f"{name}.{part}"
+            for name, module in network.named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+            for part, _ in module.named_parameters(recurse=False)
+        ]
+        self.weights: list[Tensor] = [network.get_parameter(name) for name in names]
+        self.gradients = [torch.zeros_like(weight) for weight in self.weights]
+        self.copies = {
+            name: weight.detach().bfloat16().requires_grad_() for name, weight in zip(names, self.weights, strict=True)
+        }
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        for copy in self.copies.values():
+            copy.grad = None
+        outputs: Tensor = functional_call(self.network, self.copies, (inputs,))
+        return outputs
+
+    @torch.no_grad()
+    def hand_over_gradients(self) -> None:
+        """Into the network's own parameters, as float32."""
+        torch._foreach_copy_(self.gradients, [_gradient(copy) for copy in self.copies.values()])
+        for weight, gradient in zip(self.weights, self.gradients, strict=True):
+            weight.grad = gradient
+
+    @torch.no_grad()
+    def take_over_weights(self) -> None:
+        torch._foreach_copy_(list(self.copies.values()), self.weights)
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    """Zeros for a weight that the loss does not depend on."""
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+
+def _with_generator(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """The same modules, but for dropout, which draws from `generator`."""
+    if type(network) is not nn.Sequential:
+        return network
+    return nn.Sequential(
+        *(OwnDropout(module.p, generator) if isinstance(module, nn.Dropout) else module for module in network)
+    )

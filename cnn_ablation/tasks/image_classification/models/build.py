@@ -1,0 +1,70 @@
+"""Layer lists -> torch modules, every layer with initial weights of its own random stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnn_ablation.common.streams import stream_seed
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.models.layers import Activation, Layer, Shape, layer_names, trace
+
+# kind -> module, from the layer and the shape that reaches it
+_MODULES: dict[str, Callable[[Any, Shape], nn.Module]] = {
+    "Conv": lambda layer, shape: nn.Conv2d(
+        shape[0], layer.filters, layer.kernel, stride=layer.stride, padding=layer.padding, groups=layer.groups
+    ),
+    "MaxPool": lambda layer, shape: nn.MaxPool2d(layer.window, layer.stride),
+    "AveragePool": lambda layer, shape: nn.AvgPool2d(layer.window, layer.stride),
+    "BatchNorm": lambda layer, shape: nn.BatchNorm2d(shape[0]) if len(shape) == 3 else nn.BatchNorm1d(shape[0]),
+    "Activation": lambda layer, shape: _activation(layer),
+    "Dropout": lambda layer, shape: nn.Dropout(layer.probability),
+    "Flatten": lambda layer, shape: nn.Flatten(),
+    "Linear": lambda layer, shape: nn.Linear(shape[0], layer.width, bias=layer.bias),
+    "Softmax": lambda layer, shape: nn.Softmax(dim=1),
+}
+
+
+_INITIAL_WEIGHTS: dict[str, Callable[[Tensor], object]] = {
+    "he_normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),  # deviation sqrt(2 / inputs)
+    "glorot": nn.init.xavier_uniform_,
+}
+
+
+def build(layers: Sequence[Layer], input_shape: Shape, *, seed: int, init: str = "pytorch") -> nn.Sequential:
+    """The network with its initial weights, on the CPU.
+
+    Each layer draws from its own stream, named after its kind and its place among its kind ("Conv1"), so that adding
+    a batch norm or widening one layer leaves the initial weights of all other layers as they were. The caller's
+    random state is untouched.
+
+    Args:
+        layers: from `network_layers`.
+        input_shape: (channels, height, width).
+        seed: the run's seed.
+        init: `pytorch`; or `he_normal` (svalheim, equations 37 to 39) or `glorot`, with biases of 0.
+
+    Returns:
+        A module taking float (batch, channels, height, width) to logits (batch, classes).
+    """
+    network = nn.Sequential()
+    for name, step in zip(layer_names(layers), trace(layers, input_shape), strict=True):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(stream_seed(seed, f"weights/{name}"))
+            module = _MODULES[step.layer.kind](step.layer, step.input_shape)
+            if init != "pytorch" and isinstance(module, nn.Conv2d | nn.Linear):
+                _INITIAL_WEIGHTS[init](module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            network.add_module(name, module)
+    return network
+
+
+def _activation(layer: Activation) -> nn.Module:
+    module: nn.Module = ACTIVATIONS[layer.name](nn)
+    if isinstance(module, nn.LeakyReLU):
+        module.negative_slope = layer.leaky_slope
+    return module

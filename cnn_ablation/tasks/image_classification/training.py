@@ -1,0 +1,400 @@
+"""The reference training loop: plain, readable, and what every faster way of training is compared with."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+
+from cnn_ablation.common.streams import stream_seed
+from cnn_ablation.config import Config, TrainConfig
+from cnn_ablation.runs.checkpoints import DAMAGED, Checkpoints
+from cnn_ablation.tasks.image_classification import devices
+from cnn_ablation.tasks.image_classification.data.augmentation import image_moves
+from cnn_ablation.tasks.image_classification.data.images import ImageData
+from cnn_ablation.tasks.image_classification.data.resident import Resident, ResidentSplit, resident
+from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs
+from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.optimizers import make_optimizer
+from cnn_ablation.tasks.image_classification.scoring import Evaluation, evaluate, probabilities_from
+
+EVALUATION_BATCH = 250  # images; 500 were as fast on a processor with large caches and a third slower on another
+EVALUATION_BATCH_ON_GPU = 2_000  # where a batch of 250 takes less time than starting its kernels
+
+SCORED_TRAIN_IMAGES = 10_000  # at most; the accuracy of a sample of so many has a standard error below 0.5 points
+
+
+@dataclass(frozen=True)
+class Technique:
+    """How the steps are computed, not what they compute; the reference's own is PyTorch's plain way."""
+
+    memory_format: torch.memory_format = torch.contiguous_format
+    """Of weights and images."""
+    fused_optimizer: bool = False
+    """One kernel for all parameters, where PyTorch has one."""
+    rewrite: Callable[[nn.Module], nn.Module] = lambda network: network
+    """A network with the same parameters and the same function, to compute with."""
+
+
+REFERENCE = Technique()
+
+_WARM: set[tuple[object, ...]] = set()
+"""Networks and batches that this process has computed gradients of."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of the learning curves."""
+
+    epoch: int
+    train_loss: float
+    """Mean over the images of the epoch as they were trained on: with dropout, and while the weights moved."""
+    val_loss: float
+    val_accuracy: float
+    train_seconds: float
+    """Time spent in training steps since the run began."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained network and what was measured on the way.
+
+    `status` is `ok`, or `diverged` if a loss stopped being finite; a diverged network is evaluated all the same.
+    """
+
+    network: nn.Sequential
+    status: str
+    train: Evaluation
+    """Of up to `SCORED_TRAIN_IMAGES` training images, evenly spaced; the other two are of all images."""
+    val: Evaluation
+    test: Evaluation
+    curves: tuple[Epoch, ...]
+    train_seconds: float
+    updates: int
+    images_seen: int
+    num_params: int
+    precision: str
+
+
+@dataclass
+class EpochSums:
+    """Sums over the batches of the epoch in training."""
+
+    loss: Tensor
+    """Of all images so far; on the device."""
+    num_images: int = 0
+    num_batches: int = 0
+
+
+class TrainingState:
+    """Where a run is: all that decides how it goes on, and what it has measured so far."""
+
+    def __init__(
+        self, config: Config, data: ImageData, *, seed: int, device: torch.device, technique: Technique = REFERENCE
+    ):
+        layers = network_layers(config.model, data.num_classes)
+        self.device, self.train, self.loss = device, config.train, LOSSES[config.train.loss]
+        self.to_probabilities = probabilities_from(config.model.output)
+        network = build(layers, data.input_shape, seed=seed, init=config.model.init)
+        self.network = network.to(device).to(memory_format=technique.memory_format)
+        self.computed = technique.rewrite(self.network)
+        fused = technique.fused_optimizer
+        self.optimizer = make_optimizer(config.optimizer, self.network.named_parameters(), device, fused=fused)
+        self.clock = StepClock(device)
+        self.curves: list[Epoch] = []
+        self.val: Evaluation | None = None
+        """After the last epoch; None at the start and right after a checkpoint was read."""
+        self.begin_epoch()
+        self.random = {
+            kind: torch.Generator(kind).manual_seed(stream_seed(seed, "dropout")).get_state()
+            for kind in {"cpu", device.type}
+        }
+
+    def begin_epoch(self) -> None:
+        self.sums = EpochSums(torch.zeros((), device=self.device))
+
+    def end_epoch(self, train_loss: float, val: Evaluation, train_seconds: float) -> None:
+        """Adds a point to the curves."""
+        self.val = val
+        self.curves.append(Epoch(len(self.curves) + 1, train_loss, val.loss, val.accuracy, train_seconds))
+        self.begin_epoch()
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss of the last epoch was not finite."""
+        return bool(self.curves) and not (
+            math.isfinite(self.curves[-1].train_loss) and math.isfinite(self.curves[-1].val_loss)
+        )
+
+    def is_finished(self, num_images: int) -> bool:
+        """Whether training has come to its end: as long as asked for, diverged, or no longer improving."""
+        return (
+            self.diverged
+            or len(self.curves) >= num_epochs(self.train, num_images)
+            or has_stalled(self.curves, self.train)
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, lists and dictionaries only, so that it can be read without unpickling code."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": self.random,
+            "train_seconds": self.clock.seconds,
+            "curves": [asdict(epoch) for epoch in self.curves],
+            "sums": {**asdict(self.sums), "loss": self.sums.loss.cpu()},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave; raises one of `checkpoints.DAMAGED` where that does not fit."""
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.random = saved["random"]
+        self.clock.seconds = saved["train_seconds"]
+        self.curves = [Epoch(**epoch) for epoch in saved["curves"]]
+        self.sums = EpochSums(**{**saved["sums"], "loss": saved["sums"]["loss"].to(self.device)})
+
+
+def train(
+    config: Config,
+    data: ImageData,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoints: Checkpoints | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    technique: Technique = REFERENCE,
+) -> TrainingResult:
+    """Trains one configuration with one seed and evaluates it on the three parts of the data.
+
+    The seed feeds separate streams for initial weights, order of images and dropout; the caller's random state is
+    left as it was. The clock counts training steps only. A run that was interrupted goes on from its checkpoint and
+    ends in the same result.
+    """
+    precision = devices.resolve_precision(config.precision, device)
+    parts = resident(data, device, technique.memory_format)
+    checkpoints = checkpoints or Checkpoints()
+    state = _started_or_resumed(config, data, checkpoints, seed=seed, device=device, technique=technique)
+    num_images, batch_size = len(parts.train), config.train.batch_size
+    orders = image_orders(num_images, shuffle=config.train.shuffle, seed=seed)
+    moves_of = image_moves(config.train, num_images, seed=seed)
+    epochs = itertools.islice(zip(orders, moves_of, strict=True), len(state.curves), None)
+    for epoch in state.curves:
+        on_epoch(epoch)
+
+    with _kept_random_state(device):  # dropout can only draw from torch's global generators
+        warm_up(state.computed, next(parts.train.in_order(batch_size)), precision=precision, loss_of=state.loss)
+        _set_random_state(state.random, device)
+        while not state.is_finished(num_images):
+            order, moves = next(epochs)
+            rest = slice(state.sums.num_batches * batch_size, epoch_images(config.train, len(state.curves), num_images))
+            moves = None if moves is None else moves[rest].to(device)
+            batches = parts.train.batches(order[rest].to(device), batch_size, moves)
+            train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
+            state.end_epoch(train_loss, score(state, parts.val, precision), state.clock.seconds)
+            on_epoch(state.curves[-1])
+        return result_of(state, parts, precision=precision)
+
+
+def has_stalled(curves: Sequence[Epoch], train: TrainConfig) -> bool:
+    """Whether `stop_on` was at its best `patience` or more epochs ago; False where nothing is watched."""
+    if train.stop_on is None or not curves:
+        return False
+    sign = -1 if train.stop_on.endswith("accuracy") else 1
+    values = [sign * getattr(epoch, train.stop_on) for epoch in curves]
+    return len(values) - 1 - values.index(min(values)) >= train.patience
+
+
+def score(state: TrainingState, part: ResidentSplit, precision: str, *, keep_probabilities: bool = True) -> Evaluation:
+    """The network as it is now, on a part of the data."""
+    to_probabilities = state.to_probabilities if keep_probabilities else None
+    batch_size = EVALUATION_BATCH if state.device.type == "cpu" else EVALUATION_BATCH_ON_GPU
+    with autocast(state.device, precision):
+        return evaluate(state.computed, part.in_order(batch_size), state.loss, to_probabilities)
+
+
+def result_of(state: TrainingState, parts: Resident, *, precision: str) -> TrainingResult:
+    """A network at the end of its training, with its scores on all parts of the data."""
+    num_images, train = len(parts.train), state.train
+    seen = [epoch_images(train, epoch, num_images) for epoch in range(len(state.curves))]
+    return TrainingResult(
+        network=state.network,
+        status="diverged" if state.diverged else "ok",
+        train=score(state, parts.train.evenly_spaced(SCORED_TRAIN_IMAGES), precision, keep_probabilities=False),
+        val=state.val or score(state, parts.val, precision),
+        test=score(state, parts.test, precision),
+        curves=tuple(state.curves),
+        train_seconds=state.curves[-1].train_seconds,
+        updates=sum(math.ceil(images / train.batch_size) for images in seen),
+        images_seen=sum(seen),
+        num_params=sum(parameter.numel() for parameter in state.network.parameters()),
+        precision=precision,
+    )
+
+
+def _started_or_resumed(
+    config: Config, data: ImageData, checkpoints: Checkpoints, *, seed: int, device: torch.device, technique: Technique
+) -> TrainingState:
+    """The state of a new run, or that of its checkpoint."""
+    start = partial(TrainingState, config, data, seed=seed, device=device, technique=technique)
+    saved, state = checkpoints.load(), start()
+    if saved is None:
+        return state
+    try:
+        state.load_state_dict(saved)
+    except DAMAGED as error:
+        checkpoints.refuse(error)
+        return start()
+    return state
+
+
+def _train_epoch(
+    state: TrainingState, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, *, precision: str
+) -> float:
+    """The rest of an epoch under the clock, which stands still while a checkpoint is written."""
+    steps = partial(
+        train_batches, state.computed, state.optimizer, batches, state.sums, precision=precision, loss_of=state.loss
+    )
+    while True:
+        with state.clock.running():
+            ended = steps(pause=checkpoints.due)
+        if ended:
+            return float(state.sums.loss) / state.sums.num_images
+        state.random = _random_state(state.device)
+        checkpoints.save(state.state_dict())
+
+
+def train_batches(
+    network: nn.Module,
+    optimizer: optim.Optimizer,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    sums: EpochSums,
+    *,
+    precision: str = "float32",
+    loss_of: Loss = cross_entropy,
+    pause: Callable[[], bool] = lambda: False,
+) -> bool:
+    """One optimiser step per batch on the mean loss, until the batches end or `pause` says so.
+
+    Adds to `sums` in place; nothing is read back from the device.
+
+    Returns:
+        Whether the batches have ended.
+    """
+    network.train()
+    for inputs, labels in batches:
+        optimizer.zero_grad()
+        with autocast(inputs.device, precision):
+            loss = loss_of(network(inputs), labels)
+        loss.backward()
+        optimizer.step()
+        sums.loss += loss.detach() * len(labels)
+        sums.num_images += len(labels)
+        sums.num_batches += 1
+        if pause():
+            return False
+    return True
+
+
+def image_orders(num_images: int, *, shuffle: bool, seed: int) -> Iterator[Tensor]:
+    """The order of the training images in each epoch, int64 (num_images,) on the CPU; depends on nothing else."""
+    generator = torch.Generator().manual_seed(stream_seed(seed, "order"))
+    while True:
+        yield torch.randperm(num_images, generator=generator) if shuffle else torch.arange(num_images)
+
+
+def warm_up(network: nn.Module, batch: tuple[Tensor, Tensor], *, precision: str, loss_of: Loss) -> None:
+    """Takes the gradients of a batch, so that no first-call set-up falls into the timed steps.
+
+    Nothing is left to set up where this process has trained an equal network in equal batches before.
+    """
+    equal = str(network), batch[0].shape, batch[0].device, precision, loss_of
+    if equal not in _WARM:
+        gradients(network, batch, precision=precision, loss_of=loss_of)
+        _WARM.add(equal)
+
+
+def gradients(
+    network: nn.Module, batch: tuple[Tensor, Tensor], *, precision: str = "float32", loss_of: Loss = cross_entropy
+) -> list[Tensor]:
+    """Of the mean loss of a batch in training mode, by parameter that has one; the network is left as it was."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    was_training, statistics = network.training, [(buffer, buffer.clone()) for buffer in network.buffers()]
+    inputs, labels = batch
+    network.train()
+    try:
+        with autocast(inputs.device, precision):
+            loss = loss_of(network(inputs), labels)
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    finally:
+        network.train(was_training)
+        for buffer, before in statistics:
+            buffer.copy_(before)
+    return [gradient for gradient in found if gradient is not None]
+
+
+class StepClock:
+    """Sums the wall-clock time of `running` blocks, waiting for the device on both sides."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        devices.synchronise(self.device)
+        started = time.perf_counter()
+        yield
+        devices.synchronise(self.device)
+        self.seconds += time.perf_counter() - started
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Casts the layers that gain from it to bfloat16 where `precision` says so; float32 changes nothing.
+
+    For one forward pass at a time: PyTorch keeps the cast weights until the block ends, and an optimiser step inside it
+    would not reach them.
+    """
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+_Generator = tuple[Callable[[], Tensor], Callable[[Tensor], None]]
+
+
+def _generators(device: torch.device) -> dict[str, _Generator]:
+    """(get, set) of the random states that dropout draws from on a device, by the kind of device; always the CPU's."""
+    known: dict[str, _Generator] = {
+        "cpu": (torch.get_rng_state, torch.set_rng_state),
+        "cuda": (partial(torch.cuda.get_rng_state, device), lambda state: torch.cuda.set_rng_state(state, device)),
+        "mps": (torch.mps.get_rng_state, torch.mps.set_rng_state),
+    }
+    return {kind: known[kind] for kind in dict.fromkeys(("cpu", device.type))}
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    return {kind: get_state() for kind, (get_state, _) in _generators(device).items()}
+
+
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    for kind, (_, set_state) in _generators(device).items():
+        set_state(state[kind])
+
+
+@contextmanager
+def _kept_random_state(device: torch.device) -> Iterator[None]:
+    """The caller's generators are afterwards as they were."""
+    before = _random_state(device)
+    try:
+        yield
+    finally:
+        _set_random_state(before, device)
