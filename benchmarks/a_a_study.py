@@ -16,9 +16,10 @@ from pathlib import Path
 import pandas as pd
 
 import cnn_ablation
-from cnn_ablation.config import Config, StatsConfig
+from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import caption, markdown, readable_table
 from cnn_ablation.study.designs import BASELINE
+from cnn_ablation.tasks.image_classification.config import Config
 
 NUM_ARMS = 12
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnn_ablation.analysis.tables import ablation_table, load_curves, load_runs
     from cnn_ablation.app.composition import compose
+    from cnn_ablation.launch.execution import ablate
     from cnn_ablation.runs.run import run
-    from cnn_ablation.study.execution import ablate
 
     __version__: str
 

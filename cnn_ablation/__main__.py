@@ -134,7 +134,7 @@ def _job(composed: DictConfig) -> list[Exception]:
 def _single(composed: DictConfig, overrides: Sequence[str], folder: Path) -> list[Exception]:
     from cnn_ablation.app.composition import to_config
     from cnn_ablation.common import progress
-    from cnn_ablation.study.execution import run_single
+    from cnn_ablation.launch.execution import run_single
 
     for line in overrides:
         if line.startswith(("hydra.sweep.", "hydra.sweeper.")):

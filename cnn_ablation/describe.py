@@ -16,7 +16,7 @@ from cnn_ablation.common.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cnn_ablation.config import NetworkConfig
+    from cnn_ablation.tasks.image_classification.config import NetworkConfig
     from cnn_ablation.tasks.image_classification.models.layers import Layer, Shape, TracedLayer
 
 _WIDTH_WITHOUT_TERMINAL = 100
@@ -82,7 +82,7 @@ def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
     """
     from rich.console import Console
 
-    from cnn_ablation.study import checks
+    from cnn_ablation.tasks.image_classification import checks
     from cnn_ablation.tasks.image_classification.models import network_layers
     from cnn_ablation.tasks.image_classification.models.layers import trace
 

@@ -19,14 +19,16 @@ import numpy.typing as npt
 
 from cnn_ablation.common import commands
 from cnn_ablation.common.errors import DataError, RecordError
+from cnn_ablation.common.files import write_atomically
+from cnn_ablation.common.looks import cannot_write
 from cnn_ablation.common.progress import warn
-from cnn_ablation.config import Config, from_settings
-from cnn_ablation.runs.records import Run, read_run, record_path, weights_path, write_atomically
+from cnn_ablation.config import from_settings
+from cnn_ablation.runs.records import Run, read_run, record_path, weights_path
 from cnn_ablation.study.plans import FILE_NAME
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data import pictures
 from cnn_ablation.tasks.image_classification.data.images import Pixels, channels_first
-from cnn_ablation.tasks.image_classification.data.looks import cannot_write
 
 GRID = (3, 4)
 """Rows and columns of pictures in a grid."""
@@ -138,7 +140,7 @@ def _config(record: Run, folder: Path) -> Config:
         ConfigError: it names what this version does not know.
     """
     try:
-        return from_settings(record.settings)
+        return from_settings(Config, record.settings)
     except (KeyError, TypeError, AttributeError) as error:
         path = record_path(folder, record.seed)
         raise RecordError(f"{path} is damaged: its configuration is not whole ({error})") from error

@@ -65,7 +65,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     import argparse
     from pathlib import Path
 
-    from cnn_ablation.config import Config
+    from cnn_ablation.tasks.image_classification.config import Config
 
     parser = argparse.ArgumentParser(prog="python -m cnn_ablation.store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -105,8 +105,8 @@ def _is_selected(entry: Entry, options: argparse.Namespace) -> bool:
 
 
 def _prune(options: argparse.Namespace, selected: list[Entry]) -> None:
+    from cnn_ablation.common.words import counted
     from cnn_ablation.runs.store.entries import prune
-    from cnn_ablation.study.plans import counted
 
     if options.dry_run:
         _print(selected)
@@ -121,7 +121,7 @@ def _print(found: Sequence[Entry]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cnn_ablation.study.plans import counted
+    from cnn_ablation.common.words import counted
 
     is_terminal = sys.stdout.isatty()
     console = Console(force_terminal=is_terminal, width=None if is_terminal else _WIDTH_WITHOUT_TERMINAL, markup=False)

@@ -13,7 +13,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; torch threads would fight for the cores
 
-from cnn_ablation.config import AdamConfig, Config, ModelConfig, ShapesConfig, TrainConfig
+from cnn_ablation.tasks.image_classification.config import AdamConfig, Config, ModelConfig, ShapesConfig, TrainConfig
 
 # One small convolution on 8x8 generated images: the whole path in about 20 ms per run.
 TINY = (

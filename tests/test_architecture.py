@@ -77,7 +77,7 @@ def test_the_schema_needs_only_the_standard_library() -> None:
             {"torch", "pandas", "numpy", "hydra"},
         ),
         (
-            "from cnn_ablation.study import checks, plans, execution",
+            "from cnn_ablation.launch import execution\nfrom cnn_ablation.study import checks, plans",
             {"torch", "pandas", "scipy", "hydra", "matplotlib"},
         ),
         (

@@ -12,8 +12,8 @@ import throughput
 import torch
 
 import cnn_ablation
-from cnn_ablation.config import Config, ModelConfig, ShapesConfig
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, ShapesConfig
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build

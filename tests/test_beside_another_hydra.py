@@ -88,7 +88,7 @@ def test_nothing_is_stored_in_a_fresh_process_either() -> None:
 
 
 def test_a_callers_option_of_our_groups_can_be_chosen(callers_hydra: Path) -> None:
-    from cnn_ablation.config import SGDConfig
+    from cnn_ablation.tasks.image_classification.config import SGDConfig
 
     ConfigStore.instance().store(group="optimizer", name="fast_sgd", node=SGDConfig(lr=1.0))
     assert cnn_ablation.compose(["optimizer=fast_sgd"]).optimizer == SGDConfig(lr=1.0)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnn_ablation.config import Config
-from cnn_ablation.runs.checkpoints import Checkpoints
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.training import TrainingResult, train
 
 

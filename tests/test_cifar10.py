@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnn_ablation.config import AdamConfig, Config, ImageFolderConfig, ModelConfig, TrainConfig
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import (
+    AdamConfig,
+    Config,
+    ImageFolderConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from cnn_ablation.tasks.image_classification.training import train
 
 FOLDER = os.environ.get("CNN_ABLATION_CIFAR10", "")

@@ -23,8 +23,8 @@ import yaml
 from conftest import TINY, Answer
 
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.config import Config
 from cnn_ablation.runs.records import Run, write_run
+from cnn_ablation.tasks.image_classification.config import Config
 
 Cli = Callable[..., Answer]
 TABLES = {f"ablation.{end}" for end in ("csv", "parquet", "md", "tex", "html")} | {"runs.csv", "runs.parquet"}
@@ -451,7 +451,7 @@ def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
-    from cnn_ablation.study.execution import claimed
+    from cnn_ablation.launch.execution import claimed
 
     with claimed(tmp_path / "study"):
         answer = cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
@@ -462,7 +462,7 @@ def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_studies_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    from cnn_ablation.study.execution import new_folder
+    from cnn_ablation.launch.execution import new_folder
 
     assert [new_folder(tmp_path / "12-00-00").name for _ in range(3)] == ["12-00-00", "12-00-00-2", "12-00-00-3"]
 

@@ -17,8 +17,8 @@ from conftest import TINY
 
 from cnn_ablation.__main__ import answer
 from cnn_ablation.common.commands import NOT_READ, guarded
-from cnn_ablation.config import Config
 from cnn_ablation.runs.store import RunStore
+from cnn_ablation.tasks.image_classification.config import Config
 
 # A console of 1990: nothing but ASCII can be printed, and names of files are bytes.
 ASCII = {"PYTHONIOENCODING": "ascii"}

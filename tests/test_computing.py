@@ -21,13 +21,13 @@ from conftest import TINY
 
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.config import Config
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.store.entries import entries
-from cnn_ablation.study.checks import check
+from cnn_ablation.runs.task import check
 from cnn_ablation.tasks.image_classification import compiled, computing, devices
 from cnn_ablation.tasks.image_classification.computing import Computing
+from cnn_ablation.tasks.image_classification.config import Config
 
 WIDE = "fma avx512f avx512vl avx512bw avx512dq"
 HERE = Computing("cpu", "float32", 2, "AVX2", "compiled")

@@ -10,10 +10,11 @@ import pytest
 
 import cnn_ablation
 from cnn_ablation.app.composition import CONF_DIR
-from cnn_ablation.config import GROUPS as SCHEMAS
-from cnn_ablation.config import Config, leaves
+from cnn_ablation.config import leaves
 from cnn_ablation.study import checks
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import GROUPS as SCHEMAS
+from cnn_ablation.tasks.image_classification.config import Config
 
 FILES = sorted(Path(CONF_DIR).rglob("*.yaml"))
 GROUPS = ("data", "model", "optimizer")

@@ -8,23 +8,17 @@ from typing import Any, Literal, Optional
 import pytest
 
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.config import (
+from cnn_ablation.config import Bounds, StatsConfig, bounds_of, fits, result_settings, types_of, value_problems
+from cnn_ablation.study import checks
+from cnn_ablation.tasks.image_classification.config import (
     GROUPS,
     AdamConfig,
-    Bounds,
     Config,
     ModelConfig,
     OptimizerConfig,
     ShapesConfig,
-    StatsConfig,
     TrainConfig,
-    bounds_of,
-    fits,
-    result_settings,
-    types_of,
-    value_problems,
 )
-from cnn_ablation.study import checks
 
 
 def config_with(**model: object) -> Config:

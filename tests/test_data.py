@@ -25,8 +25,14 @@ import pytest
 from PIL import Image
 
 from cnn_ablation.common.errors import DataError
-from cnn_ablation.config import DataConfig, DigitsConfig, ImageFolderConfig, ShapesConfig, TorchvisionConfig
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import (
+    DataConfig,
+    DigitsConfig,
+    ImageFolderConfig,
+    ShapesConfig,
+    TorchvisionConfig,
+)
 from cnn_ablation.tasks.image_classification.data import image_folder, shapes, torchvision_sets
 from cnn_ablation.tasks.image_classification.data.images import num_held_out
 

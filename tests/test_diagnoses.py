@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnn_ablation.analysis import notes
+from cnn_ablation.runs.task import Cost
 from cnn_ablation.tasks.image_classification import diagnoses
 from cnn_ablation.tasks.image_classification.models.build import build
 from cnn_ablation.tasks.image_classification.models.layers import (
@@ -103,17 +104,17 @@ def test_probabilities_are_told_from_logits() -> None:
     assert not diagnoses.gives_probabilities(network("relu"), IMAGES)
 
 
-BASELINE = notes.Cost(updates=100, num_params=1000, multiply_adds=5000)
+BASELINE = Cost(updates=100, num_params=1000, multiply_adds=5000)
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
         (notes.confounds(BASELINE, BASELINE), []),
-        (notes.confounds(notes.Cost(25, 1180, 5000), BASELINE), ["4x fewer updates", "+18 % parameters"]),
-        (notes.confounds(notes.Cost(200, 1000, 15000), BASELINE), ["2x more updates", "3x the work per image"]),
-        (notes.confounds(notes.Cost(100, 1000, 500), BASELINE), ["10x less work per image"]),
-        (notes.confounds(notes.Cost(math.nan, math.nan, 0), BASELINE), []),
+        (notes.confounds(Cost(25, 1180, 5000), BASELINE), ["4x fewer updates", "+18 % parameters"]),
+        (notes.confounds(Cost(200, 1000, 15000), BASELINE), ["2x more updates", "3x the work per image"]),
+        (notes.confounds(Cost(100, 1000, 500), BASELINE), ["10x less work per image"]),
+        (notes.confounds(Cost(math.nan, math.nan, 0), BASELINE), []),
         (notes.dead_units(0.312, "ReLU units in Activation2"), ["31 % dead ReLU units in Activation2"]),
         (notes.dead_units(0.05, "ReLU units in Activation2"), []),
         (notes.dead_units(math.nan, ""), []),

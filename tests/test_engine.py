@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import cnn_ablation
-from cnn_ablation.config import Config, ModelConfig, SGDConfig
 from cnn_ablation.tasks.image_classification import compiled, data, engine, training
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, SGDConfig
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.engine import convolution, pooling
 from cnn_ablation.tasks.image_classification.engine.networks import rewritten

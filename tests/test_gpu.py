@@ -12,9 +12,9 @@ import torch
 from conftest import TINY
 
 import cnn_ablation
-from cnn_ablation.config import Config
 from cnn_ablation.runs import run as runs
 from cnn_ablation.tasks.image_classification import data, devices, engine, losses, training
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.scoring import evaluate
 from cnn_ablation.tasks.image_classification.training import TrainingResult

@@ -10,21 +10,11 @@ from typing import Any
 import pytest
 
 from cnn_ablation.common.errors import ConfigError, RecordError
-from cnn_ablation.config import (
-    GROUPS,
-    AdamConfig,
-    Config,
-    ModelConfig,
-    ShapesConfig,
-    all_settings,
-    bounds_of,
-    keys_of,
-    result_settings,
-    with_settings,
-)
+from cnn_ablation.config import all_settings, bounds_of, keys_of, result_settings, with_settings
 from cnn_ablation.study import checks
 from cnn_ablation.study.designs import BASELINE, Arm, knob
 from cnn_ablation.study.plans import Plan, refuse_other_study, write_plan
+from cnn_ablation.tasks.image_classification.config import GROUPS, AdamConfig, Config, ModelConfig, ShapesConfig
 
 BASE = Config(ShapesConfig(), ModelConfig(), AdamConfig())
 CONFIGS = [

@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY, Answer
 
 import cnn_ablation
-from cnn_ablation.config import ModelConfig
+from cnn_ablation.tasks.image_classification.config import ModelConfig
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.layers import Conv
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cnn_ablation.config import ModelConfig
+from cnn_ablation.tasks.image_classification.config import ModelConfig
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
 from cnn_ablation.tasks.image_classification.models.layers import (

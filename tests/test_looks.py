@@ -15,9 +15,9 @@ from PIL import Image
 
 import cnn_ablation
 from cnn_ablation.common.errors import DataError
-from cnn_ablation.config import Config, DigitsConfig, ImageFolderConfig, TorchvisionConfig
 from cnn_ablation.runs.records import read_run
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import Config, DigitsConfig, ImageFolderConfig, TorchvisionConfig
 from cnn_ablation.tasks.image_classification.data import image_folder, torchvision_sets
 from cnn_ablation.tasks.image_classification.data.images import Source, Split
 

@@ -18,7 +18,8 @@ import cnn_ablation
 from cnn_ablation.app import manual
 from cnn_ablation.app.arguments import FLAGS
 from cnn_ablation.common.errors import as_typed
-from cnn_ablation.config import GROUPS, ArmConfig, Bounds, Config, StatsConfig, TrainConfig
+from cnn_ablation.config import ArmConfig, Bounds, StatsConfig
+from cnn_ablation.tasks.image_classification.config import GROUPS, Config, TrainConfig
 
 OWNERS = [
     *((group, option) for group, options in GROUPS.items() for option in options.values()),

@@ -12,7 +12,7 @@ from torch import nn
 import cnn_ablation
 from cnn_ablation import describe
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.config import ModelConfig, NetworkConfig
+from cnn_ablation.tasks.image_classification.config import ModelConfig, NetworkConfig
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
 from cnn_ablation.tasks.image_classification.models.layers import LayerError, trace

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from cnn_ablation.config import (
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.config import (
     AdaGradConfig,
     AdamConfig,
     MLPConfig,
@@ -21,7 +22,6 @@ from cnn_ablation.config import (
     RMSPropConfig,
     SGDConfig,
 )
-from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.losses import LOSSES
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build

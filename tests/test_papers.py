@@ -15,12 +15,13 @@ import pytest
 from cnn_ablation.analysis.tables import FinishedStudy
 from cnn_ablation.app.composition import CONF_DIR
 from cnn_ablation.common.errors import UserError
-from cnn_ablation.config import StatsConfig, paper_names
+from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import papers
 from cnn_ablation.report.paper import readable_comparison, section
 from cnn_ablation.runs.records import RUN_COLUMNS, Run
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.plans import Plan, read_plan
+from cnn_ablation.tasks.image_classification.config import paper_names
 
 STUDIES = {
     path.stem: found[1]

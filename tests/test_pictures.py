@@ -14,8 +14,8 @@ from PIL import Image
 
 from cnn_ablation import predict
 from cnn_ablation.common.errors import DataError
-from cnn_ablation.config import ImageFolderConfig
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import ImageFolderConfig
 from cnn_ablation.tasks.image_classification.data import image_folder, pictures
 
 SIDE = 12

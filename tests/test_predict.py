@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from cnn_ablation import predict
-from cnn_ablation.config import Config, ImageFolderConfig, all_settings, from_settings
+from cnn_ablation.config import all_settings, from_settings
 from cnn_ablation.runs.records import read_run
 from cnn_ablation.runs.run import run
 from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification import weights as trained
+from cnn_ablation.tasks.image_classification.config import Config, ImageFolderConfig
 from cnn_ablation.tasks.image_classification.data import pictures
 
 MODES = ["1", "L", "P", "RGB", "RGBA", "CMYK", "LA", "I;16", "I", "F"]

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.config import Config, ModelConfig, TrainConfig
-from cnn_ablation.runs.checkpoints import Checkpoints
+from cnn_ablation.launch.forecast import cost
 from cnn_ablation.runs.run import run
 from cnn_ablation.study import checks
-from cnn_ablation.study.forecast import cost
 from cnn_ablation.tasks.image_classification import data, engine
+from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
+from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, TrainConfig
 from cnn_ablation.tasks.image_classification.data.augmentation import image_moves, moved
 from cnn_ablation.tasks.image_classification.lengths import num_updates
 from cnn_ablation.tasks.image_classification.losses import LOSSES

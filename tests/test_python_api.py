@@ -16,7 +16,10 @@ import pytest
 
 from cnn_ablation import ablate, compose
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.config import (
+from cnn_ablation.config import group_name, setting, with_settings
+from cnn_ablation.study import checks
+from cnn_ablation.study.checks.knobs import read_knobs
+from cnn_ablation.tasks.image_classification.config import (
     AdamConfig,
     Config,
     MLPConfig,
@@ -25,12 +28,7 @@ from cnn_ablation.config import (
     SGDConfig,
     ShapesConfig,
     TrainConfig,
-    group_name,
-    setting,
-    with_settings,
 )
-from cnn_ablation.study import checks
-from cnn_ablation.study.checks.knobs import read_knobs
 
 Call = Callable[[Config, Path], object]
 

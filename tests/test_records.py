@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.files import write_atomically
 from cnn_ablation.runs.provenance import environment, extension_version, fingerprint
 from cnn_ablation.runs.provenance import identity as identity_of
-from cnn_ablation.runs.records import RUN_COLUMNS, Run, read_run, record_paths, write_atomically, write_run
+from cnn_ablation.runs.records import RUN_COLUMNS, Run, read_run, record_paths, write_run
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.computing import Computing
 

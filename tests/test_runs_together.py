@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnn_ablation.config import Config
 from cnn_ablation.runs import run as runs
 from cnn_ablation.runs.records import read_run, record_path
 from cnn_ablation.tasks.image_classification import engine
+from cnn_ablation.tasks.image_classification.config import Config
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import pytest
 
 from cnn_ablation import ablate
 from cnn_ablation.common.errors import RecordError
-from cnn_ablation.config import Config, SGDConfig, with_settings
+from cnn_ablation.config import with_settings
+from cnn_ablation.launch.execution import Study
 from cnn_ablation.study.designs import Knob, knob, zipped_knob
-from cnn_ablation.study.execution import Study
 from cnn_ablation.study.plans import FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
+from cnn_ablation.tasks.image_classification.config import Config, SGDConfig
 
 ACTIVATION = knob("model.activation", ["leaky", "tanh"])
 EPOCHS = knob("train.epochs", [3])

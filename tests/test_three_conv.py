@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cnn_ablation.config import ModelConfig
+from cnn_ablation.tasks.image_classification.config import ModelConfig
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnn_ablation.config import Config, DigitsConfig, ModelConfig, SGDConfig, TrainConfig
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import Config, DigitsConfig, ModelConfig, SGDConfig, TrainConfig
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.losses import cross_entropy
 from cnn_ablation.tasks.image_classification.models import network_layers

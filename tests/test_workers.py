@@ -22,15 +22,16 @@ from conftest import TINY, Answer
 
 import cnn_ablation
 from cnn_ablation.common import machine
-from cnn_ablation.config import Config, with_settings
+from cnn_ablation.config import with_settings
 from cnn_ablation.launch import sharing, workers
+from cnn_ablation.launch.execution import Study
 from cnn_ablation.launch.workers import ONE_AT_A_TIME, Packing, Task, packing, train_side_by_side
 from cnn_ablation.runs.records import read_run, record_paths
 from cnn_ablation.runs.run import run
 from cnn_ablation.study.designs import Arm, knob
-from cnn_ablation.study.execution import Study
 from cnn_ablation.tasks.image_classification import data, devices
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import resident
 
 TWO = Packing(processes=2, threads=1)

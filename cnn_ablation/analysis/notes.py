@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from cnn_ablation.runs.task import Cost
 
 MIN_DEAD_SHARE = 0.10
 MIN_SATURATED_SHARE = 0.25
 MIN_GRADIENT_RATIO = 4.0
 MIN_GAP_PP = 10.0
 CHANCE_LOSS_SHARE = 0.98  # a loss that never fell below this share of ln K has learnt nothing
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What training an arm costs, from its configuration alone; NaN where unknown."""
-
-    updates: float
-    num_params: float
-    multiply_adds: float
-    """Per image, forward."""
 
 
 def confounds(arm: Cost, baseline: Cost) -> Iterator[str]:

@@ -18,13 +18,12 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cnn_ablation import config as schema
 from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra, unknown_key
 from cnn_ablation.app.keys import CONF_DIR
 from cnn_ablation.app.request import check_options, parse
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
-from cnn_ablation.config import Config
 from cnn_ablation.study.designs import DESIGNS
+from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 CONFIG_NAME = "config"
 
@@ -46,8 +45,8 @@ def register_schemas(store: ConfigStore) -> None:
     # of a composition. What the store gives out are copies, and nothing is stored while Hydra composes.
     vars(store)["__deepcopy__"] = lambda memo: store
     store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
-    store.store(name="schema", node=Config, provider="cnn_ablation")
-    for group, options in schema.GROUPS.items():
+    store.store(group="schema", name="image_classification", node=Config, provider="cnn_ablation")
+    for group, options in GROUPS.items():
         for name, node in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
             store.store(group=f"schema/{group}", name=name, node=node, provider="cnn_ablation")
 

@@ -14,9 +14,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import PARAMS, ZIP, ZIP_EXAMPLE, open_brackets
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
-from cnn_ablation.config import GROUPS, Config, nearest
+from cnn_ablation.config import StudyConfig, nearest
 from cnn_ablation.study import checks
 from cnn_ablation.study.designs import knob
+from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
@@ -107,7 +108,8 @@ def _sweep_without_multirun(key: str, value: str) -> UserError:
 
 def _any_config() -> Config:
     """With the first option of every group, for what does not hang on the options."""
-    return Config(*(next(iter(options.values()))() for options in GROUPS.values()))
+    chosen: dict[str, Any] = {group: next(iter(options.values()))() for group, options in GROUPS.items()}
+    return Config(**chosen)
 
 
 def unknown_key(key: str, value: Any, owner: type, *, missing: str) -> Problem:
@@ -122,7 +124,11 @@ def unknown_key(key: str, value: Any, owner: type, *, missing: str) -> Problem:
     if key == "study":
         allowed = "keys as they stand in --cfg job, in a file that is no part of a group"
         return Problem(key, value, allowed, remedy="begin the file with the line '# @package _global_'")
-    if owner is Config or not dataclasses.is_dataclass(owner) or key in ("hydra.launcher", "hydra.sweeper"):
+    if (
+        issubclass(owner, StudyConfig)
+        or not dataclasses.is_dataclass(owner)
+        or key in ("hydra.launcher", "hydra.sweeper")
+    ):
         found: keys.Suggestion | None = keys.suggestion(key, str(value))
         allowed = f"known keys and groups ({', '.join(GROUPS)}, study); --help lists all"
     else:

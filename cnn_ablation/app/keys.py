@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from cnn_ablation.common.errors import as_typed
-from cnn_ablation.config import GROUPS, Bounds, Config, nearest
+from cnn_ablation.config import Bounds, nearest
 from cnn_ablation.study.designs import DESIGNS
+from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 _HERE = Path(__file__).resolve().parent.parent
 # Inside a wheel conf/ lies in the package, in a checkout beside it.

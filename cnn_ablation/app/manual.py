@@ -14,8 +14,8 @@ import yaml
 
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import FLAGS, Flag
-from cnn_ablation.config import GROUPS, Config
 from cnn_ablation.study.designs import DESIGNS
+from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 WIDTH = 100
 _KEY_WIDTH = 38

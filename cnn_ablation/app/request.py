@@ -13,8 +13,8 @@ from hydra.errors import HydraException
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import PARAMS, ZIP, ZIP_EXAMPLE, not_a_zip, scanned
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.config import GROUPS
 from cnn_ablation.study.designs import DESIGNS, FULL, LABEL, Arm, Knob, knob, zipped_knob
+from cnn_ablation.tasks.image_classification.config import GROUPS
 
 MAX_LEVELS = 10_000
 

@@ -19,9 +19,9 @@ from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain
 from cnn_ablation.app.request import StudyRequest, parse, parse_params, read_request
 from cnn_ablation.common import commands, progress
 from cnn_ablation.common.errors import ConfigError, UserError
-from cnn_ablation.config import Config
-from cnn_ablation.launch.workers import ONE_AT_A_TIME, Task, train_side_by_side
-from cnn_ablation.study import execution as studies
+from cnn_ablation.config import StudyConfig
+from cnn_ablation.launch import execution
+from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, train_side_by_side
 from cnn_ablation.study.designs import Arm
 
 # Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.
@@ -50,15 +50,15 @@ class AblationSweeper(Sweeper):
             study.show_forecast()
             return
         if not self._folder_was_chosen():
-            study.folder = studies.new_folder(study.folder)
+            study.folder = execution.new_folder(study.folder)
 
-        def overrides(item: studies.NumberedJob) -> list[str]:
+        def overrides(item: execution.NumberedJob) -> list[str]:
             return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
 
-        def launch(jobs: Sequence[studies.NumberedJob]) -> list[str]:
+        def launch(jobs: Sequence[execution.NumberedJob]) -> list[str]:
             if study.here and study.packing is not ONE_AT_A_TIME:
                 tasks = (self._task(study, item, overrides(item)) for item in jobs)
-                return train_side_by_side(tasks, study.packing)
+                return train_side_by_side(study.baseline.task.name, tasks, study.packing)
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
         commands.raise_when_interrupted()
@@ -92,22 +92,22 @@ class AblationSweeper(Sweeper):
             f"  remedy: levels in the study's file, below {PARAMS}, or on the command line: model.activation=relu,leaky"
         )
 
-    def _study(self, request: StudyRequest) -> studies.Study:
+    def _study(self, request: StudyRequest) -> execution.Study:
         """The study with its checked arms; messages name an arm as its levels were typed."""
         typed: dict[str, str] = {}
 
-        def compose(arm: Arm) -> Config:
+        def compose(arm: Arm) -> StudyConfig:
             typed[arm.name] = request.name(arm)
             return self._compose(arm, request.overrides(arm))
 
         folder = Path(self.master.hydra.sweep.dir).absolute()
         here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
         try:
-            return studies.Study(folder, self.design, request.knobs, compose, here=here)
+            return execution.Study(folder, self.design, request.knobs, compose, here=here)
         except ConfigError as error:
             raise ConfigError(error.problems, arm=error.arm and typed.get(error.arm, error.arm)) from error
 
-    def _task(self, study: studies.Study, item: studies.NumberedJob, overrides: list[str]) -> Task:
+    def _task(self, study: execution.Study, item: execution.NumberedJob, overrides: list[str]) -> Assignment:
         """A job for a worker, with all that Hydra leaves of one: `.hydra/`, its callbacks and a log."""
         composed = self.loader.load_sweep_config(self.master, overrides)
         with open_dict(composed):
@@ -120,13 +120,13 @@ class AblationSweeper(Sweeper):
             job_subdir_key="hydra.sweep.subdir",
         )
         configure_log(self.master.hydra.hydra_logging, self.master.hydra.verbose)
-        return study.task(item)
+        return study.assignment(item)
 
     def _folder_was_chosen(self) -> bool:
         """Whether the user named the folder; a default one is made of the time and must be new."""
         return any(line.startswith("hydra.sweep.dir=") for line in self.master.hydra.overrides.hydra)
 
-    def _compose(self, arm: Arm, overrides: list[str]) -> Config:
+    def _compose(self, arm: Arm, overrides: list[str]) -> StudyConfig:
         name = arm.name if arm.settings else None
         try:
             return to_config(self.loader.load_sweep_config(self.master, overrides), arm=name)
@@ -137,7 +137,7 @@ class AblationSweeper(Sweeper):
             raise explained from error
 
 
-def _job_overrides(item: studies.NumberedJob, folder: Path, store: str) -> list[str]:
+def _job_overrides(item: execution.NumberedJob, folder: Path, store: str) -> list[str]:
     """What makes an arm a job with its seeds; paths are absolute, because a launcher may work elsewhere."""
     job, arm = item.job, item.job.arm
     return [

@@ -67,3 +67,9 @@ class ConfigError(UserError):
         super().__init__(f"configuration error{where}: " + "\n".join(shown))
         self.problems = tuple(problems)
         self.arm = arm
+
+
+def one_line(error: Exception) -> str:
+    """An error in one line; one that nobody foresaw begins with its kind."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

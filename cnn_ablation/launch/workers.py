@@ -8,7 +8,6 @@ the device while its memory allows. No torch here, no Hydra.
 from __future__ import annotations
 
 import logging
-import math
 import multiprocessing
 import os
 import signal
@@ -16,26 +15,23 @@ import sys
 import threading
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common import machine, progress
-from cnn_ablation.config import Config
+from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import sharing
-from cnn_ablation.tasks.image_classification import computing, data
-from cnn_ablation.tasks.image_classification.models import network_layers
-from cnn_ablation.tasks.image_classification.models.layers import trace
+from cnn_ablation.runs.run import ConcurrentJobs, run
+from cnn_ablation.runs.task import Footprint, How, task_named, task_of
 
 LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
-_BYTES_OF_A_PROCESS = 600 * 2**20  # its own share of what is imported, and what the allocator keeps; without images
-_IMAGES_EVALUATED = 250  # at once, and a training step keeps its maps for the gradient: twice
-_SHARE_OF_TEST_IMAGES = 0.25  # of the training images; a guess, since only loading tells
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ ONE_AT_A_TIME = Packing(processes=1, threads=0)
 """In this process, with as many threads as PyTorch takes."""
 
 
-def packing(config: Config, num_runs: int, arms: Iterable[Config] = ()) -> Packing:
+def packing(config: StudyConfig, num_runs: int, arms: Sequence[StudyConfig] = ()) -> Packing:
     """As many processes as there are cores, jobs and memory for.
 
     On a CPU the number of threads changes results, and runs with another number are not reused. It follows from the
@@ -73,49 +69,35 @@ def packing(config: Config, num_runs: int, arms: Iterable[Config] = ()) -> Packi
     """
     if not may_be_packed(config, num_runs):
         return ONE_AT_A_TIME
-    device, cores = computing.device_type(config.device), machine.cores()
-    if device == "cuda":
+    task, cores = task_of(config), machine.cores()
+    if not all(task.is_known_elsewhere(arm) for arm in arms):
+        return ONE_AT_A_TIME
+    if task.device(config) == "cuda":
         processes = min(cores, num_runs // config.replicates)
         return Packing(processes, cores // processes, by_memory=True) if processes > 1 else ONE_AT_A_TIME
-    images, one = image_bytes(config), process_bytes(config)
-    threads = config.threads or max(1, cores // _that_fit(machine.memory(), images, one, cores))
+    one = task.footprint(config)
+    threads = config.threads or max(1, cores // _that_fit(machine.memory(), one, cores))
     if threads >= cores:
         return ONE_AT_A_TIME
-    largest = max([one, *map(process_bytes, arms)])
-    fit = _that_fit(machine.available_memory(), images, largest, cores)
-    return Packing(min(cores // threads, num_runs, fit), threads)
+    largest = max([one, *map(task.footprint, arms)], key=attrgetter("own"))
+    return Packing(min(cores // threads, num_runs, _that_fit(machine.available_memory(), largest, cores)), threads)
 
 
-def _that_fit(memory: int | None, images: int, one: int, cores: int) -> int:
-    """Processes that a memory holds, beside the images twice: ours, and those that all processes share."""
-    return cores if memory is None else max(1, min(cores, (memory - 2 * images) // one))
+def _that_fit(memory: int | None, one: Footprint, cores: int) -> int:
+    """Processes that a memory holds, beside what is shared twice: ours, and what all processes map."""
+    return cores if memory is None else max(1, min(cores, (memory - 2 * one.shared) // one.own))
 
 
-def image_bytes(config: Config) -> int:
-    """Of all images of a configuration's data, uint8."""
-    spec = data.describe(config.data)
-    return int(spec.source_train_images * (1 + _SHARE_OF_TEST_IMAGES)) * math.prod(spec.input_shape)
-
-
-def process_bytes(config: Config) -> int:
-    """Memory of a process that trains a configuration, besides shared images: itself, and the maps of a step."""
-    spec = data.describe(config.data)
-    steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
-    maps = 4 * sum(math.prod(step.output_shape) for step in steps)
-    own_images = image_bytes(config) if config.engine == "reference" else 0  # in another order of channels
-    return _BYTES_OF_A_PROCESS + own_images + maps * max(2 * config.train.batch_size, _IMAGES_EVALUATED)
-
-
-def may_be_packed(config: Config, num_runs: int) -> bool:
+def may_be_packed(config: StudyConfig, num_runs: int) -> bool:
     """As far as can be said without torch."""
     return config.timing == "packed" and config.device != "mps" and num_runs > 1
 
 
 @dataclass(frozen=True)
-class Task:
+class Assignment:
     """One job: what `runs.run` is called with."""
 
-    config: Config
+    config: StudyConfig
     folder: Path
     study: Path
 
@@ -124,42 +106,50 @@ class Task:
 class _Worker:
     process: BaseProcess
     connection: Connection
-    task: Task | None = None
+    assignment: Assignment | None = None
     bars: list[progress.OpenBar] = field(default_factory=list)
 
 
-def start_loading() -> None:
+def start_loading(preloaded: str) -> None:
     """Lets a server process load what workers need while the caller does something else; workers are forked from it.
 
     Without effect where processes are not forked, or the server is there.
+
+    Args:
+        preloaded: the module that loads it (`runs.task.Task.PRELOADED`).
     """
     context = _context()
     if context.get_start_method() == "forkserver":
         from multiprocessing import forkserver, resource_tracker
 
-        context.set_forkserver_preload(["cnn_ablation.launch.preloaded"])
+        context.set_forkserver_preload([preloaded])
         resource_tracker.ensure_running()  # else it is started in between, and lifts the block
         with _without_main(), _deaf_to_ctrl_c():
             forkserver.ensure_running()
 
 
-def train_side_by_side(tasks: Iterable[Task], how: Packing) -> list[str]:
-    """Trains tasks in up to `how.processes` worker processes; tasks are taken from the iterable while others train.
+def train_side_by_side(task: str, assignments: Iterable[Assignment], how: Packing) -> list[str]:
+    """Trains in up to `how.processes` worker processes; assignments are taken from the iterable while others train.
 
     A worker that dies (killed, out of memory) costs the run it was training; another one takes its place.
 
+    Args:
+        task: what is trained, one for all of them (`runs.task.TASKS`).
+        assignments: one for each job.
+        how: they share this machine.
+
     Returns:
-        What tasks raised instead of leaving a record, one line each.
+        What jobs raised instead of leaving a record, one line each.
     """
-    start_loading()
+    start_loading(task_named(task).PRELOADED)
     progress.say(str(how))
-    team, waiting, coming = _Team(how), deque[Task](), iter(tasks)
+    team, waiting, coming = _Team(task, how), deque[Assignment](), iter(assignments)
     try:
         while True:
             while waiting and team.takes(waiting[0]):
                 waiting.popleft()
-            if len(waiting) < how.processes and (task := next(coming, None)):
-                waiting.append(task)
+            if len(waiting) < how.processes and (assignment := next(coming, None)):
+                waiting.append(assignment)
                 team.listen(timeout=0)
             elif waiting or team.is_busy:
                 team.listen(timeout=None)
@@ -172,8 +162,8 @@ def train_side_by_side(tasks: Iterable[Task], how: Packing) -> list[str]:
 class _Team:
     """Worker processes and what they have raised so far."""
 
-    def __init__(self, how: Packing):
-        self.how = how
+    def __init__(self, task: str, how: Packing):
+        self.task, self.how = task, how
         self.limit = 1 if how.by_memory else how.processes
         self.shared: sharing.Shared | None = None
         self.workers: list[_Worker] = []
@@ -181,30 +171,30 @@ class _Team:
 
     @property
     def is_busy(self) -> bool:
-        return any(worker.task for worker in self.workers)
+        return any(worker.assignment for worker in self.workers)
 
-    def takes(self, task: Task) -> bool:
-        """Gives a task to an idle worker, or to a new one; False where all are busy."""
+    def takes(self, assignment: Assignment) -> bool:
+        """Gives an assignment to an idle worker, or to a new one; False where all are busy."""
         while worker := self._idle_or_new():
             try:
-                worker.connection.send(task)
+                worker.connection.send(assignment)
             except OSError:  # it died while idle
                 self.workers.remove(worker)
                 continue
-            worker.task = task
+            worker.assignment = assignment
             return True
         return False
 
     def _idle_or_new(self) -> _Worker | None:
-        idle = next((worker for worker in self.workers if worker.task is None), None)
+        idle = next((worker for worker in self.workers if worker.assignment is None), None)
         if idle or len(self.workers) == self.limit:
             return idle
         ours, theirs = _context().Pipe()
         with _without_main():
-            process = _context().Process(target=_work, args=(theirs, self.how), daemon=True)
+            process = _context().Process(target=_work, args=(theirs, self.task, self.how), daemon=True)
             process.start()
         theirs.close()
-        self.shared = self.shared or sharing.Shared(data.loaded())
+        self.shared = self.shared or sharing.Shared(task_named(self.task).loaded())
         self.shared.send(ours, process.pid or 0)
         self.workers.append(_Worker(process, ours))
         return self.workers[-1]
@@ -220,7 +210,7 @@ class _Team:
                 continue
             if kind == "done":
                 self.raised += content[0]
-                worker.task = None
+                worker.assignment = None
             elif kind == "fit":
                 self.limit = content[0]
                 self.how = replace(self.how, processes=self.limit, by_memory=False)
@@ -231,7 +221,7 @@ class _Team:
         worker.process.join()
         self.workers.remove(worker)
         progress.close(worker.bars)
-        if worker.task:
+        if worker.assignment:
             self.raised.append(f"its process ended ({_reason(worker.process.exitcode)})")
 
     def end(self) -> None:
@@ -239,7 +229,7 @@ class _Team:
         for worker in self.workers:
             progress.close(worker.bars)
             worker.connection.close()
-            if worker.task:
+            if worker.assignment:
                 worker.process.terminate()
         for worker in self.workers:
             worker.process.join()
@@ -279,44 +269,45 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection: Connection, how: Packing) -> None:
+def _work(connection: Connection, name: str, how: Packing) -> None:
     """A worker's life: trains what it is given, until the connection is closed or its parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.raiseExceptions = False  # a log that a full disk cannot take is no reason for a traceback
-    import torch
-
-    from cnn_ablation.runs.run import run
-    from cnn_ablation.tasks.image_classification import devices
-
-    torch.set_num_threads(how.threads)  # also where a run does not say, because a GPU computes it
+    task = task_named(name)
+    task.limit_threads(how.threads)
     try:
-        data.take_over(sharing.receive(connection))
+        task.take_over(sharing.receive(connection))
     except (EOFError, OSError):  # the parent was interrupted meanwhile
         return
     progress.send_to(connection.send)
 
     @cache
-    def concurrent_jobs(device: torch.device) -> int:
+    def concurrent_jobs(decided: How) -> int:
         if not how.by_memory:
             return how.processes
-        fit = min(how.processes, 1 + devices.room_for_more(device))
+        fit = min(how.processes, 1 + task.room_for_more(decided))
         connection.send(("fit", fit))
         return fit
 
     while True:
         try:
-            task: Task = connection.recv()
+            assignment: Assignment = connection.recv()
         except (EOFError, OSError):
             return
-        raised = []
-        try:
-            with _logging_to(task.folder / LOG_FILE):
-                run(task.config, task.folder, study=task.study, concurrent_jobs=concurrent_jobs, threads=how.threads)
-        except Exception as error:  # whatever it is, the parent reports it
-            raised.append(f"{type(error).__name__}: {error}")
-        connection.send(("done", raised))
+        connection.send(("done", _carry_out(assignment, how, concurrent_jobs)))
+
+
+def _carry_out(assignment: Assignment, how: Packing, concurrent_jobs: ConcurrentJobs) -> list[str]:
+    """Returns what was raised instead of leaving a record."""
+    config, folder, study = assignment.config, assignment.folder, assignment.study
+    try:
+        with _logging_to(folder / LOG_FILE):
+            run(config, folder, study=study, concurrent_jobs=concurrent_jobs, threads=how.threads)
+    except Exception as error:  # whatever it is, the parent reports it
+        return [f"{type(error).__name__}: {error}"]
+    return []
 
 
 def _end_with_parent() -> None:

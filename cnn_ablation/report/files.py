@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.files import write_atomically
 from cnn_ablation.report.text import TEXT_COLUMNS, readable_table
-from cnn_ablation.runs.records import write_atomically
 
 _COLOURS = {"better": "#d8f0dc", "worse": "#f8dcdc", "equivalent": "#d9eef5", "undecided": "#f7f0d0", "baseline": ""}
 _PAGE = """<!doctype html>

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.analysis import tables
+from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import papers
 from cnn_ablation.report.files import as_csv, as_text, check_folder, table_files, write_files
@@ -21,7 +22,7 @@ from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.terminal import print_table, printable
 from cnn_ablation.report.text import caption
 from cnn_ablation.runs.records import Run
-from cnn_ablation.study.plans import PathStep, counted
+from cnn_ablation.study.plans import PathStep
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.study.plans import counted
 
 TEXT_COLUMNS = {"arm", "verdict", "notes", "figure", "the paper's is", "printed in", "why"}
 

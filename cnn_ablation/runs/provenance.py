@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -16,50 +15,38 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from cnn_ablation.tasks.image_classification.computing import Computing
-
 PACKAGE = Path(__file__).parent.parent
-
-# Code that can change what a run computes. Everything else (plans, tables, reports) may change without retraining.
-_TRAINING_CODE = (
-    "common/streams.py", "runs/checkpoints.py",
-    *(f"tasks/image_classification/{name}" for name in (
-        "activations.py", "compiled.py", "data", "devices.py", "diagnoses.py", "engine", "lengths.py", "losses.py",
-        "metrics.py", "models", "optimizers.py", "scoring.py", "training.py",
-    )),
-)  # fmt: skip
-_NUMERICAL_LIBRARIES = ("numpy", "pillow", "scikit-learn", "torch", "torchvision")
 
 
 def identity(
-    settings: dict[str, Any],
-    *,
-    seed: int,
-    data_digest: str,
-    computing: Computing,
-    extensions: Sequence[Any] = (),
+    settings: dict[str, Any], *, seed: int, data_digest: str, made_with: dict[str, Any], extensions: Sequence[Any] = ()
 ) -> dict[str, Any]:
     """All that decides what a run computes: equal exactly for runs that must give the same result.
 
     Args:
-        settings: `config.result_settings`, by dotted key.
+        settings: by dotted key, `config.result_settings` and how the run is computed on this machine (`runs.task.How`).
         seed: the run's seed.
-        data_digest: `ImageData.digest`.
-        computing: how it is computed on this machine: what `auto` stands for here, threads, instructions and kernels.
+        data_digest: of the data's content; empty where that is not known yet, or the task has none.
+        made_with: `code_identity` of the task.
         extensions: functions the run uses that may come from outside the package, as an activation or a network.
     """
     return {
-        "settings": {**settings, **dataclasses.asdict(computing)},
+        "settings": settings,
         "seed": seed,
         "data": data_digest,
-        **code_identity(),
+        **made_with,
         "extensions": [version for extension in extensions if (version := extension_version(extension))],
     }
 
 
-def code_identity() -> dict[str, Any]:
-    """The part of every run's identity that the installation decides."""
-    return {"code": training_code_version(), "libraries": versions(_NUMERICAL_LIBRARIES)}
+def code_identity(code: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, Any]:
+    """The part of every run's identity that the installation decides.
+
+    Args:
+        code: files and folders of the package that can change what a run computes.
+        libraries: those whose versions can.
+    """
+    return {"code": code_version(code), "libraries": versions(libraries)}
 
 
 def fingerprint(identity: dict[str, Any]) -> str:
@@ -70,7 +57,7 @@ def fingerprint(identity: dict[str, Any]) -> str:
 def extension_version(extension: Any) -> str:
     """A hash of a function's or class's code and of what it uses from its own module; "" for our own code.
 
-    Code from this package is covered by `training_code_version`. What the extension takes from other modules is not
+    Code from this package is covered by `code_version`. What the extension takes from other modules is not
     looked at.
     """
     if extension.__module__.partition(".")[0] == __name__.partition(".")[0]:
@@ -104,10 +91,10 @@ def _instructions(code: CodeType) -> Iterator[str]:
 
 
 @cache
-def training_code_version() -> str:
-    """A hash of the source files that can change what a run computes."""
+def code_version(code: tuple[str, ...]) -> str:
+    """A hash of source files, given as files and folders of the package."""
     digest = hashlib.sha256()
-    for entry in _TRAINING_CODE:
+    for entry in code:
         path = PACKAGE / entry
         for source in (
             [path] if path.is_file() else sorted(found for kind in ("*.py", "*.[ch]") for found in path.rglob(kind))
@@ -129,12 +116,12 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def environment() -> dict[str, Any]:
-    """Software, machine and moment, for the records."""
+def environment(libraries: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Software, machine and moment, for the records; `libraries` are named besides our own and Hydra."""
     return {
         "versions": {
             "python": platform.python_version(),
-            **versions(("cnn_ablation", "hydra-core", *_NUMERICAL_LIBRARIES)),
+            **versions(("cnn_ablation", "hydra-core", *libraries)),
         },
         **_git_state(),
         "host": platform.node(),

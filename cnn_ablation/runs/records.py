@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import orjson
 
 from cnn_ablation.common.errors import RecordError
-from cnn_ablation.config import Config, all_settings
+from cnn_ablation.common.files import write_atomically
+from cnn_ablation.config import StudyConfig, all_settings
 
 FORMAT = 1
 NAN = math.nan
@@ -154,28 +154,6 @@ def _without_details(text: bytes) -> bytes:
     return text[:start] + _END if start >= 0 and text.endswith(_END) else text
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: to a temporary name, to the disk, then renamed.
-
-    Raises:
-        RecordError: the file cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise RecordError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def record_path(folder: Path, seed: int) -> Path:
     """The record of one seed in a job's folder."""
     return folder / f"run-seed{seed}.json"
@@ -224,12 +202,12 @@ def is_stopped(study: Path) -> bool:
     return stop_file(study).exists()
 
 
-def labels(config: Config) -> dict[str, Any]:
+def labels(config: StudyConfig) -> dict[str, Any]:
     """The arm a configuration belongs to, as fields of `Run`."""
     return {"arm": config.arm.name, "knob": config.arm.knob, "level": config.arm.level}
 
 
-def failed_run(config: Config, seed: int, error: str) -> Run:
+def failed_run(config: StudyConfig, seed: int, error: str) -> Run:
     """The record of a run without a result."""
     return Run(**labels(config), seed=seed, status="failed", error=error, settings=all_settings(config))
 

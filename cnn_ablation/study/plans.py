@@ -13,8 +13,10 @@ from typing import Any
 import yaml
 
 from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.files import write_atomically
+from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig, default_of, field_of, leaves, one_form, role_of
-from cnn_ablation.runs.records import write_atomically
+from cnn_ablation.runs.task import task_of_settings
 from cnn_ablation.study.designs import BASELINE, FULL, Arm, Setting, label_of
 
 # The C parser where PyYAML has it: a plan of a thousand arms takes half a second without.
@@ -104,11 +106,6 @@ class Plan:
         values = {key: setting_of(settings, key) for key in self.keys}
         shown = [f"{key}={label_of(value)}" for key, value in values.items() if value is not None]
         return f" ({', '.join(shown)})" if shown else ""
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def setting_of(settings: dict[str, Any], key: str) -> Any:
@@ -204,7 +201,7 @@ def _missing_levels(found: Plan, plan: Plan) -> Iterator[str]:
 
 def _fixed_value(settings: dict[str, Any], key: str) -> str:
     """A baseline's value as far as all runs of a folder must share it."""
-    item = field_of(key, settings)
+    item = field_of(task_of_settings(settings).CONFIG, key, settings)
     if item is None:  # of somebody's own dataclass, or none of this option's
         return label_of(settings.get(key))
     return label_of(one_form(item, settings.get(key, default_of(item)))) if role_of(item).is_fixed else ""

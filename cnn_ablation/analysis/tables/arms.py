@@ -16,9 +16,11 @@ from cnn_ablation.analysis.tables.identical import identical_arms
 from cnn_ablation.analysis.tables.input import checked_runs, checked_settings
 from cnn_ablation.analysis.tables.rows import ArmRuns, on_shared_seeds, runs_by_arm
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError
+from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
+from cnn_ablation.runs.task import Cost
 from cnn_ablation.study.designs import BASELINE, FULL
-from cnn_ablation.study.plans import PathStep, counted
+from cnn_ablation.study.plans import PathStep
 
 ARM_COLUMNS = (
     "arm", "knob", "level", "n",
@@ -297,8 +299,8 @@ def _notes(arm: ArmRuns, family: _Family, comparison: stats.Comparison | None) -
         yield "1 seed: no interval"
 
 
-def _cost(arm: ArmRuns) -> notes.Cost:
-    return notes.Cost(arm.trained.mean("updates"), arm.scored.mean("num_params"), arm.scored.mean("multiply_adds"))
+def _cost(arm: ArmRuns) -> Cost:
+    return Cost(arm.trained.mean("updates"), arm.scored.mean("num_params"), arm.scored.mean("multiply_adds"))
 
 
 def _diagnoses(arm: ArmRuns, baseline: ArmRuns) -> Iterator[str]:

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import RecordError
-from cnn_ablation.runs.records import Run, read_run, write_atomically, write_run
+from cnn_ablation.common.files import write_atomically
+from cnn_ablation.runs.records import Run, read_run, write_run
 
 RUN_FILE, CHECKPOINT_FILE, WEIGHTS_FILE = "run.json", "checkpoint.pt", "weights.pt"
 LOCKS = "locks"

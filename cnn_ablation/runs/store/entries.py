@@ -6,13 +6,15 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run, read_run
 from cnn_ablation.runs.store import CHECKPOINT_FILE, LOCKS, RUN_FILE, RunStore
+from cnn_ablation.runs.task import task_of_settings
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def _entry(folder: Path) -> Entry:
             state = "damaged"
     elif (folder / CHECKPOINT_FILE).exists():
         state = "unfinished"
-    now = provenance.code_identity()
-    made_with = run.provenance.get("identity", {}) if run else now
+    made_with = run.provenance.get("identity", {}) if run else {}
+    now = _installed(run) if run else {}
     return Entry(
         fingerprint=folder.name,
         state=state,
@@ -56,6 +58,15 @@ def _entry(folder: Path) -> Entry:
         num_bytes=sum(stat.st_size for stat in stats),
         age_days=(time.time() - max((stat.st_mtime for stat in stats), default=time.time())) / 86400,
     )
+
+
+def _installed(run: Run) -> dict[str, Any]:
+    """The identity of what is installed now, of a run's task; of a task that is not known here, none that fits."""
+    try:
+        task = task_of_settings(run.settings)
+    except ConfigError:
+        return {"code": None}
+    return provenance.code_identity(task.CODE, task.LIBRARIES)
 
 
 def prune(folder: Path, selected: list[Entry]) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""Every check of a configuration that can be made before anything is loaded or trained. No torch."""
+"""Every check of a study that can be made before anything is loaded or trained."""
 
 from __future__ import annotations
 
@@ -8,34 +8,25 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
-from cnn_ablation.config import (
-    GROUPS,
-    LARGEST_SEED,
-    Config,
-    NetworkConfig,
-    Role,
-    all_settings,
-    bounds_of,
-    keys_of,
-    nearest,
-    role_of,
-    shown,
-    value_problems,
+from cnn_ablation.config import Role, StudyConfig, keys_of, leaves, nearest, one_form, role_of
+from cnn_ablation.runs.task import check, task_of
+from cnn_ablation.study.designs import (
+    DESIGNS,
+    Arm,
+    Knob,
+    comparisons,
+    keys_moved_twice,
+    label_of,
+    labels_used_twice,
 )
-from cnn_ablation.study.checks.effects import effective, inert, same_because
-from cnn_ablation.study.designs import DESIGNS, Arm, Knob, comparisons, keys_moved_twice, labels_used_twice
-from cnn_ablation.tasks.image_classification import data
-from cnn_ablation.tasks.image_classification.data.images import DataSpec
-from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
-from cnn_ablation.tasks.image_classification.models.layers import LayerError, Shape, trace
 
-__all__ = ["check", "check_effects", "check_study", "effective", "inert", "network_problems", "same_because"]
+__all__ = ["check", "check_effects", "check_study", "effective", "same_because"]
 
-_MOST_PARAMETERS = 2 * 10**9  # 8 GB of float32, and as much for each moment that an optimiser keeps
+_MOST_REASONS = 2
 _MOST_COMPARISONS = 300  # composed on the command line in about a second; a knob that is idle in all may yet wake up
 
 
-def check_study(design: object, knobs: Sequence[Knob], baseline: Config) -> None:
+def check_study(design: object, knobs: Sequence[Knob], baseline: StudyConfig) -> None:
     """Refuses a design that is not there or cannot tell what these knobs mean, and what is no knob.
 
     Args:
@@ -51,7 +42,7 @@ def check_study(design: object, knobs: Sequence[Knob], baseline: Config) -> None
         raise ConfigError(problems)
 
 
-def _no_knobs(knobs: Sequence[Knob], baseline: Config) -> Iterator[Problem]:
+def _no_knobs(knobs: Sequence[Knob], baseline: StudyConfig) -> Iterator[Problem]:
     for knob in knobs:
         for moved in knob.keys:
             for role in _roles(moved.lstrip("+~"), baseline):
@@ -81,18 +72,18 @@ def _design_problems(design: object, knobs: Sequence[Knob]) -> Iterator[Problem]
         yield Problem(key, design, allowed, remedy=f"{key}=one_at_a_time, or one knob for {twice[0]}")
 
 
-def _roles(key: str, baseline: Config) -> Iterator[Role]:
+def _roles(key: str, baseline: StudyConfig) -> Iterator[Role]:
     """Of a key, or of what decides a whole group: in the baseline, or else in options that the baseline has not."""
     present = keys_of(baseline)
     if key in present:
         yield role_of(present[key])
-    elif f"{key}.name" in present and key in GROUPS:  # `optimizer=adam,sgd` moves all keys of the group
+    elif f"{key}.name" in present and key in baseline.groups:  # `optimizer=adam,sgd` moves all keys of the group
         yield role_of(present[f"{key}.name"])
     elif any(name.startswith(f"{key}.") for name in present):
         yield from {role_of(item) for name, item in present.items() if name.startswith(f"{key}.")}
     else:
         group, _, name = key.partition(".")
-        options = GROUPS.get(group, {}).values()
+        options = baseline.groups.get(group, {}).values()
         found = [role_of(item) for option in options for item in dataclasses.fields(option) if item.name == name]
         yield from [role for role in found if role.not_a_knob][:1]
 
@@ -101,11 +92,30 @@ def _levels(knob: Knob) -> str:
     return ",".join(level.label for level in knob.levels)
 
 
+def effective(config: StudyConfig) -> str:
+    """What a run of a configuration is made of: equal for configurations that give the same, bit for bit."""
+    return task_of(config).effective(config, {})
+
+
+def same_because(config: StudyConfig, other: StudyConfig) -> str:
+    """Why two configurations come to the same; empty where all their values are equal."""
+    first, second = ({key: one_form(item, value) for key, item, value in leaves(each)} for each in (config, other))
+    why, also = task_of(config).inert(config), task_of(other).inert(other)
+    reasons = [
+        f"{key} does nothing here: {why[key].because}"
+        if key in why and key in also
+        else f"{key}={label_of(first.get(key))} and {label_of(second.get(key))} come to the same"
+        for key in first | second
+        if not key.startswith("arm.") and first.get(key) != second.get(key)
+    ]
+    return "; ".join(reasons[:_MOST_REASONS])
+
+
 def check_effects(
     design: str,
     knobs: Sequence[Knob],
-    configured: Callable[[Arm], Config],
-    comes_to: Callable[[Config], str] = effective,
+    configured: Callable[[Arm], StudyConfig],
+    comes_to: Callable[[StudyConfig], str] = effective,
 ) -> None:
     """Refuses knobs none of whose levels does anything, in whatever arm of the study: they would compare nothing.
 
@@ -127,12 +137,12 @@ def _idle_problem(
     design: str,
     knobs: Sequence[Knob],
     knob: Knob,
-    configured: Callable[[Arm], Config],
-    comes_to: Callable[[Config], str],
+    configured: Callable[[Arm], StudyConfig],
+    comes_to: Callable[[StudyConfig], str],
 ) -> Problem | None:
     """What is wrong with a knob without effect; None for one that does something, or may come to."""
     pairs = list(islice(comparisons(design, knobs, knob), _MOST_COMPARISONS + 1))
-    idle: list[tuple[Config, Config]] = []
+    idle: list[tuple[StudyConfig, StudyConfig]] = []
     for without, with_level in pairs[:_MOST_COMPARISONS]:
         try:
             first, second = configured(without), configured(with_level)
@@ -147,132 +157,12 @@ def _idle_problem(
     if reason is None:
         allowed = "a level besides the baseline's value; here is nothing to compare"
         return Problem(knob.name, _levels(knob), allowed, remedy="another level, or no such knob")
-    remedies = dict.fromkeys(found.remedy for key, found in inert(idle[0][1]).items() if key in knob.keys)
+    still = idle[0][1]
+    inert = task_of(still).inert(still)
+    remedies = dict.fromkeys(found.remedy for key, found in inert.items() if key in knob.keys)
     return Problem(
         knob.name,
         _levels(knob),
         f"a knob that changes something; {reason}",
         remedy="; ".join(remedies) or "other levels",
     )
-
-
-def check(config: Config, *, arm: str | None = None) -> None:
-    """Checks every value alone, then those that depend on each other and on the data.
-
-    Args:
-        config: any configuration of the right types.
-        arm: named in the message, where the configuration is an arm of a study.
-
-    Raises:
-        ConfigError: with all problems found.
-        DataError: the folder of an image-folder data set has not the right form.
-    """
-    if not isinstance(config, Config):
-        raise ConfigError([not_a_config("config", config)], arm=arm)
-    problems = value_problems(config)
-    if not problems:
-        spec = _described(config)
-        problems = [
-            *_seed_problems(config),
-            *_train_problems(config, spec),
-            *network_problems(config.model, spec.input_shape, spec.num_classes),
-        ]
-    if problems:
-        raise ConfigError(problems, arm=arm)
-
-
-def not_a_config(name: str, value: object) -> Problem:
-    """What somebody gave in place of a configuration."""
-    return Problem(name, shown(value), "a Config", remedy='cnn_ablation.compose(["train.epochs=4"])')
-
-
-def _described(config: Config) -> DataSpec:
-    """The sizes of a configuration's data.
-
-    Raises:
-        ConfigError: nobody reads data of this name.
-    """
-    try:
-        return data.describe(config.data)
-    except KeyError as error:
-        if error.args != (config.data.name,):
-            raise
-        allowed = ", ".join(str(bounds_of(keys_of(option())["name"])) for option in GROUPS["data"].values())
-        raise ConfigError(
-            [Problem("data.name", config.data.name, allowed, remedy="one of their dataclasses")]
-        ) from error
-
-
-def _seed_problems(config: Config) -> list[Problem]:
-    most = LARGEST_SEED + 1 - config.seed
-    if config.replicates <= most:
-        return []
-    allowed = f"at most {most} with seed={config.seed}: the last seed counts too, and {LARGEST_SEED} is the largest"
-    return [Problem("replicates", config.replicates, allowed, remedy="a smaller seed")]
-
-
-def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
-    shift = config.train.max_translation
-    if shift >= spec.image_size:
-        allowed = f"fewer pixels than the {spec.image_size} of an image"
-        return [Problem("train.max_translation", shift, allowed, remedy="a few pixels; 4 is usual for 32x32 images")]
-    images = spec.train_images(config.data)
-    if config.data.val_images is not None and images < 1:
-        allowed = f"fewer than the {spec.source_train_images} training images of data={config.data.name}"
-        return [Problem("data.val_images", config.data.val_images, allowed, remedy="a smaller validation part")]
-    if problem := _split_problem(config, spec, images):
-        return [problem]
-    if config.train.batch_size <= images:
-        return []
-    return [
-        Problem(
-            "train.batch_size",
-            config.train.batch_size,
-            f"at most the {images} training images of data={config.data.name}",
-            remedy="a smaller batch, or a smaller data.val_fraction",
-        )
-    ]
-
-
-def _split_problem(config: Config, spec: DataSpec, images: int) -> Problem | None:
-    """A part of the split that is too small to hold every class."""
-    val_images = spec.source_train_images - images
-    if min(images, val_images) >= spec.num_classes:
-        return None
-    key = "data.val_fraction" if config.data.val_images is None else "data.val_images"
-    allowed = f"one image or more of each of {spec.num_classes} classes to validate and to train on"
-    here = f"here {val_images} and {images} images"
-    return Problem(key, all_settings(config)[key], f"{allowed}; {here}", remedy=f"another {key}, or more images")
-
-
-def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
-    """Settings of a network that are out of bounds, contradict each other or do not fit images of this shape."""
-    problems = value_problems(model, "model.")
-    if problems:
-        return problems
-    if model.name not in NETWORKS:
-        table = "cnn_ablation.tasks.image_classification.models.NETWORKS"
-        remedy = f'{table}["{model.name}"] = FUNCTION, from its settings to a list of layers'
-        return [Problem("model.name", model.name, ", ".join(NETWORKS), remedy=remedy)]
-    try:
-        steps = trace(network_layers(model, num_classes), input_shape)
-    except ConfigError as error:
-        return list(error.problems)
-    except LayerError as error:
-        key = "model.groups" if "groups" in str(error) else "model.kernel_sizes"
-        return [
-            Problem(
-                key,
-                getattr(model, key.removeprefix("model."), None),
-                f"filters and pooling windows that fit their maps; here {error} (layer {error.index + 1})",
-                remedy=f"smaller filters, fewer convolutions, or a data.image_size above {min(input_shape[1:])}"
-                if key == "model.kernel_sizes"
-                else "groups that divide the channels and filters of their convolution",
-            )
-        ]
-    num_params = sum(step.num_params for step in steps)
-    if num_params <= _MOST_PARAMETERS:
-        return []
-    allowed = f"widths that give at most {_MOST_PARAMETERS:,} parameters; here {num_params:,}"
-    key = "model.hidden" if model.hidden else "model.filters"
-    return [Problem(key, getattr(model, key.removeprefix("model."), None), allowed, remedy="narrower layers")]

@@ -9,23 +9,21 @@ from dataclasses import dataclass
 
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.config import Config
+from cnn_ablation.runs.task import How
 from cnn_ablation.tasks.image_classification import compiled
+from cnn_ablation.tasks.image_classification.config import Config
 
 NO_KERNELS, COMPILED = "PyTorch's", "compiled"
 
 
 @dataclass(frozen=True)
-class Computing:
-    """All that can change a bit of a result besides the configuration, the data, the code and the libraries."""
+class Computing(How):
+    """How a network is trained. Threads are those of PyTorch and of the compiled kernels: they change sums, and so the
+    last bits of a step and, after some epochs, tenths of a point. 0 on a GPU, where they change nothing.
+    """
 
-    device: str
-    """`cpu`, `cuda` or `mps`."""
     precision: str
     """`float32`, `tf32` (CUDA only) or `bfloat16`."""
-    threads: int
-    """Of PyTorch and of the compiled kernels. They change sums, and so the last bits of a step and, after some epochs,
-    tenths of a point. 0 on a GPU, where they change nothing."""
     instructions: str
     """Of the CPU, as `machine.instructions` names them."""
     kernels: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cnn_ablation.config import TrainConfig
+from cnn_ablation.tasks.image_classification.config import TrainConfig
 
 
 def num_epochs(train: TrainConfig, train_images: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from cnn_ablation.config import OptimizerConfig
+from cnn_ablation.tasks.image_classification.config import OptimizerConfig
 
 _OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": lambda params, c, **how: optim.SGD(params, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, **how),

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn, optim
 
 from cnn_ablation.common.streams import stream_seed
-from cnn_ablation.config import Config, TrainConfig
-from cnn_ablation.runs.checkpoints import DAMAGED, Checkpoints
 from cnn_ablation.tasks.image_classification import devices
+from cnn_ablation.tasks.image_classification.checkpoints import DAMAGED, Checkpoints
+from cnn_ablation.tasks.image_classification.config import Config, TrainConfig
 from cnn_ablation.tasks.image_classification.data.augmentation import image_moves
 from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.data.resident import Resident, ResidentSplit, resident

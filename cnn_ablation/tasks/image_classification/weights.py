@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnn_ablation.common.errors import RecordError, UserError
-from cnn_ablation.config import Config
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build

@@ -11,10 +11,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from cnn_ablation.config import DataConfig, TorchvisionConfig
+from cnn_ablation.common.looks import folder, one_look
+from cnn_ablation.tasks.image_classification.config import DataConfig, TorchvisionConfig
 from cnn_ablation.tasks.image_classification.data import digits, image_folder, shapes, torchvision_sets
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, ImageData, Split, split
-from cnn_ablation.tasks.image_classification.data.looks import folder, one_look
 
 __all__ = ["DataSpec", "ImageData", "Split", "check_available", "describe", "forget", "load", "one_look"]
 

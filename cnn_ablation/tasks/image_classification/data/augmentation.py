@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cnn_ablation.common.streams import stream_seed
-from cnn_ablation.config import TrainConfig
+from cnn_ablation.tasks.image_classification.config import TrainConfig
 
 
 def augments(train: TrainConfig) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnn_ablation.config import DigitsConfig
+from cnn_ablation.tasks.image_classification.config import DigitsConfig
 from cnn_ablation.tasks.image_classification.data.images import (
     DataSpec,
     Source,

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnn_ablation.common import looks
 from cnn_ablation.common.errors import DataError
 from cnn_ablation.common.progress import track, warn, warn_once
-from cnn_ablation.config import ImageFolderConfig
-from cnn_ablation.tasks.image_classification.data import looks, pictures
+from cnn_ablation.tasks.image_classification.config import ImageFolderConfig
+from cnn_ablation.tasks.image_classification.data import pictures
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, Labels, Pixels, Source, Split, channels_first
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_ablation.common.errors import DataError
-from cnn_ablation.config import DataConfig
+from cnn_ablation.tasks.image_classification.config import DataConfig
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation.config import ShapesConfig
+from cnn_ablation.tasks.image_classification.config import ShapesConfig
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, Source, Split, channels_first
 
 Floats = npt.NDArray[np.float32]

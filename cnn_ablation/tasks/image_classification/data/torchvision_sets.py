@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from cnn_ablation.common import looks
 from cnn_ablation.common.errors import DataError
 from cnn_ablation.common.progress import file_download
-from cnn_ablation.config import TorchvisionConfig
-from cnn_ablation.tasks.image_classification.data import looks
+from cnn_ablation.tasks.image_classification.config import TorchvisionConfig
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, Source, Split, channels_first, resize
 
 _TIMEOUT_SECONDS = 30

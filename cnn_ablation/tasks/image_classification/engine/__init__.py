@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from cnn_ablation.common import progress
-from cnn_ablation.config import Config
-from cnn_ablation.runs.checkpoints import Checkpoints
 from cnn_ablation.tasks.image_classification import compiled, training
+from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.augmentation import augments
 from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.engine import together

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import Tensor, optim
 
-from cnn_ablation.config import Config
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
 from cnn_ablation.tasks.image_classification.engine.steps import Seed
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cnn_ablation.common.streams import stream_seed
-from cnn_ablation.config import Config
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
 from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
 from cnn_ablation.tasks.image_classification.training import TrainingState, autocast

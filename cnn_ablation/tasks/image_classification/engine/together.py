@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cnn_ablation.config import Config
 from cnn_ablation.tasks.image_classification import devices
+from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit, resident
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cnn_ablation.config import CONV_NETWORKS, NetworkConfig
 from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.config import CONV_NETWORKS, NetworkConfig
 from cnn_ablation.tasks.image_classification.models import convolutional, mlp
 from cnn_ablation.tasks.image_classification.models.layers import Layer
 

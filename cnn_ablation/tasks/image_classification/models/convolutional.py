@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.config import ModelConfig
+from cnn_ablation.tasks.image_classification.config import ModelConfig
 from cnn_ablation.tasks.image_classification.models.layers import (
     Activation,
     AveragePool,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnn_ablation.config import MLPConfig, NetworkConfig
+from cnn_ablation.tasks.image_classification.config import MLPConfig, NetworkConfig
 from cnn_ablation.tasks.image_classification.models.layers import (
     Activation,
     BatchNorm,

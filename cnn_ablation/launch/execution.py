@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -16,8 +16,10 @@ from filelock import FileLock, Timeout
 
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
-from cnn_ablation.config import ArmConfig, Config, DataConfig, all_settings, with_settings
-from cnn_ablation.launch import workers
+from cnn_ablation.common.looks import one_look
+from cnn_ablation.common.words import counted
+from cnn_ablation.config import ArmConfig, StudyConfig, all_settings, with_settings
+from cnn_ablation.launch import forecast, workers
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import (
     Run,
@@ -30,8 +32,10 @@ from cnn_ablation.runs.records import (
     stop_file,
     write_run,
 )
+from cnn_ablation.runs.run import run
 from cnn_ablation.runs.store import RunStore
-from cnn_ablation.study import checks, forecast
+from cnn_ablation.runs.task import not_a_config, task_of
+from cnn_ablation.study import checks
 from cnn_ablation.study.checks.knobs import read_folder, read_knobs
 from cnn_ablation.study.designs import (
     BASELINE,
@@ -45,9 +49,7 @@ from cnn_ablation.study.designs import (
     one_at_a_time,
     seed_by_seed,
 )
-from cnn_ablation.study.plans import PathStep, Plan, counted, refuse_other_study, write_plan
-from cnn_ablation.tasks.image_classification import computing, data
-from cnn_ablation.tasks.image_classification.models import has_extensions
+from cnn_ablation.study.plans import PathStep, Plan, refuse_other_study, write_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,13 +92,13 @@ class Study:
         ConfigError: an arm must not be trained.
     """
 
-    @data.one_look()
+    @one_look()
     def __init__(
         self,
         folder: Path,
         design: str,
         knobs: Sequence[Knob],
-        compose: Callable[[Arm], Config],
+        compose: Callable[[Arm], StudyConfig],
         *,
         here: bool = True,
     ):
@@ -104,7 +106,7 @@ class Study:
         self.folder = folder
         self.design = design
         self.knobs = list(knobs)
-        self.configs: dict[Arm, Config] = {}
+        self.configs: dict[Arm, StudyConfig] = {}
         self._compose = cache(compose)
         self._arm_of: dict[str, Arm] = {}  # the first arm with a configuration; later ones are the same arm
         self._jobs: list[NumberedJob] = []
@@ -114,6 +116,7 @@ class Study:
         self.merged: dict[str, str] = {}
         """Arms that come to the same as another one, by name: which one, and why."""
         self.baseline = self._compose(Arm(BASELINE))
+        self.task = task_of(self.baseline)
         checks.check_study(design, knobs, self.baseline)
         if design == GREEDY:  # later arms depend on results; each level alone tells of mistakes before any training
             for arm in one_at_a_time(self.knobs):
@@ -135,29 +138,24 @@ class Study:
             path=self._path(),
             merged=dict(self.merged),
             labelled=hidden_settings(self.knobs),
-            provenance=provenance.environment(),
+            provenance=provenance.environment(self.task.LIBRARIES),
         )
 
     def job_folder(self, number: int) -> Path:
         """Where a job leaves its records."""
         return self.folder / str(number)
 
-    def task(self, item: NumberedJob) -> workers.Task:
+    def assignment(self, item: NumberedJob) -> workers.Assignment:
         """What a worker needs to train a job."""
-        return workers.Task(
+        return workers.Assignment(
             labelled(self.configs[item.job.arm], item.job), self.job_folder(item.number), study=self.folder
         )
 
     @cached_property
     def packing(self) -> workers.Packing:
-        """How its runs share this machine, decided once for all steps of its design.
-
-        What was registered in this process is known in no other.
-        """
+        """How its runs share this machine, decided once for all steps of its design."""
         arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
         configs = [self._compose(arm) for arm in arms]
-        if any(has_extensions(config.model) for config in configs):
-            return workers.ONE_AT_A_TIME
         return workers.packing(self.baseline, len(configs) * self.baseline.replicates, configs)
 
     def show_plan(self) -> None:
@@ -166,7 +164,7 @@ class Study:
         to_come = [knob.name for knob in self.knobs[len(plan.path) :]]
         print("\n".join(plan.step_lines(self._next, to_come) if plan.path else plan.lines()), flush=True)
 
-    @data.one_look()
+    @one_look()
     def show_forecast(self) -> None:
         """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing.
 
@@ -178,11 +176,11 @@ class Study:
         self.show_plan()
         if self._path():
             print("of this step:")
-        how_of = partial(computing.resolve, threads=self.packing.threads or None, planned=True) if self.here else None
+        how_of = partial(self.task.resolve, threads=self.packing.threads or None, planned=True) if self.here else None
         found = forecast.forecast(self.configs, how_of)
         print("\n".join(forecast.lines(found, self.baseline.store)), flush=True)
 
-    @data.one_look()
+    @one_look()
     def carry_out(self, launch: Launch) -> pd.DataFrame:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
 
@@ -203,10 +201,9 @@ class Study:
         refuse_other_study(self.folder, self.plan)
         with claimed(self.folder):
             RunStore(Path(self.baseline.store)).check()
-            for settings in self._data_sets(self.configs):
-                data.check_available(settings)
+            self.task.check_available(self.configs.values())
             if self.here and self.packing is not workers.ONE_AT_A_TIME:
-                workers.start_loading()
+                workers.start_loading(self.task.PRELOADED)
             stop_file(self.folder).unlink(missing_ok=True)
             while self._next:
                 self.show_plan()
@@ -229,9 +226,8 @@ class Study:
     def _train(self, arms: Sequence[Arm], launch: Launch) -> None:
         """All jobs of these arms, each with its record in the end."""
         write_plan(self.folder, self.plan)
-        for settings in self._data_sets(arms):
-            _ = data.load(settings).digest  # here once, not in every worker
-        order = seed_by_seed if computing.device_type(self.baseline.device) == "cpu" else arm_by_arm
+        self.task.load(self.configs[arm] for arm in arms)
+        order = seed_by_seed if self.task.device(self.baseline) == "cpu" else arm_by_arm
         ordered = order(arms, self.plan.seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
         self._jobs += jobs
@@ -250,14 +246,10 @@ class Study:
             self._report_after_interrupt()
             raise
 
-    def _data_sets(self, arms: Iterable[Arm]) -> list[DataConfig]:
-        """Settings of data that arms are trained on, each once."""
-        return list({repr(self.configs[arm].data): self.configs[arm].data for arm in arms}.values())
-
     def _check_devices(self) -> None:
         for arm, config in self.configs.items():
             try:
-                computing.resolve(config, planned=True)
+                self.task.resolve(config, planned=True)
             except ConfigError as error:
                 raise ConfigError(error.problems, arm=_named(arm)) from None
 
@@ -273,25 +265,25 @@ class Study:
                 self.configs[arm] = self._checked(arm)
         return new
 
-    def _checked_config(self, arm: Arm) -> Config:
+    def _checked_config(self, arm: Arm) -> StudyConfig:
         config = self._compose(arm)
         checks.check(config, arm=_named(arm))
         return config
 
-    def _comes_to(self, config: Config) -> str:
+    def _comes_to(self, config: StudyConfig) -> str:
         """What a run of a configuration is made of: equal for runs that give the same."""
-        return checks.effective(config, self._resolved(config))
+        return self.task.effective(config, self._resolved(config))
 
-    def _resolved(self, config: Config) -> dict[str, str]:
+    def _resolved(self, config: StudyConfig) -> dict[str, str]:
         """What `auto` stands for, where that matters and is known; a device that is not here is refused later."""
         varied = {key for knob in self.knobs for key in knob.keys} & {"device", "precision"}
         if not varied or not self.here:
             return {}
         try:
-            how = computing.resolve(config, planned=True)
+            how = self.task.resolve(config, planned=True)
         except ConfigError:
             return {}
-        return {"device": how.device, "precision": how.precision}
+        return {key: getattr(how, key) for key in varied}
 
     def _same(self, arm: Arm) -> Arm:
         """The first arm that comes to the same."""
@@ -435,7 +427,7 @@ def new_folder(wanted: Path) -> Path:
     raise AssertionError("the names never end")
 
 
-def run_single(config: Config, folder: Path) -> None:
+def run_single(config: StudyConfig, folder: Path) -> None:
     """A study of the baseline alone, in this process: one configuration with all its seeds.
 
     Raises:
@@ -449,7 +441,7 @@ def run_single(config: Config, folder: Path) -> None:
 
 
 def ablate(
-    baseline: Config,
+    baseline: StudyConfig,
     knobs: dict[str, Sequence[Any]],
     folder: str | Path | None = None,
     *,
@@ -472,8 +464,8 @@ def ablate(
         ConfigError: something given is not what it should be; nothing has been trained.
         UserError: as `Study` and `Study.carry_out`.
     """
-    if not isinstance(baseline, Config):
-        raise ConfigError([checks.not_a_config("baseline", baseline)])
+    if not isinstance(baseline, StudyConfig):
+        raise ConfigError([not_a_config("baseline", baseline)])
     studied, chosen = read_knobs(knobs), read_folder(folder)
     wanted = chosen or Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
     study = Study(wanted, design, studied, lambda arm: with_settings(baseline, arm.settings))
@@ -495,19 +487,17 @@ def on_this_machine(study: Study) -> Launch:
     def launch(jobs: Sequence[NumberedJob]) -> list[str]:
         """What jobs raised instead of leaving a record."""
         how = study.packing
-        tasks = [study.task(item) for item in jobs]
+        assignments = [study.assignment(item) for item in jobs]
         if how is not workers.ONE_AT_A_TIME:
-            return workers.train_side_by_side(tasks, how)
-        from cnn_ablation.runs.run import run  # torch is imported only once the configuration is known to be good
-
-        for task in tasks:
-            run(task.config, task.folder, study=task.study)
+            return workers.train_side_by_side(study.baseline.task.name, assignments, how)
+        for each in assignments:
+            run(each.config, each.folder, study=each.study)
         return []
 
     return launch
 
 
-def labelled(config: Config, job: Job) -> Config:
+def labelled(config: StudyConfig, job: Job) -> StudyConfig:
     """An arm's configuration with the labels and seeds of one of its jobs."""
     label = ArmConfig(job.arm.name, job.arm.knob, job.arm.level)
     return replace(config, arm=label, seed=job.seeds[0], replicates=len(job.seeds))

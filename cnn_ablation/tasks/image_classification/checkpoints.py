@@ -14,7 +14,7 @@ import torch
 
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import RecordError
-from cnn_ablation.runs.records import write_atomically
+from cnn_ablation.common.files import write_atomically
 
 DAMAGED = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile)
 """What reading a truncated, foreign or otherwise unusable checkpoint can raise."""

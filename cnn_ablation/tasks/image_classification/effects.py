@@ -9,22 +9,21 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from cnn_ablation.config import (
+from cnn_ablation.config import leaves, one_form
+from cnn_ablation.runs.task import Inert
+from cnn_ablation.study.designs import label_of
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.config import (
     GROUPS,
     Config,
     ModelConfig,
     NetworkConfig,
     OptimizerConfig,
     TrainConfig,
-    leaves,
-    one_form,
 )
-from cnn_ablation.study.designs import label_of
-from cnn_ablation.tasks.image_classification import data
-from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, num_validation
 from cnn_ablation.tasks.image_classification.lengths import num_epochs, num_updates
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
@@ -41,15 +40,6 @@ from cnn_ablation.tasks.image_classification.models.layers import (
 )
 
 _PACKAGE = __name__.partition(".")[0]
-_MOST_REASONS = 2
-
-
-@dataclass(frozen=True)
-class Inert:
-    """Why a key does nothing in a configuration, and what would give it something to do."""
-
-    because: str
-    remedy: str
 
 
 def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
@@ -59,7 +49,7 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     its number of images, a network is its layers.
 
     Args:
-        config: checked by `checks.check`.
+        config: that has been checked.
         resolved: what `auto` stands for on this machine, by key (`device`, `precision`).
     """
     spec = data.describe(config.data)
@@ -154,25 +144,11 @@ def _may_have_weights(layer: Layer) -> bool:
     return isinstance(layer, Activation) and (layer.name == "prelu" or not _is_of_package(ACTIVATIONS[layer.name]))
 
 
-def same_because(config: Config, other: Config) -> str:
-    """Why two configurations come to the same; empty where all their values are equal."""
-    first, second = _forms(config), _forms(other)
-    why, idle = inert(config), inert(config).keys() & inert(other).keys()
-    reasons = [
-        f"{key} does nothing here: {why[key].because}"
-        if key in idle
-        else f"{key}={label_of(first.get(key))} and {label_of(second.get(key))} come to the same"
-        for key in first | second
-        if not key.startswith("arm.") and first.get(key) != second.get(key)
-    ]
-    return "; ".join(reasons[:_MOST_REASONS])
-
-
 def inert(config: Config) -> dict[str, Inert]:
     """The keys that do nothing in a configuration, whatever their value, and why.
 
     Args:
-        config: checked by `checks.check`.
+        config: that has been checked.
     """
     spec = data.describe(config.data)
     found = dict(_inert_lengths(config, spec))

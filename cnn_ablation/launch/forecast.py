@@ -15,17 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from cnn_ablation.analysis import notes
-from cnn_ablation.config import Config, result_settings
-from cnn_ablation.runs import provenance
+from cnn_ablation.common.words import counted
+from cnn_ablation.config import StudyConfig
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store.entries import entries
+from cnn_ablation.runs.task import How, task_of
 from cnn_ablation.study.designs import Arm
-from cnn_ablation.study.plans import counted
-from cnn_ablation.tasks.image_classification import data
-from cnn_ablation.tasks.image_classification.computing import Computing
-from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs, num_updates
-from cnn_ablation.tasks.image_classification.models import extensions, network_layers
-from cnn_ablation.tasks.image_classification.models.layers import trace
 
 
 @dataclass(frozen=True)
@@ -41,15 +36,7 @@ class ArmForecast:
     """NaN where no past run tells."""
 
 
-def cost(config: Config) -> notes.Cost:
-    """Updates, parameters and work of a configuration, by arithmetic."""
-    spec = data.describe(config.data)
-    updates = num_updates(config.train, spec.train_images(config.data))
-    steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
-    return notes.Cost(updates, sum(step.num_params for step in steps), sum(step.multiply_adds for step in steps))
-
-
-def forecast(configs: dict[Arm, Config], how_of: Callable[[Config], Computing] | None) -> list[ArmForecast]:
+def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], How] | None) -> list[ArmForecast]:
     """The forecast of every arm, the first of them being the one that others are compared with.
 
     Args:
@@ -57,11 +44,12 @@ def forecast(configs: dict[Arm, Config], how_of: Callable[[Config], Computing] |
         how_of: how a configuration's runs are computed; None where only another machine can tell.
     """
     baseline = next(iter(configs.values()))
-    past = _Past([entry.run for entry in entries(Path(baseline.store)) if entry.run])
+    task = task_of(baseline)
+    past = _Past(baseline, [entry.run for entry in entries(Path(baseline.store)) if entry.run])
     return [
         ArmForecast(
             arm=arm,
-            confounds=list(notes.confounds(cost(config), cost(baseline))),
+            confounds=list(notes.confounds(task.cost(config), task.cost(baseline))),
             reused_seeds=past.reused_seeds(config, how_of(config)) if how_of else None,
             num_seeds=len(config.seeds),
             seconds_per_run=past.seconds_per_run(config, how_of(config) if how_of else None),
@@ -73,7 +61,8 @@ def forecast(configs: dict[Arm, Config], how_of: Callable[[Config], Computing] |
 class _Past:
     """Finished runs of a store, to be looked up by what a run to come will be."""
 
-    def __init__(self, runs: Sequence[Run]):
+    def __init__(self, baseline: StudyConfig, runs: Sequence[Run]):
+        self.task = task_of(baseline)
         self._any, self._alone = set[str](), set[str]()
         self._seconds, self._rates = dict[str, list[float]](), list[float]()
         for run in runs:
@@ -84,25 +73,24 @@ class _Past:
                 self._alone.add(name)
             if run.provenance.get("host") == platform.node() and run.status == "ok":
                 self._seconds.setdefault(_name(identity.get("settings")), []).append(_machine_seconds(run))
-                self._rates += [_machine_seconds(run) / _work_done(run)] if _work_done(run) > 0 else []
+                if run.settings.get("task.name") == baseline.task.name and (done := self.task.work_done(run)) > 0:
+                    self._rates.append(_machine_seconds(run) / done)
 
-    def reused_seeds(self, config: Config, how: Computing) -> list[int]:
+    def _identity(self, config: StudyConfig, how: How, seed: int) -> dict[str, Any]:
+        """Of a run to come; the data are known only once they are loaded."""
+        return self.task.identity(config, how, seed=seed, planned=True)
+
+    def reused_seeds(self, config: StudyConfig, how: How) -> list[int]:
         """Seeds whose runs the store has, if the content of the data is as it was."""
         known = self._any if config.timing == "packed" else self._alone
-        return [seed for seed in config.seeds if config.reuse and _name(_identity(config, how, seed)) in known]
+        return [seed for seed in config.seeds if config.reuse and _name(self._identity(config, how, seed)) in known]
 
-    def seconds_per_run(self, config: Config, how: Computing | None) -> float:
+    def seconds_per_run(self, config: StudyConfig, how: How | None) -> float:
         """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""
-        same = self._seconds.get(_name(_identity(config, how, config.seed)["settings"])) if how else None
+        same = self._seconds.get(_name(self._identity(config, how, config.seed)["settings"])) if how else None
         if same:
             return statistics.median(same)
-        return statistics.median(self._rates) * _work_to_do(config) if self._rates else math.nan
-
-
-def _identity(config: Config, how: Computing, seed: int) -> dict[str, Any]:
-    """Of a run to come; the data are known only once they are loaded."""
-    settings, added = result_settings(config), extensions(config.model)
-    return provenance.identity(settings, seed=seed, data_digest="", computing=how, extensions=added)
+        return statistics.median(self._rates) * self.task.work(config) if self._rates else math.nan
 
 
 def _name(content: Any) -> str:
@@ -112,17 +100,6 @@ def _name(content: Any) -> str:
 def _machine_seconds(run: Run) -> float:
     """What a run took of the machine that it may have shared."""
     return run.total_seconds / run.concurrent_runs
-
-
-def _work_done(run: Run) -> float:
-    """Multiply-adds of all training images."""
-    return run.multiply_adds * run.images_per_second * run.train_seconds
-
-
-def _work_to_do(config: Config) -> float:
-    images = data.describe(config.data).train_images(config.data)
-    seen = sum(epoch_images(config.train, epoch, images) for epoch in range(num_epochs(config.train, images)))
-    return cost(config).multiply_adds * seen
 
 
 def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:

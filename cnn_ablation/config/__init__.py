@@ -1,0 +1,50 @@
+"""What a user can set: the words of a schema, what every study can be told, and the values of a configuration.
+
+Tasks add their own keys (`tasks/image_classification/config.py`). Standard library only.
+"""
+
+from cnn_ablation.config.schema import (
+    CONDUCT,
+    FILES,
+    LABEL,
+    LARGEST_SEED,
+    RESULT,
+    SEEDS,
+    TEST_SET,
+    WHAT_IS_TRAINED,
+    Bounds,
+    Role,
+    Section,
+    as_python,
+    bounds_of,
+    default_of,
+    fields_of,
+    group_name,
+    keys_of,
+    leaves,
+    one_form,
+    role_of,
+    setting,
+    types_of,
+)
+from cnn_ablation.config.study import ArmConfig, StatsConfig, StudyConfig, TaskConfig
+from cnn_ablation.config.values import (
+    all_settings,
+    field_of,
+    fits,
+    from_settings,
+    nearest,
+    result_settings,
+    shown,
+    unknown_key,
+    value_problems,
+    with_settings,
+)
+
+__all__ = [
+    "CONDUCT", "FILES", "LABEL", "LARGEST_SEED", "RESULT", "SEEDS", "TEST_SET", "WHAT_IS_TRAINED",
+    "ArmConfig", "Bounds", "Role", "Section", "StatsConfig", "StudyConfig", "TaskConfig",
+    "all_settings", "as_python", "bounds_of", "default_of", "field_of", "fields_of", "fits", "from_settings",
+    "group_name", "keys_of", "leaves", "nearest", "one_form", "result_settings", "role_of", "setting", "shown",
+    "types_of", "unknown_key", "value_problems", "with_settings",
+]  # fmt: skip

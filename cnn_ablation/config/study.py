@@ -1,0 +1,74 @@
+"""What every study can be told, whatever it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from cnn_ablation.config.schema import (
+    CONDUCT,
+    LABEL,
+    LARGEST_SEED,
+    SEEDS,
+    WHAT_IS_TRAINED,
+    Section,
+    setting,
+)
+
+_MOST_SEEDS = 10**4  # beyond it a number is a slip of the pen
+
+
+@dataclass
+class StatsConfig(Section):
+    """`alpha`: family-wise error of the study's verdicts. `margin_pp`: differences below it do not matter.
+
+    `simultaneous` intervals hold for all arms of a study at once, not each for itself.
+    """
+
+    alpha: float = setting(0.05, above=0, below=0.5, role=CONDUCT)
+    margin_pp: float = setting(0.5, above=0, role=CONDUCT)
+    test: str = setting("t", choices=("t", "sign_flip"), role=CONDUCT)
+    interval: str = setting("t", choices=("t", "bca"), role=CONDUCT)
+    simultaneous: bool = setting(False, role=CONDUCT)
+
+
+@dataclass
+class ArmConfig(Section):
+    """Which arm of a study this run belongs to; set by the sweeper."""
+
+    name: str = setting("baseline", role=LABEL)
+    knob: str = setting("", role=LABEL)
+    level: str = setting("", role=LABEL)
+
+
+@dataclass
+class TaskConfig(Section):
+    """What is trained. Each task has a class of its own, whose `name` is fixed."""
+
+    is_option = False
+    name: str = setting("", role=WHAT_IS_TRAINED)
+
+
+@dataclass(kw_only=True)
+class StudyConfig(Section):
+    """One configuration of some task: what no study can do without. Tasks add their own keys."""
+
+    groups: ClassVar[dict[str, dict[str, type]]] = {}
+    """The schemas of each config group."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
+    arm: ArmConfig = field(default_factory=ArmConfig)
+    seed: int = setting(0, at_least=0, at_most=LARGEST_SEED, role=SEEDS)
+    replicates: int = setting(3, at_least=1, at_most=_MOST_SEEDS, role=SEEDS)
+    device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
+    threads: int | None = setting(None, at_least=1)  # of a run on a CPU; null lets the study and the machine decide
+    timing: str = setting("packed", choices=("packed", "isolated"), role=CONDUCT)
+    reuse: bool = setting(True, role=CONDUCT)
+    store: str = setting(".ablation_runs", role=CONDUCT, is_folder=True)
+    on_error: str = setting("continue", choices=("continue", "stop"), role=CONDUCT)
+    dry_run: bool = setting(False, role=CONDUCT)
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.replicates)

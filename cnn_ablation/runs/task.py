@@ -1,0 +1,227 @@
+"""What is trained, behind one protocol: all that a study has to know of it.
+
+A task is a module of functions, one folder below `tasks/`. Nothing here or above knows what it trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.config import LARGEST_SEED, StudyConfig, shown, value_problems
+from cnn_ablation.runs.records import Run
+
+TASKS = {
+    "image_classification": "cnn_ablation.tasks.image_classification.task",
+    "function": "cnn_ablation.tasks.function.task",
+}
+"""Tasks by name: where the module of each is, which is imported when it is first asked for."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How a run is computed: all that can change a bit of its result besides configuration, data, code and libraries.
+
+    Decided once for a run and part of its identity; tasks add what else matters to them.
+    """
+
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    threads: int
+    """Of the CPU; 0 where they change nothing."""
+
+
+@dataclass(frozen=True)
+class Inert:
+    """Why a key does nothing in a configuration, and what would give it something to do."""
+
+    because: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training an arm costs, from its configuration alone; NaN where unknown."""
+
+    updates: float
+    num_params: float
+    multiply_adds: float
+    """Per image, forward."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Memory of runs side by side, in bytes."""
+
+    shared: int
+    """What all processes of a study share, and what the study's own process holds besides."""
+    own: int
+    """Of each process, besides."""
+
+
+class Trained(NamedTuple):
+    """What a run leaves: its record, and its weights if they are kept."""
+
+    record: Run
+    weights: bytes | None
+
+
+class Place(NamedTuple):
+    """Where a run in training may leave files."""
+
+    folder: Path
+    """Its job's."""
+    checkpoint: Path
+    """To go on from after an interruption; removed once the run is finished."""
+    fingerprint: str
+
+
+class Task(Protocol):
+    """What every task can say of its configurations, and do with them; no function but the last three trains."""
+
+    @property
+    def CONFIG(self) -> type[StudyConfig]:  # noqa: N802
+        """The dataclass of its configurations."""
+
+    @property
+    def CODE(self) -> tuple[str, ...]:  # noqa: N802
+        """The package's files and folders that can change what a run computes."""
+
+    @property
+    def LIBRARIES(self) -> tuple[str, ...]:  # noqa: N802
+        """The libraries whose versions can change what a run computes."""
+
+    @property
+    def PRELOADED(self) -> str:  # noqa: N802
+        """A module that worker processes have imported when they are forked."""
+
+    def problems(self, config: Any) -> list[Problem]:
+        """Values that contradict each other; each alone fits the schema."""
+
+    def effective(self, config: Any, resolved: Mapping[str, Any]) -> str:
+        """What a run is made of: equal for configurations that give the same, bit for bit."""
+
+    def inert(self, config: Any) -> dict[str, Inert]:
+        """The keys that do nothing in a configuration, whatever their value."""
+
+    def device(self, config: Any) -> str:
+        """`cpu`, `cuda` or `mps`: what a configuration's device stands for here; it need not be there."""
+
+    def resolve(self, config: Any, *, threads: int | None = None, planned: bool = False) -> How:
+        """How a configuration is computed on this machine; refuses what this machine lacks.
+
+        Args:
+            config: checked.
+            threads: as the study's packing decided; None for a run that has the machine to itself.
+            planned: tells what is to be expected, without preparing anything for it.
+        """
+
+    def identity(self, config: Any, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
+        """All that decides what a run computes; `planned` leaves out what only loading the data tells."""
+
+    def check_available(self, configs: Iterable[Any]) -> None:
+        """Refuses data that are not there and cannot be fetched."""
+
+    def load(self, configs: Iterable[Any]) -> None:
+        """Loads what runs share, once for all of them."""
+
+    def loaded(self) -> Any:
+        """What runs share and this process has loaded, for `take_over` in another one."""
+
+    def limit_threads(self, threads: int) -> None:
+        """In a process that shares the machine, for as long as it lives."""
+
+    def take_over(self, loaded: Any) -> None:
+        """Spares this process loading what another one has loaded."""
+
+    def looking(self) -> AbstractContextManager[None]:
+        """Files are looked at once within it."""
+
+    def cost(self, config: Any) -> Cost:
+        """By arithmetic."""
+
+    def work(self, config: Any) -> float:
+        """How much there is to compute in a run, in a unit of the task's own; NaN where unknown."""
+
+    def work_done(self, run: Run) -> float:
+        """The same of a finished run; 0 where unknown."""
+
+    def footprint(self, config: Any) -> Footprint:
+        """The memory that runs of a configuration take."""
+
+    def is_known_elsewhere(self, config: Any) -> bool:
+        """Whether other processes can make what a configuration names."""
+
+    def room_for_more(self, how: How) -> int:
+        """How many more processes that train what this one does the device has room for."""
+
+    def computing_as(self, how: How) -> AbstractContextManager[None]:
+        """Within it this process computes as decided; everything is put back afterwards."""
+
+    def trains_together(self, config: Any, how: How) -> bool:
+        """Whether the seeds of an arm are trained in one go."""
+
+    def train(self, config: Any, seed: int, how: How, place: Place) -> Trained:
+        """One run."""
+
+    def train_together(
+        self, config: Any, seeds: Sequence[int], how: How, on_epoch: Callable[[int], None]
+    ) -> list[Trained]:
+        """Runs of several seeds in one go."""
+
+
+def task_named(name: str) -> Task:
+    """A task by its name in a configuration or a record.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in TASKS:
+        raise ConfigError([Problem("task", name, ", ".join(TASKS), remedy=f"task={next(iter(TASKS))}")])
+    return cast(Task, import_module(TASKS[name]))
+
+
+def task_of(config: StudyConfig) -> Task:
+    """The task of a configuration."""
+    return task_named(config.task.name)
+
+
+def task_of_settings(settings: Mapping[str, Any]) -> Task:
+    """The task of the settings in a record or a plan; those from before there were several are of the first."""
+    return task_named(settings.get("task.name") or next(iter(TASKS)))
+
+
+def check(config: object, *, arm: str | None = None) -> None:
+    """Checks every value alone, then those that depend on each other and on the data.
+
+    Args:
+        config: any configuration of the right types.
+        arm: named in the message, where the configuration is an arm of a study.
+
+    Raises:
+        ConfigError: with all problems found.
+        DataError: the data have not the right form.
+    """
+    if not isinstance(config, StudyConfig):
+        raise ConfigError([not_a_config("config", config)], arm=arm)
+    problems = value_problems(config) or [*_seed_problems(config), *task_of(config).problems(config)]
+    if problems:
+        raise ConfigError(problems, arm=arm)
+
+
+def not_a_config(name: str, value: object) -> Problem:
+    """What somebody gave in place of a configuration."""
+    return Problem(name, shown(value), "a Config", remedy='cnn_ablation.compose(["train.epochs=4"])')
+
+
+def _seed_problems(config: StudyConfig) -> list[Problem]:
+    most = LARGEST_SEED + 1 - config.seed
+    if config.replicates <= most:
+        return []
+    allowed = f"at most {most} with seed={config.seed}: the last seed counts too, and {LARGEST_SEED} is the largest"
+    return [Problem("replicates", config.replicates, allowed, remedy="a smaller seed")]

@@ -1,0 +1,111 @@
+"""Values of a configuration that depend on each other and on the data. No torch."""
+
+from __future__ import annotations
+
+from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.config import all_settings, bounds_of, keys_of, value_problems
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import GROUPS, Config, NetworkConfig
+from cnn_ablation.tasks.image_classification.data.images import DataSpec
+from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
+from cnn_ablation.tasks.image_classification.models.layers import LayerError, Shape, trace
+
+_MOST_PARAMETERS = 2 * 10**9  # 8 GB of float32, and as much for each moment that an optimiser keeps
+
+
+def problems(config: Config) -> list[Problem]:
+    """What in a configuration contradicts itself or its data; each value alone fits the schema.
+
+    Raises:
+        ConfigError: nobody reads data of this name.
+        DataError: the folder of an image-folder data set has not the right form.
+    """
+    spec = _described(config)
+    return [
+        *_train_problems(config, spec),
+        *network_problems(config.model, spec.input_shape, spec.num_classes),
+    ]
+
+
+def _described(config: Config) -> DataSpec:
+    """The sizes of a configuration's data.
+
+    Raises:
+        ConfigError: nobody reads data of this name.
+    """
+    try:
+        return data.describe(config.data)
+    except KeyError as error:
+        if error.args != (config.data.name,):
+            raise
+        allowed = ", ".join(str(bounds_of(keys_of(option())["name"])) for option in GROUPS["data"].values())
+        raise ConfigError(
+            [Problem("data.name", config.data.name, allowed, remedy="one of their dataclasses")]
+        ) from error
+
+
+def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
+    shift = config.train.max_translation
+    if shift >= spec.image_size:
+        allowed = f"fewer pixels than the {spec.image_size} of an image"
+        return [Problem("train.max_translation", shift, allowed, remedy="a few pixels; 4 is usual for 32x32 images")]
+    images = spec.train_images(config.data)
+    if config.data.val_images is not None and images < 1:
+        allowed = f"fewer than the {spec.source_train_images} training images of data={config.data.name}"
+        return [Problem("data.val_images", config.data.val_images, allowed, remedy="a smaller validation part")]
+    if problem := _split_problem(config, spec, images):
+        return [problem]
+    if config.train.batch_size <= images:
+        return []
+    return [
+        Problem(
+            "train.batch_size",
+            config.train.batch_size,
+            f"at most the {images} training images of data={config.data.name}",
+            remedy="a smaller batch, or a smaller data.val_fraction",
+        )
+    ]
+
+
+def _split_problem(config: Config, spec: DataSpec, images: int) -> Problem | None:
+    """A part of the split that is too small to hold every class."""
+    val_images = spec.source_train_images - images
+    if min(images, val_images) >= spec.num_classes:
+        return None
+    key = "data.val_fraction" if config.data.val_images is None else "data.val_images"
+    allowed = f"one image or more of each of {spec.num_classes} classes to validate and to train on"
+    here = f"here {val_images} and {images} images"
+    return Problem(key, all_settings(config)[key], f"{allowed}; {here}", remedy=f"another {key}, or more images")
+
+
+def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
+    """Settings of a network that are out of bounds, contradict each other or do not fit images of this shape."""
+    problems = value_problems(model, "model.")
+    if problems:
+        return problems
+    if model.name not in NETWORKS:
+        table = "cnn_ablation.tasks.image_classification.models.NETWORKS"
+        remedy = f'{table}["{model.name}"] = FUNCTION, from its settings to a list of layers'
+        return [Problem("model.name", model.name, ", ".join(NETWORKS), remedy=remedy)]
+    try:
+        steps = trace(network_layers(model, num_classes), input_shape)
+    except ConfigError as error:
+        return list(error.problems)
+    except LayerError as error:
+        key = "model.groups" if "groups" in str(error) else "model.kernel_sizes"
+        return [
+            Problem(
+                key,
+                getattr(model, key.removeprefix("model."), None),
+                f"filters and pooling windows that fit their maps; here {error} (layer {error.index + 1})",
+                remedy=f"smaller filters, fewer convolutions, or a data.image_size above {min(input_shape[1:])}"
+                if key == "model.kernel_sizes"
+                else "groups that divide the channels and filters of their convolution",
+            )
+        ]
+    num_params = sum(step.num_params for step in steps)
+    if num_params <= _MOST_PARAMETERS:
+        return []
+    allowed = f"widths that give at most {_MOST_PARAMETERS:,} parameters; here {num_params:,}"
+    key = "model.hidden" if model.hidden else "model.filters"
+    return [Problem(key, getattr(model, key.removeprefix("model."), None), allowed, remedy="narrower layers")]

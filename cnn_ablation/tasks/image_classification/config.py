@@ -1,0 +1,255 @@
+"""What a user can set about image classification: one dataclass per config group.
+
+The YAML files under conf/ choose among these classes and override single values; they repeat no default.
+Standard library only (and the table of activation names), so that checks run before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cnn_ablation.config import (
+    CONDUCT,
+    FILES,
+    LARGEST_SEED,
+    TEST_SET,
+    WHAT_IS_TRAINED,
+    Section,
+    StudyConfig,
+    TaskConfig,
+    group_name,
+    setting,
+)
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+
+CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lenet5", "alexnet")
+
+# Beyond these a number is a slip of the pen: it would be trained, drawn or planned for years.
+_MOST_EPOCHS, _MOST_UPDATES = 10**6, 10**9
+_MOST_PIXELS, _MOST_IMAGES, _MOST_UNITS = 4096, 10**7, 10**6
+
+
+def paper_names() -> tuple[str, ...]:
+    """The papers whose figures can be printed beside a study's."""
+    return tuple(sorted(path.stem for path in (Path(__file__).parents[2] / "report" / "papers").glob("*.yaml")))
+
+
+@dataclass
+class DataConfig(Section):
+    """What every data source shares. `image_size` None keeps the source's own size.
+
+    `val_images` sets the validation images by their number instead of their share. A knob must leave the test pictures
+    what they are: training and validation part, size, grey levels and scale of the same pictures may vary, where the
+    source does not draw other ones for it.
+    """
+
+    is_option = False
+
+    name: str = field(metadata={"role": TEST_SET})
+    val_fraction: float = setting(0.2, above=0, below=1)
+    val_images: int | None = setting(None, at_least=1)
+    image_size: int | None = setting(None, at_least=1, at_most=_MOST_PIXELS)
+    scale: str = setting("half", choices=("half", "unit", "standard"))
+    split_seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
+
+
+@dataclass
+class DigitsConfig(DataConfig):
+    """scikit-learn's bundled 8x8 digits, upscaled; they come without a test set, so `test_fraction` makes one."""
+
+    name: str = group_name("digits", role=TEST_SET)
+    image_size: int | None = setting(32, at_least=8, at_most=_MOST_PIXELS)
+    split_seed: int = setting(0, at_least=0, at_most=LARGEST_SEED, role=TEST_SET)  # draws the test part too
+    test_fraction: float = setting(0.3, above=0, below=1, role=TEST_SET)
+
+
+@dataclass
+class ShapesConfig(DataConfig):
+    """Generated images. `difficulty` 0 is clean and centred, 1 is hard; CIFAR-10's size is 50000 + 10000.
+
+    Test pictures are drawn for their size and difficulty; how many there are for training does not move them.
+    """
+
+    name: str = group_name("shapes", role=TEST_SET)
+    image_size: int | None = setting(32, at_least=8, at_most=_MOST_PIXELS, role=TEST_SET)
+    train_images: int = setting(5000, at_least=20, at_most=_MOST_IMAGES)
+    test_images: int = setting(2000, at_least=10, at_most=_MOST_IMAGES, role=TEST_SET)
+    difficulty: float = setting(0.5, at_least=0, at_most=1, role=TEST_SET)
+    generator_seed: int = setting(0, at_least=0, at_most=LARGEST_SEED, role=TEST_SET)
+
+
+@dataclass
+class TorchvisionConfig(DataConfig):
+    """A data set that torchvision reads from `root`, downloaded there on first use."""
+
+    name: str = setting("cifar10", choices=("cifar10", "mnist", "fashion_mnist", "svhn"), role=TEST_SET)
+    root: str = setting("data", role=CONDUCT, is_folder=True)  # wherever its files lie, they are the same
+
+
+@dataclass
+class ImageFolderConfig(DataConfig):
+    """`root` holding train/<class>/* and test/<class>/*; decoded once into `cache`."""
+
+    name: str = group_name("image_folder", role=TEST_SET)
+    root: str = setting("images", role=FILES, is_folder=True)
+    cache: str = setting("~/.cache/cnn_ablation", role=CONDUCT, is_folder=True)
+    channels: int = setting(3, choices=(1, 3))
+
+
+@dataclass
+class NetworkConfig(Section):
+    """What every network shares: its fully connected part, activations, initial weights and output.
+
+    `leaky_slope` is what `activation=leaky` multiplies negative inputs with; eq2425 (section 5.3) divides by 100.
+    `init`: `pytorch` (its own uniform weights and biases), `he_normal` (svalheim, equations 37 to 39) or `glorot`
+    (uniform, as in Keras); the last two start with biases of 0.
+    """
+
+    is_option = False
+
+    name: str
+    hidden: list[int] = setting([512], at_least=1, at_most=_MOST_UNITS)
+    activation: str = setting("relu", choices=lambda: tuple(ACTIVATIONS))
+    leaky_slope: float = setting(0.01, at_least=0)
+    dropout: float = setting(0.0, at_least=0, below=1)
+    batch_norm: bool = setting(False)
+    batch_norm_place: str = setting("before", choices=("before", "after"))
+    init: str = setting("pytorch", choices=("pytorch", "he_normal", "glorot"))
+    output: str = setting("logits", choices=("logits", "softmax"))
+    output_bias: bool = setting(True)
+
+
+@dataclass
+class ModelConfig(NetworkConfig):
+    """A convolutional network; the defaults are eq2425's (section 4 of the paper).
+
+    Convolutions, `pool_after` (which of them are followed by pooling) and the fully connected layers of `hidden`.
+    `dropout` acts after every hidden layer, `conv_dropout` after every pooling. `last_activation` false leaves the last
+    convolution without one, as the paper lists it.
+    """
+
+    name: str = setting("three_conv", choices=CONV_NETWORKS)
+    filters: list[int] = setting([24, 48, 96], at_least=1, at_most=_MOST_UNITS, min_length=1)
+    kernel_sizes: Any = setting([5, 3, 3], at_least=1, min_length=1, per_layer=int)
+    strides: Any = setting(1, at_least=1, per_layer=int)
+    padding: Any = setting("valid", choices=("valid", "same"), per_layer=str)
+    groups: Any = setting(1, at_least=1, per_layer=int)
+    last_activation: bool = setting(False)
+    pool: str = setting("max", choices=("max", "average"))
+    pool_size: int = setting(2, at_least=1)
+    pool_stride: int = setting(2, at_least=1)
+    pool_after: Any = setting(True, per_layer=bool)
+    conv_dropout: float = setting(0.0, at_least=0, below=1)
+
+
+@dataclass
+class MLPConfig(NetworkConfig):
+    """A fully connected network on the pixels of an image."""
+
+    name: str = setting("svalheim_mlp", choices=("svalheim_mlp", "jappinen_mlp"))
+
+
+@dataclass
+class OptimizerConfig(Section):
+    """What every optimiser shares.
+
+    `weight_decay` w adds w / 2 times the sum of squares to the loss (an L2 penalty). Biases and the last layer's
+    weights may have penalties of their own (sorensen, equation 2.10); null is that of all others.
+    """
+
+    is_option = False
+
+    name: str
+    lr: float = setting(1e-3, above=0)
+    weight_decay: float = setting(0.0, at_least=0)
+    weight_decay_biases: float | None = setting(None, at_least=0)
+    weight_decay_output: float | None = setting(None, at_least=0)
+
+
+@dataclass
+class SGDConfig(OptimizerConfig):
+    name: str = group_name("sgd")
+    momentum: float = setting(0.0, at_least=0, below=1)
+
+
+@dataclass
+class AdamConfig(OptimizerConfig):
+    name: str = group_name("adam")
+    beta1: float = setting(0.9, at_least=0, below=1)
+    beta2: float = setting(0.999, at_least=0, below=1)
+    eps: float = setting(1e-8, above=0)
+
+
+@dataclass
+class AdaGradConfig(OptimizerConfig):
+    name: str = group_name("adagrad")
+    eps: float = setting(1e-10, above=0)
+
+
+@dataclass
+class RMSPropConfig(OptimizerConfig):
+    name: str = group_name("rmsprop")
+    alpha: float = setting(0.99, at_least=0, below=1)
+    momentum: float = setting(0.0, at_least=0, below=1)
+    eps: float = setting(1e-8, above=0)
+
+
+@dataclass
+class TrainConfig(Section):
+    """`shuffle` false repeats one fixed, class-mixed order in every epoch.
+
+    `updates` ends training after that many optimiser steps, whatever `epochs` says; `scale` shortens either, for a
+    small version of a long study. `stop_on` ends it once that quantity has not improved for `patience` epochs, with the
+    weights of the last epoch.
+    `max_translation` and `horizontal_flip` move and mirror training images at random (gonzalez, on AlexNet).
+    """
+
+    epochs: int = setting(6, at_least=1, at_most=_MOST_EPOCHS)
+    updates: int | None = setting(None, at_least=1, at_most=_MOST_UPDATES)
+    scale: float = setting(1.0, above=0, at_most=1)
+    batch_size: int = setting(64, at_least=1)
+    shuffle: bool = setting(True)
+    loss: str = setting("cross_entropy", choices=("cross_entropy", "mean_squared_error", "kullback_leibler"))
+    stop_on: str | None = setting(None, choices=("train_loss", "val_loss", "val_accuracy"))
+    patience: int = setting(3, at_least=1)
+    max_translation: int = setting(0, at_least=0)
+    horizontal_flip: bool = setting(False)
+
+
+@dataclass
+class ImageClassification(TaskConfig):
+    """Networks that tell pictures apart."""
+
+    name: str = group_name("image_classification", role=WHAT_IS_TRAINED)
+
+
+@dataclass(kw_only=True)
+class Config(StudyConfig):
+    """One configuration of image classification: everything that `python -m cnn_ablation` can be told of it."""
+
+    groups: ClassVar[dict[str, dict[str, type]]] = {
+        "data": {
+            "digits": DigitsConfig,
+            "shapes": ShapesConfig,
+            "torchvision": TorchvisionConfig,
+            "image_folder": ImageFolderConfig,
+        },
+        "model": {"convolutional": ModelConfig, "mlp": MLPConfig},
+        "optimizer": {"sgd": SGDConfig, "adam": AdamConfig, "adagrad": AdaGradConfig, "rmsprop": RMSPropConfig},
+    }
+
+    task: TaskConfig = field(default_factory=ImageClassification)
+    data: DataConfig
+    model: NetworkConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig = field(default_factory=TrainConfig)
+    precision: str = setting("auto", choices=("auto", "float32", "tf32", "bfloat16"))
+    engine: str = setting("fast", choices=("fast", "reference"))
+    checkpoint_seconds: float = setting(60.0, above=0, role=CONDUCT)
+    keep_weights: bool = setting(True, role=CONDUCT)
+    paper: str | None = setting(None, choices=paper_names, role=CONDUCT)
+
+
+GROUPS = Config.groups

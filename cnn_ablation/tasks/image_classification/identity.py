@@ -1,0 +1,16 @@
+"""What of the installation can change what a run computes."""
+
+from __future__ import annotations
+
+# Everything else (plans, tables, reports) may change without retraining.
+CODE = (
+    "common/streams.py",
+    *(
+        f"tasks/image_classification/{name}"
+        for name in (
+            "activations.py", "checkpoints.py", "compiled.py", "data", "devices.py", "diagnoses.py", "engine",
+            "lengths.py", "losses.py", "metrics.py", "models", "optimizers.py", "scoring.py", "training.py",
+        )
+    ),
+)  # fmt: skip
+LIBRARIES = ("numpy", "pillow", "scikit-learn", "torch", "torchvision")

@@ -1,0 +1,192 @@
+"""A configuration and a seed -> a trained network and its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import torch
+
+from cnn_ablation.common import progress
+from cnn_ablation.common.errors import one_line
+from cnn_ablation.common.words import counted
+from cnn_ablation.config import all_settings
+from cnn_ablation.runs import provenance
+from cnn_ablation.runs.records import Run, labels
+from cnn_ablation.runs.task import Place, Trained
+from cnn_ablation.tasks.image_classification import data, devices, diagnoses, engine, metrics
+from cnn_ablation.tasks.image_classification import weights as trained
+from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
+from cnn_ablation.tasks.image_classification.computing import Computing
+from cnn_ablation.tasks.image_classification.config import Config
+from cnn_ablation.tasks.image_classification.data.images import ImageData
+from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.identity import LIBRARIES
+from cnn_ablation.tasks.image_classification.lengths import num_epochs
+from cnn_ablation.tasks.image_classification.losses import LOSSES
+from cnn_ablation.tasks.image_classification.models import network_layers
+from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models.layers import trace
+from cnn_ablation.tasks.image_classification.training import TrainingResult, autocast
+
+_MOST_CLASSES_CONFUSED = 100  # a matrix of more would outgrow the rest of a record
+_FEW_IMAGES = 16  # tell outputs that are probabilities from those that are not
+
+
+def train_together(
+    config: Config, seeds: Sequence[int], how: Computing, on_epoch: Callable[[int], None]
+) -> list[Trained]:
+    """Runs of several seeds, trained in one go.
+
+    Raises:
+        RuntimeError: they cannot be.
+    """
+    device, images = torch.device(how.device), data.load(config.data)
+    devices.reset_peak_memory(device)
+    started = time.monotonic()
+    label = f"epochs of {config.arm.name}, {counted(len(seeds), 'seed')} together"
+    with progress.bar(label, num_epochs(config.train, len(images.train))) as advance:
+
+        def after_epoch(epoch: int) -> None:
+            advance(1)
+            on_epoch(epoch)
+
+        results = engine.train_together(config, images, seeds=seeds, device=device, on_epoch=after_epoch)
+    seconds = time.monotonic() - started
+    return [
+        Trained(_record(config, images, result, seed, device, total_seconds=seconds), _weights(config, images, result))
+        for seed, result in zip(seeds, results, strict=True)
+    ]
+
+
+def train(config: Config, seed: int, how: Computing, place: Place) -> Trained:
+    """One run."""
+    device, images = torch.device(how.device), data.load(config.data)
+    checkpoints = Checkpoints(place.checkpoint, config.checkpoint_seconds, place.fingerprint)
+    devices.reset_peak_memory(device)
+    epochs = num_epochs(config.train, len(images.train))
+    with progress.bar(f"epochs of {config.arm.name}, seed {seed}", epochs) as advance:
+        result = engine.train(
+            config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=lambda epoch: advance(1)
+        )
+    record = _record(config, images, result, seed, device, total_seconds=checkpoints.elapsed_seconds)
+    return Trained(record, _weights(config, images, result))
+
+
+def _weights(config: Config, images: ImageData, result: TrainingResult) -> bytes | None:
+    return trained.as_bytes(result.network, images) if config.keep_weights else None
+
+
+def _record(
+    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device, *, total_seconds: float
+) -> Run:
+    peak_memory_mib = devices.peak_memory_mib(device)
+    return Run(
+        **labels(config),
+        seed=seed,
+        **_measurements(result),
+        **_attempt("diagnosis", config, seed, lambda: _diagnosis(config, images, result, seed, device)),
+        **_attempt("figures per class", config, seed, lambda: _figures_per_class(images, result)),
+        total_seconds=total_seconds,
+        peak_memory_mib=peak_memory_mib,
+        device=device.type,
+        settings=all_settings(config),
+        provenance={
+            **provenance.environment(LIBRARIES),
+            "hardware": devices.hardware_name(device),
+            "torch_threads": torch.get_num_threads(),
+            "process": os.getpid(),
+        },
+    )
+
+
+def _figures_per_class(images: ImageData, result: TrainingResult) -> dict[str, Any]:
+    """Of validation and test images; nothing for a network whose outputs are not finite."""
+    parts = {"val": (result.val, images.val.labels), "test": (result.test, images.test.labels)}
+    per_class, confusion = {}, {}
+    for part, (evaluation, truth) in parts.items():
+        if evaluation.probabilities is None or not evaluation.probabilities.isfinite().all():
+            continue
+        probabilities = evaluation.probabilities.numpy()
+        per_class[part] = metrics.per_class(probabilities, truth, images.class_names).reset_index().to_dict("records")
+        if images.num_classes <= _MOST_CLASSES_CONFUSED:
+            confusion[part] = metrics.confusion(probabilities, truth).tolist()
+    return {"class_names": list(images.class_names), "per_class": per_class, "confusion": confusion}
+
+
+def _attempt(what: str, config: Config, seed: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A trained network is never lost to what cannot be said of it (out of memory, an unusual network)."""
+    try:
+        return measure()
+    except Exception as error:
+        progress.warn(f"no {what} of {config.arm.name}, seed {seed}: {one_line(error)}")
+        return {}
+
+
+def _diagnosis(
+    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """The part of a record that explains its scores; the initial network is built once more from its seed."""
+    layers = network_layers(config.model, images.num_classes)
+    technique = engine.technique_of(config)
+    initial = build(layers, images.input_shape, seed=seed, init=config.model.init).to(device)
+    initial, final = initial.to(memory_format=technique.memory_format), result.network
+    parts = resident(images, device, technique.memory_format)
+    some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
+    by_cross_entropy = config.train.loss == "cross_entropy"
+    with autocast(device, result.precision):
+        some_val = parts.val.head(diagnoses.ACTIVATION_IMAGES)
+        found = diagnoses.activation_layers(final, some_val, technique.rewrite)
+        double_softmax = by_cross_entropy and diagnoses.gives_probabilities(
+            technique.rewrite(final), some[0][:_FEW_IMAGES]
+        )
+    loss_of = LOSSES[config.train.loss]
+    norms = [
+        diagnoses.gradient_norm(
+            technique.rewrite(network), some, seed=seed, precision=result.precision, loss_of=loss_of
+        )
+        for network in (initial, final)
+    ]
+    deadest, flattest = (max(found, key=attrgetter(share), default=None) for share in ("dead", "saturated"))
+    return {
+        "num_classes": images.num_classes,
+        "multiply_adds": sum(step.multiply_adds for step in trace(layers, images.input_shape)),
+        "lowest_train_loss": _lowest_train_loss(result) if by_cross_entropy else math.nan,
+        "initial_gradient_norm": norms[0],
+        "final_gradient_norm": norms[1],
+        **({"dead_units": deadest.dead, "dead_layer": deadest.label} if deadest else {}),
+        **({"saturated_outputs": flattest.saturated, "saturated_layer": flattest.label} if flattest else {}),
+        "double_softmax": double_softmax,
+        "activation_layers": [dataclasses.asdict(layer) for layer in found],
+    }
+
+
+def _lowest_train_loss(result: TrainingResult) -> float:
+    """Over epochs, and at the end: a first epoch's mean, with dropout, says little of what it has learnt."""
+    losses = [result.train.loss, *(epoch.train_loss for epoch in result.curves)]
+    return min(filter(math.isfinite, losses), default=math.nan)
+
+
+def _measurements(result: TrainingResult) -> dict[str, Any]:
+    """The part of a record that training measured."""
+    scores = {
+        f"{part}_{name}": getattr(getattr(result, part), name)
+        for name in ("accuracy", "loss")
+        for part in ("train", "val", "test")
+    }
+    return {
+        **scores,
+        "status": result.status,
+        "train_seconds": result.train_seconds,
+        "images_per_second": result.images_seen / result.train_seconds,
+        "epochs": len(result.curves),
+        "updates": result.updates,
+        "num_params": result.num_params,
+        "precision": result.precision,
+        "curves": [dataclasses.asdict(point) for point in result.curves],
+    }

@@ -1,0 +1,168 @@
+"""Image classification as a task (`runs.task.Task`). No torch until something is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+from cnn_ablation.common.errors import Problem
+from cnn_ablation.common.looks import one_look
+from cnn_ablation.config import result_settings
+from cnn_ablation.runs import provenance
+from cnn_ablation.runs.records import Run
+from cnn_ablation.runs.task import Cost, Footprint, Inert, Place, Trained
+from cnn_ablation.tasks.image_classification import checks, computing, data, effects, models
+from cnn_ablation.tasks.image_classification.computing import Computing
+from cnn_ablation.tasks.image_classification.config import Config, DataConfig
+from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
+from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs, num_updates
+from cnn_ablation.tasks.image_classification.models.layers import TracedLayer, trace
+
+CONFIG = Config
+PRELOADED = "cnn_ablation.tasks.image_classification.preloaded"
+
+_BYTES_OF_A_PROCESS = 600 * 2**20  # its own share of what is imported, and what the allocator keeps; without images
+_IMAGES_EVALUATED = 250  # at once, and a training step keeps its maps for the gradient: twice
+_SHARE_OF_TEST_IMAGES = 0.25  # of the training images; a guess, since only loading tells
+
+looking = one_look
+
+
+def problems(config: Config) -> list[Problem]:
+    return checks.problems(config)
+
+
+def effective(config: Config, resolved: Mapping[str, Any]) -> str:
+    return effects.effective(config, resolved)
+
+
+def inert(config: Config) -> dict[str, Inert]:
+    return effects.inert(config)
+
+
+def device(config: Config) -> str:
+    return computing.device_type(config.device)
+
+
+def resolve(config: Config, *, threads: int | None = None, planned: bool = False) -> Computing:
+    return computing.resolve(config, threads=threads, planned=planned)
+
+
+def identity(config: Config, how: Computing, *, seed: int, planned: bool = False) -> dict[str, Any]:
+    return provenance.identity(
+        result_settings(config) | dataclasses.asdict(how),
+        seed=seed,
+        data_digest="" if planned else data.load(config.data).digest,
+        made_with=provenance.code_identity(CODE, LIBRARIES),
+        extensions=models.extensions(config.model),
+    )
+
+
+def check_available(configs: Iterable[Config]) -> None:
+    for settings in _data_sets(configs):
+        data.check_available(settings)
+
+
+def load(configs: Iterable[Config]) -> None:
+    for settings in _data_sets(configs):
+        _ = data.load(settings).digest  # here once, not in every worker
+
+
+def _data_sets(configs: Iterable[Config]) -> list[DataConfig]:
+    """Settings of data that arms are trained on, each once."""
+    return list({repr(config.data): config.data for config in configs}.values())
+
+
+def loaded() -> dict[str, data.ImageData]:
+    return data.loaded()
+
+
+def limit_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)  # also where a run does not say, because a GPU computes it
+
+
+def take_over(loaded: dict[str, data.ImageData]) -> None:
+    data.take_over(loaded)
+
+
+def cost(config: Config) -> Cost:
+    spec, steps = data.describe(config.data), _steps(config)
+    updates = num_updates(config.train, spec.train_images(config.data))
+    return Cost(updates, sum(step.num_params for step in steps), sum(step.multiply_adds for step in steps))
+
+
+def _steps(config: Config) -> list[TracedLayer]:
+    spec = data.describe(config.data)
+    return trace(models.network_layers(config.model, spec.num_classes), spec.input_shape)
+
+
+def work(config: Config) -> float:
+    """Multiply-adds of all training images."""
+    images = data.describe(config.data).train_images(config.data)
+    seen = sum(epoch_images(config.train, epoch, images) for epoch in range(num_epochs(config.train, images)))
+    return cost(config).multiply_adds * seen
+
+
+def work_done(run: Run) -> float:
+    """Multiply-adds of all training images."""
+    return run.multiply_adds * run.images_per_second * run.train_seconds
+
+
+def footprint(config: Config) -> Footprint:
+    """Images uint8; of a process itself and the maps of a step."""
+    spec = data.describe(config.data)
+    images = int(spec.source_train_images * (1 + _SHARE_OF_TEST_IMAGES)) * math.prod(spec.input_shape)
+    maps = 4 * sum(math.prod(step.output_shape) for step in _steps(config))
+    own_images = images if config.engine == "reference" else 0  # in another order of channels
+    own = _BYTES_OF_A_PROCESS + own_images + maps * max(2 * config.train.batch_size, _IMAGES_EVALUATED)
+    return Footprint(shared=images, own=own)
+
+
+def is_known_elsewhere(config: Config) -> bool:
+    """What was registered in this process is known in no other."""
+    return not models.has_extensions(config.model)
+
+
+def room_for_more(how: Computing) -> int:
+    from cnn_ablation.tasks.image_classification import devices
+
+    return devices.room_for_more(_torch_device(how.device))
+
+
+@cache
+def _torch_device(name: str) -> Any:
+    import torch
+
+    return torch.device(name)
+
+
+def computing_as(how: Computing) -> AbstractContextManager[None]:
+    from cnn_ablation.tasks.image_classification import devices
+
+    return devices.settings(threads=how.threads, precision=how.precision)
+
+
+def trains_together(config: Config, how: Computing) -> bool:
+    from cnn_ablation.tasks.image_classification import engine
+
+    return engine.trains_together(config, _torch_device(how.device))
+
+
+def train(config: Config, seed: int, how: Computing, place: Place) -> Trained:
+    from cnn_ablation.tasks.image_classification import run
+
+    return run.train(config, seed, how, place)
+
+
+def train_together(
+    config: Config, seeds: Sequence[int], how: Computing, on_epoch: Callable[[int], None]
+) -> list[Trained]:
+    from cnn_ablation.tasks.image_classification import run
+
+    return run.train_together(config, seeds, how, on_epoch)
