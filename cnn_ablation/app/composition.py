@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -22,6 +22,8 @@ from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra, 
 from cnn_ablation.app.keys import CONF_DIR
 from cnn_ablation.app.request import check_options, parse
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
+from cnn_ablation.config import StudyConfig
+from cnn_ablation.runs.task import TASKS, task_named, task_of
 from cnn_ablation.study.designs import DESIGNS
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
@@ -39,13 +41,23 @@ class AblationSweeperConf:
     params: dict[str, str] | None = field(default_factory=dict)
 
 
+def _schema(config: type[StudyConfig]) -> DictConfig:
+    """A task's dataclass as a node; what it leaves to a person's own code takes any key."""
+    node: DictConfig = OmegaConf.structured(config)
+    for item in dataclasses.fields(config):
+        if item.default_factory is dict:
+            OmegaConf.set_struct(node[item.name], False)
+    return node
+
+
 def register_schemas(store: ConfigStore) -> None:
     """Makes the dataclasses known to Hydra; doing it twice is harmless."""
     # Hydra copies its sources, and the whole store of schemas with them, for every job, which took a third of the time
     # of a composition. What the store gives out are copies, and nothing is stored while Hydra composes.
     vars(store)["__deepcopy__"] = lambda memo: store
     store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
-    store.store(group="schema", name="image_classification", node=Config, provider="cnn_ablation")
+    for name in TASKS:
+        store.store(group="schema", name=name, node=_schema(task_named(name).CONFIG), provider="cnn_ablation")
     for group, options in GROUPS.items():
         for name, node in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
             store.store(group=f"schema/{group}", name=name, node=node, provider="cnn_ablation")
@@ -87,6 +99,8 @@ def _merged(repos: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def compose(overrides: Sequence[str] = ()) -> Config:
     """The configuration that the command line would compose, for notebooks and tests.
 
+    Of image classification, unless the overrides name another task: then it is that task's (`FunctionConfig`).
+
     Args:
         overrides: as typed after `python -m cnn_ablation`, for example `["model.activation=leaky"]`.
 
@@ -98,7 +112,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         with _own_hydra():
             _refuse_levels(lines)
             with initialize_config_dir(CONF_DIR, version_base="1.3"):
-                return to_config(hydra_compose(CONFIG_NAME, lines))
+                return cast(Config, to_config(hydra_compose(CONFIG_NAME, lines)))
     except Exception as error:
         if isinstance(error, HYDRA_ERRORS) or is_from_hydra(error):
             raise explain(error) from error
@@ -131,7 +145,7 @@ def _refuse_levels(lines: Sequence[str]) -> None:
             raise ConfigError([Problem(key, value, "one value, for one configuration", remedy=remedy)])
 
 
-def to_config(composed: DictConfig, *, arm: str | None = None) -> Config:
+def to_config(composed: DictConfig, *, arm: str | None = None) -> StudyConfig:
     """What Hydra composed, as dataclasses.
 
     Raises:
@@ -150,11 +164,12 @@ def to_config(composed: DictConfig, *, arm: str | None = None) -> Config:
         config = OmegaConf.to_object(plain)
     except OmegaConfBaseException as error:
         raise explain(error) from error
-    if not isinstance(config, Config):
+    if not isinstance(config, StudyConfig):
         raise UserError(
             f"the configuration '{CONFIG_NAME}' does not start from the schema: add '- schema' to its defaults"
         )
-    return config
+    completed: StudyConfig = task_of(config).complete(config)
+    return completed
 
 
 def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, type]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cnn_ablation.analysis import notes
 from cnn_ablation.common.words import counted
-from cnn_ablation.config import StudyConfig
+from cnn_ablation.config import StudyConfig, all_settings
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store.entries import entries
 from cnn_ablation.runs.task import How, task_of
@@ -73,7 +73,7 @@ class _Past:
                 self._alone.add(name)
             if run.provenance.get("host") == platform.node() and run.status == "ok":
                 self._seconds.setdefault(_name(identity.get("settings")), []).append(_machine_seconds(run))
-                if run.settings.get("task.name") == baseline.task.name and (done := self.task.work_done(run)) > 0:
+                if _trained_alike(run, baseline) and (done := self.task.work_done(run)) > 0:
                     self._rates.append(_machine_seconds(run) / done)
 
     def _identity(self, config: StudyConfig, how: How, seed: int) -> dict[str, Any]:
@@ -91,6 +91,13 @@ class _Past:
         if same:
             return statistics.median(same)
         return statistics.median(self._rates) * self.task.work(config) if self._rates else math.nan
+
+
+def _trained_alike(run: Run, baseline: StudyConfig) -> bool:
+    """Whether it is the same that was trained, with whatever settings."""
+    return all(
+        run.settings.get(key) == value for key, value in all_settings(baseline).items() if key.startswith("task.")
+    )
 
 
 def _name(content: Any) -> str:

@@ -76,6 +76,8 @@ class Run:
     saturated_layer: str = ""
     double_softmax: bool = False
     """What reaches the cross-entropy are probabilities already."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of a task whose figures are its own: by name."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The resolved configuration, by dotted key."""
     class_names: list[str] = field(default_factory=list)

@@ -100,6 +100,9 @@ class Task(Protocol):
     def PRELOADED(self) -> str:  # noqa: N802
         """A module that worker processes have imported when they are forked."""
 
+    def complete(self, config: Any) -> Any:
+        """A configuration as composed, with what only a person's own code tells of it."""
+
     def problems(self, config: Any) -> list[Problem]:
         """Values that contradict each other; each alone fits the schema."""
 

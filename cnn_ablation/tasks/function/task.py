@@ -1,0 +1,181 @@
+"""A training function as a task (`runs.task.Task`). Its module is imported where its settings are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cnn_ablation.common import machine
+from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.common.looks import one_look
+from cnn_ablation.config import leaves, one_form, result_settings
+from cnn_ablation.runs import provenance
+from cnn_ablation.runs.records import Run
+from cnn_ablation.runs.task import Cost, Footprint, How, Inert, Place, Trained
+from cnn_ablation.tasks.function import call, signature, sources
+from cnn_ablation.tasks.function.config import FunctionConfig
+
+CONFIG = FunctionConfig
+CODE = ("tasks/function/call.py",)
+LIBRARIES: tuple[str, ...] = ()
+PRELOADED = "cnn_ablation.tasks.function.preloaded"
+
+_BYTES_OF_A_PROCESS = 600 * 2**20  # a guess: as much as PyTorch and a small network take
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+looking = one_look
+
+
+@dataclass(frozen=True)
+class FunctionHow(How):
+    """How a function is called on this machine."""
+
+    instructions: str
+    """Of the CPU, as `machine.instructions` names them."""
+
+
+def complete(config: FunctionConfig) -> FunctionConfig:
+    """With settings of the function's own kind; its module is imported for them."""
+    if isinstance(config.settings, signature.Settings):
+        return config
+    target = getattr(config.task, "target", "")
+    return dataclasses.replace(config, settings=signature.settings_of(target, config.settings))
+
+
+def problems(config: FunctionConfig) -> list[Problem]:
+    return signature.missing(config.settings)
+
+
+def effective(config: FunctionConfig, resolved: Mapping[str, Any]) -> str:
+    settings = {key: one_form(item, value) for key, item, value in leaves(config)} | dict(resolved)
+    return json.dumps(settings, sort_keys=True, default=repr)
+
+
+def inert(config: FunctionConfig) -> dict[str, Inert]:
+    return {}
+
+
+def device(config: FunctionConfig) -> str:
+    """A driver counts as a GPU: whether the function can use it is its own affair."""
+    if config.device != "auto":
+        return config.device
+    return "cuda" if machine.may_have_gpu() else "cpu"
+
+
+def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool = False) -> FunctionHow:
+    named = device(config)
+    if named == "cuda" and not machine.may_have_gpu():
+        raise ConfigError([Problem("device", named, "auto, cpu (on this machine)", remedy="device=auto")])
+    count = (config.threads or threads or machine.threads_alone()) if named == "cpu" else 0
+    return FunctionHow(named, count, machine.instructions())
+
+
+def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
+    module = signature.function_named(config.settings.target).__module__
+    return provenance.identity(
+        result_settings(config) | dataclasses.asdict(how),
+        seed=seed,
+        data_digest="",
+        made_with={
+            **provenance.code_identity(CODE, LIBRARIES),
+            "function": sources.version(module),
+            "function_libraries": {"python": platform.python_version(), **sources.libraries(module)},
+        },
+    )
+
+
+def check_available(configs: Iterable[FunctionConfig]) -> None:
+    """Data are the function's own affair."""
+
+
+def load(configs: Iterable[FunctionConfig]) -> None:
+    """Nothing is shared between runs."""
+
+
+def loaded() -> None:
+    return None
+
+
+def take_over(loaded: None) -> None:
+    """Nothing is shared between processes."""
+
+
+def limit_threads(threads: int) -> None:
+    """By the variables that numerical libraries read when they are loaded; those that are set count."""
+    for name in _THREADS:
+        os.environ.setdefault(name, str(threads))
+
+
+def cost(config: FunctionConfig) -> Cost:
+    return Cost(math.nan, math.nan, math.nan)
+
+
+def work(config: FunctionConfig) -> float:
+    """In calls."""
+    return 1.0
+
+
+def work_done(run: Run) -> float:
+    """In calls."""
+    return 1.0
+
+
+def footprint(config: FunctionConfig) -> Footprint:
+    return Footprint(shared=0, own=_BYTES_OF_A_PROCESS)
+
+
+def is_known_elsewhere(config: FunctionConfig) -> bool:
+    """What was defined in a notebook or a script is known in no other process."""
+    return signature.function_named(config.settings.target).__module__ != "__main__"
+
+
+def room_for_more(how: How) -> int:
+    """As the GPU's memory tells, where the function computes with PyTorch; else none."""
+    torch: Any = sys.modules.get("torch")
+    if how.device != "cuda" or torch is None or not torch.cuda.is_initialized():
+        return 0
+    from cnn_ablation.tasks.image_classification import devices
+
+    return devices.room_for_more(torch.device("cuda"))
+
+
+@contextmanager
+def computing_as(how: How) -> Iterator[None]:
+    """With so many threads in the numerical libraries that are loaded."""
+    if not how.threads:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    torch: Any = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    try:
+        if torch:
+            torch.set_num_threads(how.threads)
+        with threadpool_limits(how.threads):
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+
+
+def trains_together(config: FunctionConfig, how: How) -> bool:
+    return False
+
+
+def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
+    return call.train(config, seed, how, place)
+
+
+def train_together(
+    config: FunctionConfig, seeds: Sequence[int], how: How, on_epoch: Callable[[int], None]
+) -> list[Trained]:
+    raise NotImplementedError("trains_together says no")
