@@ -24,6 +24,7 @@ import scipy
 from cnn_ablation.analysis import stats
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.runs import provenance
+from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 
 SEED = 20_261_121
 SEEDS_PER_ARM = (3, 5, 10)
@@ -254,7 +255,7 @@ def _introduction(nulls: int, effects: int) -> Iterator[str]:
     error = 196 * np.sqrt(0.05 * 0.95 / nulls)
     yield f"{nulls} studies a cell without an effect, {effects} with one. A true 5 % shows as 5 ± {error:.1f} in 19"
     yield f"of 20 cells, and as up to {5 + 1.56 * error:.1f} in the worst of 45."
-    made_with = provenance.environment()
+    made_with = provenance.environment(LIBRARIES)
     yield f"cnn_ablation {made_with['versions']['cnn_ablation']} ({str(made_with['git_commit'])[:12]}),"
     yield f"numpy {np.__version__}, scipy {scipy.__version__}.\n"
 

@@ -29,6 +29,7 @@ from cnn_ablation.tasks.image_classification import devices
 from cnn_ablation.tasks.image_classification.engine import convolution
 from cnn_ablation.tasks.image_classification.engine.memory import keep_freed_memory
 from cnn_ablation.tasks.image_classification.engine.networks import rewritten
+from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 
 BATCH, REPEATS, WARM_UP = 64, 30, 3
 
@@ -143,7 +144,7 @@ def spread(seconds: np.ndarray) -> str:
 
 
 def as_markdown(rows: pd.DataFrame) -> str:
-    environment = provenance.environment()
+    environment = provenance.environment(LIBRARIES)
     versions = environment["versions"]
     return (
         "# Convolution, ReLU and 2x2 max pooling, layer by layer\n\n"

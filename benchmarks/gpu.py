@@ -30,6 +30,7 @@ from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification import data, devices, engine, training
 from cnn_ablation.tasks.image_classification.engine.graphs import GraphedSteps
 from cnn_ablation.tasks.image_classification.engine.together import MakeSteps, train_together
+from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.layers import trace
 
@@ -146,7 +147,7 @@ def floors(config: Any, peak_tflops: float, terabytes_per_second: float) -> dict
 
 
 def as_markdown(rates: pd.DataFrame, limits: dict[str, float], device: torch.device) -> str:
-    environment = provenance.environment()
+    environment = provenance.environment(LIBRARIES)
     bounds = ", ".join(f"{name} {limit:,.0f}" for name, limit in limits.items())
     return (
         f"# Training the baseline on a GPU\n\n{markdown(rates)}\n\nLimits, images/s: {bounds}. Batch 64. "

@@ -31,6 +31,7 @@ from cnn_ablation.runs import run as runs
 from cnn_ablation.study import plans
 from cnn_ablation.study.designs import knob, one_at_a_time
 from cnn_ablation.tasks.image_classification import data, devices, training
+from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 
 COMMANDS = {
     "import cnn_ablation": ["-c", "import cnn_ablation"],
@@ -157,7 +158,7 @@ def write_study(folder: Path, arms: int, seeds: int) -> None:
     plan = plans.Plan(
         design="one_at_a_time", knobs={"optimizer.lr": [arm.level for arm in found[1:]]}, keys=["optimizer.lr"],
         arms=found, seeds=list(range(seeds)), baseline=all_settings(config), stats=config.stats, path=[],
-        provenance=provenance.environment(),
+        provenance=provenance.environment(LIBRARIES),
     )  # fmt: skip
     plans.write_plan(folder / "study", plan)
     noise = np.random.default_rng(0).normal(0.6, 0.01, (arms, seeds))
@@ -175,7 +176,7 @@ def spread(seconds: Any) -> str:
 
 
 def as_markdown(commands: pd.DataFrame, of_runs: pd.DataFrame, of_tables: pd.DataFrame) -> str:
-    environment = provenance.environment()
+    environment = provenance.environment(LIBRARIES)
     versions = environment["versions"]
     return (
         "# What the harness costs\n\nFrom `python benchmarks/overhead.py`: "

@@ -31,6 +31,7 @@ from cnn_ablation.analysis.stats import log_ratio_interval, mean_interval
 from cnn_ablation.report.files import markdown
 from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 
 HERE = Path(__file__).parent
 PEERS = {
@@ -171,7 +172,7 @@ def as_markdown(times: dict[str, Times], work: Work) -> str:
         )
     from cnn_ablation.tasks.image_classification import devices
 
-    environment = provenance.environment()
+    environment = provenance.environment(LIBRARIES)
     versions = environment["versions"]
     return (
         f"### {'-'.join(map(str, work.filters))} filters\n\n{markdown(pd.DataFrame(rows))}\n\n"

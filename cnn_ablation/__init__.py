@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ablate", "ablation_table", "compose", "load_curves", "load_runs", "run"]
 
 _HOMES = {
-    "ablate": "study.execution",
+    "ablate": "launch.execution",
     "ablation_table": "analysis.tables",
     "compose": "app.composition",
     "load_curves": "analysis.tables",
@@ -35,7 +35,7 @@ _HOMES = {
     "run": "runs.run",
 }
 
-_MODULES = {"metrics": "tasks.image_classification.metrics"}
+_MODULES = {"metrics": "analysis.metrics"}
 
 
 def __getattr__(name: str) -> Any:

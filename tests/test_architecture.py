@@ -60,11 +60,24 @@ def test_hydra_stays_at_the_entrance() -> None:
         for path in MODULES
         if any(module.split(".")[0] in ("hydra", "omegaconf") for module in imports(path))
     }
-    assert users == {"__main__.py", "composition.py", "hydra_errors.py", "request.py", "sweeper.py"}
+    front = {"composition", "hydra_errors", "request", "sweeper"}
+    assert users == {"__main__.py", *(f"app/{name}.py" for name in front)}
+
+
+GENERAL = ROOMS[: ROOMS.index("tasks")]
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in GENERAL], ids=str)
+def test_the_general_storey_knows_nothing_of_what_is_trained(path: Path) -> None:
+    """Not even where a function imports it."""
+    taboo = {"torch", "torchvision", "PIL", "hydra", "omegaconf", "cnn_ablation.tasks"}
+    imported = {module for module in imports(path) if not module.startswith("cnn_ablation.") or "tasks" in module}
+    assert {module for module in imported if any(f"{module}.".startswith(f"{name}.") for name in taboo)} == set()
 
 
 def test_the_schema_needs_only_the_standard_library() -> None:
-    outside = {module.split(".")[0] for module in imports(PACKAGE / "config.py")} - set(sys.stdlib_module_names)
+    files = [*(PACKAGE / "config").glob("*.py"), *(PACKAGE / "tasks").glob("*/config.py")]
+    outside = {module.split(".")[0] for path in files for module in imports(path)} - set(sys.stdlib_module_names)
     assert outside == {"cnn_ablation"}
 
 

@@ -28,6 +28,7 @@ from cnn_ablation.runs.task import check
 from cnn_ablation.tasks.image_classification import compiled, computing, devices
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.config import Config
+from cnn_ablation.tasks.image_classification.identity import CODE
 
 WIDE = "fma avx512f avx512vl avx512bw avx512dq"
 HERE = Computing("cpu", "float32", 2, "AVX2", "compiled")
@@ -80,7 +81,9 @@ def test_a_masked_processor_is_what_its_mask_says(
 )
 def test_how_a_run_is_computed_belongs_to_its_identity(change: dict[str, object]) -> None:
     def fingerprint(how: Computing) -> str:
-        identity = provenance.identity({"device": "auto"}, seed=0, data_digest="d", computing=how)
+        identity = provenance.identity(
+            {"device": "auto", **dataclasses.asdict(how)}, seed=0, data_digest="d", made_with={}
+        )
         return provenance.fingerprint(identity)
 
     assert fingerprint(replace(HERE, **change)) != fingerprint(HERE)  # type: ignore[arg-type]
@@ -99,7 +102,7 @@ def test_a_run_with_other_threads_is_not_taken_from_the_store(tiny_config: Confi
 @pytest.mark.parametrize(
     "name",
     [
-        "runs/checkpoints.py",
+        "tasks/image_classification/checkpoints.py",
         *(
             f"tasks/image_classification/{name}"
             for name in ("compiled.py", "lengths.py", "training.py", "engine/kernels/vectors.h", "data/images.py")
@@ -112,7 +115,7 @@ def test_code_that_can_change_a_result_belongs_to_the_identity(
     copy = tmp_path / "cnn_ablation"
     shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "PACKAGE", copy)
-    version = provenance.training_code_version.__wrapped__
+    version = partial(provenance.code_version.__wrapped__, CODE)
     before = version()
     (copy / "report" / "text.py").write_text("# only words")
     assert version() == before

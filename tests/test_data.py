@@ -579,7 +579,7 @@ def test_nothing_is_asked_where_the_files_are(tmp_path: Path, monkeypatch: pytes
 def test_refusing_needs_no_torch(tmp_path: Path) -> None:
     """The proxy is a closed port of this machine, so that no other one is asked."""
     code = (
-        "import sys, time; from cnn_ablation import config\n"
+        "import sys, time; from cnn_ablation.tasks.image_classification import config\n"
         "from cnn_ablation.common import errors; from cnn_ablation.tasks.image_classification import data\n"
         f"settings = config.TorchvisionConfig(name='mnist', root={str(tmp_path / 'root')!r})\n"
         "try: data.check_available(settings)\n"

@@ -39,7 +39,7 @@ TEST_SET = {
     *("data.name of digits", "data.name of shapes", "data.name of cifar10", "data.name of image_folder"),
     *("data.root of image_folder", "data.split_seed of digits", "data.test_fraction of digits"),
     *("data.image_size of shapes", "data.test_images of shapes", "data.difficulty of shapes"),
-    "data.generator_seed of shapes",
+    *("data.generator_seed of shapes", "task.name"),
 }
 BY_CONTENT = {"data.root of image_folder"}  # the digest of its pictures enters the identity instead
 

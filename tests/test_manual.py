@@ -32,7 +32,7 @@ KEYS = [
     (owner, f"{prefix}.{item.name}".lstrip("."), item)
     for prefix, owner in OWNERS
     for item in dataclasses.fields(owner)
-    if prefix or item.name not in ("data", "model", "optimizer", "train", "stats", "arm")
+    if prefix or item.name not in ("task", "data", "model", "optimizer", "train", "stats", "arm")
 ]
 
 

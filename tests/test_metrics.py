@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from cnn_ablation.analysis.metrics import ScoreError, confusion, per_class
 from cnn_ablation.common.errors import UserError
-from cnn_ablation.tasks.image_classification.metrics import ScoreError, confusion, per_class
 
 # Six images, three classes; predictions 0 0 1 1 2 0 for labels 0 0 1 2 2 1.
 PROBABILITIES = [

@@ -70,7 +70,7 @@ def cut(path: Path) -> None:
 def test_settings_of_a_record_give_its_configuration_back(finished: tuple[Config, Path]) -> None:
     config, folder = finished
     record = read_run(folder / "run-seed0.json")
-    assert all_settings(from_settings(record.settings)) == all_settings(config)
+    assert all_settings(from_settings(Config, record.settings)) == all_settings(config)
 
 
 def test_weights_on_disk_are_the_trained_network(finished: tuple[Config, Path]) -> None:

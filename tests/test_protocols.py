@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.launch.forecast import cost
 from cnn_ablation.runs.run import run
 from cnn_ablation.study import checks
 from cnn_ablation.tasks.image_classification import data, engine
@@ -21,6 +20,7 @@ from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, 
 from cnn_ablation.tasks.image_classification.data.augmentation import image_moves, moved
 from cnn_ablation.tasks.image_classification.lengths import num_updates
 from cnn_ablation.tasks.image_classification.losses import LOSSES
+from cnn_ablation.tasks.image_classification.task import cost
 from cnn_ablation.tasks.image_classification.training import Epoch, TrainingResult, has_stalled, train
 
 CPU = torch.device("cpu")

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from cnn_ablation.runs import run as runs
 from cnn_ablation.runs.records import read_run, record_path
+from cnn_ablation.runs.task import How
 from cnn_ablation.tasks.image_classification import engine
 from cnn_ablation.tasks.image_classification.config import Config
 
@@ -42,8 +42,8 @@ def test_one_seed_at_a_time_by_the_same_steps_for_a_fair_time_column(together: C
 def test_arms_beside_it_count(together: Config, tmp_path: Path) -> None:
     asked = []
 
-    def two(device: torch.device) -> int:
-        asked.append(device.type)
+    def two(how: How) -> int:
+        asked.append(how.device)
         return 2
 
     found = runs.run(together, tmp_path, concurrent_jobs=two)

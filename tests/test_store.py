@@ -13,9 +13,10 @@ from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store import RunStore
 from cnn_ablation.runs.store.entries import entries, prune
 from cnn_ablation.store import main
+from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
 
-NOW = {"identity": provenance.code_identity()}
-BEFORE = {"identity": {**provenance.code_identity(), "code": "another"}}
+NOW = {"identity": provenance.code_identity(CODE, LIBRARIES)}
+BEFORE = {"identity": {**provenance.code_identity(CODE, LIBRARIES), "code": "another"}}
 
 
 @pytest.fixture

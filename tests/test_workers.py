@@ -23,13 +23,15 @@ from conftest import TINY, Answer
 import cnn_ablation
 from cnn_ablation.common import machine
 from cnn_ablation.config import with_settings
-from cnn_ablation.launch import sharing, workers
+from cnn_ablation.launch import sharing
 from cnn_ablation.launch.execution import Study
-from cnn_ablation.launch.workers import ONE_AT_A_TIME, Packing, Task, packing, train_side_by_side
+from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Packing, packing, train_side_by_side
 from cnn_ablation.runs.records import read_run, record_paths
 from cnn_ablation.runs.run import run
+from cnn_ablation.runs.task import Footprint
 from cnn_ablation.study.designs import Arm, knob
 from cnn_ablation.tasks.image_classification import data, devices
+from cnn_ablation.tasks.image_classification import task as images_task
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import resident
@@ -45,8 +47,7 @@ def on_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A machine with so many cores, and memory for so many processes, of which so many are free."""
 
     def make(cores: int, in_memory: int, free: int | None = None) -> None:
-        monkeypatch.setattr(workers, "process_bytes", lambda config: GIB)
-        monkeypatch.setattr(workers, "image_bytes", lambda config: 0)
+        monkeypatch.setattr(images_task, "footprint", lambda config: Footprint(shared=0, own=GIB))
         monkeypatch.setattr(machine, "cores", lambda: cores)
         monkeypatch.setattr(machine, "memory", lambda: in_memory * GIB)
         monkeypatch.setattr(machine, "available_memory", lambda: (free or in_memory) * GIB)
@@ -96,13 +97,13 @@ def test_threads_do_not_hang_on_how_many_runs_there_are_or_what_is_free(
 
 
 def test_a_large_run_is_given_the_memory_it_needs(tiny_config: Config) -> None:
-    small = workers.process_bytes(tiny_config)
+    small = images_task.footprint(tiny_config).own
     many_images = with_settings(tiny_config, [("data.train_images", 200_000), ("data.test_images", 50_000)])
-    assert workers.image_bytes(many_images) == 250_000 * 3 * 8 * 8
-    assert workers.process_bytes(many_images) == small, "processes share them"
-    assert workers.process_bytes(replace(many_images, engine="reference")) == small + 250_000 * 3 * 8 * 8
+    assert images_task.footprint(many_images).shared == 250_000 * 3 * 8 * 8
+    assert images_task.footprint(many_images).own == small, "processes share them"
+    assert images_task.footprint(replace(many_images, engine="reference")).own == small + 250_000 * 3 * 8 * 8
     wide = with_settings(tiny_config, [("model.filters", [512]), ("train.batch_size", 40)])
-    assert workers.process_bytes(wide) - small > 4 * 512 * 6 * 6 * 80  # float32 maps of 512 filters, 6x6
+    assert images_task.footprint(wide).own - small > 4 * 512 * 6 * 6 * 80  # float32 maps of 512 filters, 6x6
 
 
 def test_a_greedy_study_decides_once_how_its_runs_share_the_machine(
@@ -118,20 +119,21 @@ def test_a_greedy_study_decides_once_how_its_runs_share_the_machine(
 
 def test_others_join_once_the_first_process_has_shown_what_it_takes(tiny_config: Config, tmp_path: Path) -> None:
     how = Packing(processes=2, threads=1, by_memory=True)
-    assert train_side_by_side(iter(tasks(replace(tiny_config, reuse=False), tmp_path, 4)), how) == []
+    given = iter(tasks(replace(tiny_config, reuse=False), tmp_path, 4))
+    assert train_side_by_side("image_classification", given, how) == []
     found = [read_run(path) for path in record_paths(tmp_path)]
     assert [run.concurrent_runs for run in found] == [2, 2, 2, 2]
     by_process = Counter(run.provenance["process"] for run in found)
     assert len(by_process) == 2
 
 
-def tasks(config: Config, folder: Path, count: int) -> list[Task]:
-    return [Task(replace(config, seed=seed, replicates=1), folder / str(seed), folder) for seed in range(count)]
+def tasks(config: Config, folder: Path, count: int) -> list[Assignment]:
+    return [Assignment(replace(config, seed=seed, replicates=1), folder / str(seed), folder) for seed in range(count)]
 
 
 def test_runs_side_by_side_are_those_trained_one_after_the_other(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, reuse=False)
-    assert train_side_by_side(iter(tasks(config, tmp_path / "packed", 3)), TWO) == []
+    assert train_side_by_side("image_classification", iter(tasks(config, tmp_path / "packed", 3)), TWO) == []
     for task in tasks(config, tmp_path / "lone", 3):
         run(task.config, task.folder)
     packed, lone = ([read_run(path) for path in record_paths(tmp_path / name)] for name in ("packed", "lone"))
@@ -145,8 +147,8 @@ def test_runs_side_by_side_are_those_trained_one_after_the_other(tiny_config: Co
 def test_a_worker_that_dies_costs_one_run(tiny_config: Config, tmp_path: Path) -> None:
     endless = replace(tiny_config, seed=9, replicates=1, train=replace(tiny_config.train, epochs=10**6))
 
-    def tasks_and_a_kill() -> Iterator[Task]:
-        yield Task(endless, tmp_path / "9", tmp_path)
+    def tasks_and_a_kill() -> Iterator[Assignment]:
+        yield Assignment(endless, tmp_path / "9", tmp_path)
         yield from tasks(tiny_config, tmp_path, 3)
         deadline = time.monotonic() + 60
         while len(record_paths(tmp_path)) < 3 - TWO.processes and time.monotonic() < deadline:
@@ -157,21 +159,21 @@ def test_a_worker_that_dies_costs_one_run(tiny_config: Config, tmp_path: Path) -
         os.kill(first.pid, signal.SIGKILL)
         yield from tasks(tiny_config, tmp_path, 5)[3:]
 
-    assert train_side_by_side(tasks_and_a_kill(), TWO) == ["its process ended (signal SIGKILL)"]
+    assert train_side_by_side("image_classification", tasks_and_a_kill(), TWO) == ["its process ended (signal SIGKILL)"]
     assert [path.parent.name for path in record_paths(tmp_path)] == ["0", "1", "2", "3", "4"]
 
 
 def test_workers_end_with_an_interrupted_parent(tiny_config: Config, tmp_path: Path) -> None:
     endless = replace(tiny_config, replicates=1, train=replace(tiny_config.train, epochs=10**6))
 
-    def tasks_and_an_interrupt() -> Iterator[Task]:
-        yield Task(endless, tmp_path / "0", tmp_path)
-        yield Task(replace(endless, seed=1), tmp_path / "1", tmp_path)
-        yield Task(replace(endless, seed=2), tmp_path / "2", tmp_path)
+    def tasks_and_an_interrupt() -> Iterator[Assignment]:
+        yield Assignment(endless, tmp_path / "0", tmp_path)
+        yield Assignment(replace(endless, seed=1), tmp_path / "1", tmp_path)
+        yield Assignment(replace(endless, seed=2), tmp_path / "2", tmp_path)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_side_by_side(tasks_and_an_interrupt(), TWO)
+        train_side_by_side("image_classification", tasks_and_an_interrupt(), TWO)
     assert multiprocessing.active_children() == []
 
 

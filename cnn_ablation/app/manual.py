@@ -14,6 +14,7 @@ import yaml
 
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import FLAGS, Flag
+from cnn_ablation.runs.task import TASKS
 from cnn_ablation.study.designs import DESIGNS
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
@@ -91,14 +92,15 @@ def _flags() -> Iterator[str]:
         yield _row(f"{flags[name].short + ', ' if flags[name].short else ''}{flags[name]}", about)
 
 
-def _config_file() -> Any:
-    return yaml.safe_load((Path(keys.CONF_DIR) / "config.yaml").read_text(encoding="utf-8"))
+def _config_file(name: str = "config") -> Any:
+    return yaml.safe_load((Path(keys.CONF_DIR) / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def _defaults_of_groups() -> dict[str, str]:
     """Group -> the option that is taken where none is named."""
-    entries = (entry for entry in _config_file()["defaults"] if isinstance(entry, dict))
-    return {group: option for entry in entries for group, option in entry.items() if group in GROUPS}
+    files = [_config_file(), _config_file(f"task/{next(iter(TASKS))}")]
+    entries = (entry for file in files for entry in file["defaults"] if isinstance(entry, dict))
+    return {group.lstrip("/"): option for entry in entries for group, option in entry.items() if option}
 
 
 def _groups(defaults: dict[str, str], config_dir: str | None) -> Iterator[str]:

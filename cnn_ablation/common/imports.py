@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.common.words import nearest
 
 _EXAMPLE = "my_file.name: a Python module (my_file.py in the working directory, or installed) and what it defines"
 
@@ -88,8 +89,6 @@ def _attribute(key: str, target: str, found: Any, names: list[str]) -> Any:
 
 
 def _no_attribute(key: str, target: str, owner: Any, where: str) -> Problem:
-    from cnn_ablation.config import nearest
-
     missing = target.removeprefix(f"{where}.").partition(".")[0]
     defined = sorted(name for name in vars(owner) if not name.startswith("_")) if hasattr(owner, "__dict__") else []
     own = [name for name in defined if getattr(getattr(owner, name), "__module__", None) == where]
@@ -105,8 +104,6 @@ def _no_attribute(key: str, target: str, owner: Any, where: str) -> Problem:
 
 
 def _no_module(key: str, target: str) -> Problem:
-    from cnn_ablation.config import nearest
-
     first, _, rest = target.partition(".")
     close = nearest(first, [name for name in _modules_here() if name != first])
     return Problem(

@@ -3,6 +3,7 @@
 Tasks add their own keys (`tasks/image_classification/config.py`). Standard library only.
 """
 
+from cnn_ablation.common.words import nearest
 from cnn_ablation.config.schema import (
     CONDUCT,
     FILES,
@@ -33,7 +34,6 @@ from cnn_ablation.config.values import (
     field_of,
     fits,
     from_settings,
-    nearest,
     result_settings,
     shown,
     unknown_key,

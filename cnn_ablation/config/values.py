@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import math
 import types
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.common.words import nearest
 from cnn_ablation.config.schema import Bounds, Section, bounds_of, fields_of, is_section, leaves, role_of, types_of
 from cnn_ablation.config.study import StudyConfig
 
@@ -92,13 +92,6 @@ def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
     choices = [str(choice) for choice in bounds.choices()] if bounds.choices else []
     found = nearest(str(value), choices)
     return f"{key}={found}" if found else None
-
-
-def nearest(word: str, candidates: list[str]) -> str | None:
-    """The candidate spelled most like `word`, or None if none is close."""
-    in_small = {candidate.lower(): candidate for candidate in reversed(candidates)}
-    found = difflib.get_close_matches(word.lower(), in_small, n=1, cutoff=0.6)
-    return in_small[found[0]] if found else None
 
 
 def unknown_key(owner: Section, name: str, value: object) -> Problem:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig, default_of, field_of, leaves, one_form, role_of
@@ -201,10 +201,18 @@ def _missing_levels(found: Plan, plan: Plan) -> Iterator[str]:
 
 def _fixed_value(settings: dict[str, Any], key: str) -> str:
     """A baseline's value as far as all runs of a folder must share it."""
-    item = field_of(task_of_settings(settings).CONFIG, key, settings)
+    item = _field(settings, key)
     if item is None:  # of somebody's own dataclass, or none of this option's
         return label_of(settings.get(key))
     return label_of(one_form(item, settings.get(key, default_of(item)))) if role_of(item).is_fixed else ""
+
+
+def _field(settings: dict[str, Any], key: str) -> dataclasses.Field[Any] | None:
+    """The field of a key; None where this version knows no such task, or the task no such key."""
+    try:
+        return field_of(task_of_settings(settings).CONFIG, key, settings)
+    except ConfigError:
+        return None
 
 
 def _as_text(settings: dict[str, Any]) -> str:

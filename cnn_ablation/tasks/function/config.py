@@ -19,9 +19,9 @@ class Function(TaskConfig):
     target: str = setting(GIVEN_LATER, role=WHAT_IS_TRAINED)
 
 
-@dataclass(kw_only=True)
+@dataclass
 class FunctionConfig(StudyConfig):
     """One configuration of a function: `settings` are its keyword arguments, by its own signature."""
 
-    task: TaskConfig = field(default_factory=Function)
+    task: TaskConfig = field(default_factory=Function, kw_only=True)
     settings: Any = field(default_factory=dict)

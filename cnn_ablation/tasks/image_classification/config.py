@@ -7,7 +7,6 @@ Standard library only (and the table of activation names), so that checks run be
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 from cnn_ablation.config import (
@@ -22,6 +21,7 @@ from cnn_ablation.config import (
     group_name,
     setting,
 )
+from cnn_ablation.study.papers import paper_names
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
 CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lenet5", "alexnet")
@@ -29,11 +29,6 @@ CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lene
 # Beyond these a number is a slip of the pen: it would be trained, drawn or planned for years.
 _MOST_EPOCHS, _MOST_UPDATES = 10**6, 10**9
 _MOST_PIXELS, _MOST_IMAGES, _MOST_UNITS = 4096, 10**7, 10**6
-
-
-def paper_names() -> tuple[str, ...]:
-    """The papers whose figures can be printed beside a study's."""
-    return tuple(sorted(path.stem for path in (Path(__file__).parents[2] / "report" / "papers").glob("*.yaml")))
 
 
 @dataclass
@@ -225,7 +220,7 @@ class ImageClassification(TaskConfig):
     name: str = group_name("image_classification", role=WHAT_IS_TRAINED)
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Config(StudyConfig):
     """One configuration of image classification: everything that `python -m cnn_ablation` can be told of it."""
 
@@ -240,7 +235,7 @@ class Config(StudyConfig):
         "optimizer": {"sgd": SGDConfig, "adam": AdamConfig, "adagrad": AdaGradConfig, "rmsprop": RMSPropConfig},
     }
 
-    task: TaskConfig = field(default_factory=ImageClassification)
+    task: TaskConfig = field(default_factory=ImageClassification, kw_only=True)
     data: DataConfig
     model: NetworkConfig
     optimizer: OptimizerConfig

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cnn_ablation.analysis import metrics
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import one_line
 from cnn_ablation.common.words import counted
@@ -19,7 +20,7 @@ from cnn_ablation.config import all_settings
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run, labels
 from cnn_ablation.runs.task import Place, Trained
-from cnn_ablation.tasks.image_classification import data, devices, diagnoses, engine, metrics
+from cnn_ablation.tasks.image_classification import data, devices, diagnoses, engine
 from cnn_ablation.tasks.image_classification import weights as trained
 from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
 from cnn_ablation.tasks.image_classification.computing import Computing
