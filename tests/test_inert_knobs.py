@@ -18,7 +18,7 @@ from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import all_settings, result_settings, with_settings
 from cnn_ablation.launch.execution import Study
 from cnn_ablation.study import checks
-from cnn_ablation.study.checks import check_effects, effective
+from cnn_ablation.study.checks import check_effects
 from cnn_ablation.study.designs import Knob, knob, zipped_knob
 from cnn_ablation.tasks.image_classification import data, engine
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
@@ -30,7 +30,7 @@ from cnn_ablation.tasks.image_classification.config import (
     OptimizerConfig,
     SGDConfig,
 )
-from cnn_ablation.tasks.image_classification.effects import inert
+from cnn_ablation.tasks.image_classification.effects import effective, inert
 from cnn_ablation.tasks.image_classification.training import TrainingResult
 
 Settings = dict[str, Any]

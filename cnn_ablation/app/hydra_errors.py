@@ -15,6 +15,7 @@ from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import PARAMS, ZIP, ZIP_EXAMPLE, open_brackets
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
 from cnn_ablation.config import StudyConfig, nearest
+from cnn_ablation.runs.task import TASKS
 from cnn_ablation.study import checks
 from cnn_ablation.study.designs import knob
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
@@ -27,6 +28,10 @@ _SWEEP_OF_HYDRA = re.compile(r"Sweeping over Hydra's configuration is not suppor
 _IN_A_FILE = re.compile(r"In '(?P<path>[^']+)': \w+ raised while composing config")
 _NO_TOKEN = "LexerNoViableAltException: "
 _LIBRARIES = ("hydra", "omegaconf", "antlr4", "yaml")
+_GROUP_ELSEWHERE = re.compile(
+    r"Could not override '(?P<group>[\w/]+)'\. No match in the defaults list\.\s+.*\+(?P=group)=(?P<option>\S+)",
+    re.DOTALL,
+)
 _MAX_LINES = 9
 
 _INSTALLED_BY = {
@@ -74,6 +79,10 @@ def _from_text(text: str) -> UserError:
     if found := _SWEEP_OF_HYDRA.search(text):
         remedy = "one command for each of them"
         return ConfigError([Problem(found["key"], found["value"], "one value: it is no knob", remedy=remedy)])
+    if found := _GROUP_ELSEWHERE.search(text):
+        group, option = found["group"], found["option"]
+        allowed = f"groups of the task that is chosen; {group} belongs to task={next(iter(TASKS))}"
+        return ConfigError([Problem(group, option, allowed, remedy=f"leave it out, or task={next(iter(TASKS))}")])
     lines = [line for line in text.splitlines() if line.strip()]
     return UserError("configuration error: " + "\n  ".join(lines[:_MAX_LINES]))
 

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
@@ -122,7 +122,7 @@ def _output_to(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror or error}") from error
     sys.stdout.flush()
-    with file, _descriptor_to(file.fileno()), redirect_stderr(file):
+    with file, _descriptor_to(file.fileno()), redirect_stdout(file), redirect_stderr(file):
         try:
             yield
         finally:

@@ -47,11 +47,15 @@ def complete(config: FunctionConfig) -> FunctionConfig:
     if isinstance(config.settings, signature.Settings):
         return config
     target = getattr(config.task, "target", "")
-    return dataclasses.replace(config, settings=signature.settings_of(target, config.settings))
+    settings = signature.settings_of(target, config.settings)
+    if problems := signature.missing(settings):
+        raise ConfigError(problems)
+    return dataclasses.replace(config, settings=settings)
 
 
 def problems(config: FunctionConfig) -> list[Problem]:
-    return signature.missing(config.settings)
+    """Its settings are checked one by one, and on each other by the function."""
+    return []
 
 
 def effective(config: FunctionConfig, resolved: Mapping[str, Any]) -> str:

@@ -1,0 +1,224 @@
+"""`task=function`: any training at all, as a function of its settings."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Answer
+
+import cnn_ablation
+from cnn_ablation.common.errors import ConfigError
+from cnn_ablation.config import all_settings, with_settings
+from cnn_ablation.runs.records import read_run
+from cnn_ablation.runs.run import run
+from cnn_ablation.runs.task import check
+from cnn_ablation.tasks.function import signature
+
+Cli = Callable[..., Answer]
+
+MODULE = '''
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from my_helper import SCALE
+from cnn_ablation.config import Bounds
+
+
+class Mode(Enum):
+    fast = 1
+    slow = 2
+
+
+def train(lr: float = 0.1, width: int = 64, *, seed: int) -> dict[str, float]:
+    """Loss falls with the width; the seed adds its share."""
+    print("training with", lr, width)
+    return {"val_loss": SCALE * (lr - 0.05) ** 2 + 1 / width + 0.001 * seed, "steps": 10}
+
+
+def many(
+    rate: float = 1.0,
+    count: int | None = None,
+    kind: Literal["a", "b"] = "a",
+    mode: Mode = Mode.fast,
+    place: Path = Path("here"),
+    sizes: tuple[int, ...] = (1, 2),
+    share: Annotated[float, Bounds(at_least=0, at_most=1)] = 0.5,
+    needed: int = ...,
+    *,
+    seed: int,
+):
+    return {"sum": 1.0}
+
+
+def typed(mode: Mode = Mode.fast, place: Path = Path("here"), sizes: tuple[int, ...] = (1, 2), *, seed):
+    return {"ok": float(mode is Mode.slow and place == Path("there") and sizes == (3, 4))}
+
+
+def demanding(size: int, *, seed):
+    return {"size": size}
+
+
+def watched(fail: str = "", *, seed, run):
+    (run.folder / "mine.txt").write_text(run.device)
+    for epoch in (1, 2):
+        run.report(epoch, val_loss=1 / epoch)
+    return {"threads": run.threads}
+
+
+def faulty(result: str = "none", *, seed):
+    known = {"none": None, "empty": {}, "text": {"a": "b"}, "list": [1], "bool": {"a": True}}
+    known["not_a_number"] = {"a": float("nan")}
+    if result == "raises":
+        raise RuntimeError("out of paint")
+    return known[result]
+
+
+def seedless(lr=0.1):
+    return {"a": 1.0}
+
+
+NUMBER = 3
+'''
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A person's folder with her module and a helper of it."""
+    (tmp_path / "my_train.py").write_text(MODULE)
+    (tmp_path / "my_helper.py").write_text("SCALE = 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in ("my_train", "my_helper"):
+        sys.modules.pop(name, None)
+    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
+    for kept in (signature.parameters, signature._schema):
+        kept.cache_clear()
+
+
+def composed(function: str, *overrides: str):  # type: ignore[no-untyped-def]
+    return cnn_ablation.compose(["task=function", f"task.target=my_train.{function}", *overrides])
+
+
+def test_the_signature_is_the_schema(here: Path) -> None:
+    settings = all_settings(composed("train", "settings.width=32"))
+    assert {key: value for key, value in settings.items() if key.startswith(("settings.", "task."))} == {
+        "task.name": "function",
+        "task.target": "my_train.train",
+        "settings.lr": 0.1,
+        "settings.width": 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("settings.rat=1", ["settings.rat=1", "rate, count, kind", "did you mean: settings.rate=1"]),
+        ("settings.rate=fast", ["settings.rate='fast'", "allowed: float"]),
+        ("settings.count=1.5", ["settings.count=1.5", "int"]),
+        ("settings.kind=c", ["settings.kind=c", "allowed: a, b"]),
+        ("settings.mode=fats", ["settings.mode=fats", "allowed: fast, slow", "did you mean: settings.mode=fast"]),
+        ("settings.share=2", ["settings.share=2", "at least 0 and at most 1"]),
+        ("settings.sizes=3", ["settings.sizes=3", "list"]),
+        ("task.target=my_train.trian", ["task.target=my_train.trian", "did you mean: task.target=my_train.train"]),
+        ("task.target=my_trian.train", ["no module my_trian", "did you mean: task.target=my_train.train"]),
+        ("task.target=my_train.NUMBER", ["task.target=my_train.NUMBER", "a function; this is 3"]),
+        ("task.target=my_train.seedless", ["a function that takes seed", "def seedless(..., *, seed: int)"]),
+        ("task.target=my_train.demanding", ["settings.size=???", "a value must be given", "settings.size=VALUE"]),
+        ("data=cifar10", ["data=cifar10", "task=image_classification"]),
+        ("task=functoin", ["task=functoin", "did you mean: task=function"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_are_named_before_anything_runs(here: Path, cli: Cli, override: str, words: list[str]) -> None:
+    target = [] if override.startswith("task.target") else ["task.target=my_train.many"]
+    answer = cli("task=function", *target, override)
+    assert answer.code == 2
+    assert [word for word in words if word not in answer.err] == [], answer.err
+    assert len(answer.err.strip().splitlines()) <= 10
+    assert not (here / ".ablation_runs").exists()
+
+
+def test_a_function_without_a_name_is_asked_for(here: Path, cli: Cli) -> None:
+    answer = cli("task=function")
+    assert (answer.code, "task.target" in answer.err, "a value must be given" in answer.err) == (2, True, True)
+
+
+def test_values_come_as_the_function_types_them(here: Path) -> None:
+    config = composed("typed", "settings.mode=slow", "settings.place=there", "settings.sizes=[3,4]", "replicates=1")
+    (done,) = run(config, here / "job")
+    assert (done.error, done.metrics) == ("", {"ok": 1.0})
+
+
+def test_an_argument_that_no_configuration_can_hold_keeps_its_default(here: Path) -> None:
+    assert "settings.needed" not in all_settings(composed("many"))
+
+
+def test_a_run_is_given_its_place_and_reports(here: Path) -> None:
+    (done,) = run(composed("watched", "replicates=1", "threads=1"), here / "job")
+    assert (done.status, done.metrics, done.epochs) == ("ok", {"threads": 1.0}, 2)
+    assert done.curves == [{"epoch": 1, "val_loss": 1.0}, {"epoch": 2, "val_loss": 0.5}]
+    assert (here / "job" / "mine.txt").read_text() == "cpu"
+
+
+def test_what_it_prints_goes_to_the_folder_of_the_run(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(composed("train", "replicates=1"), here / "job")
+    assert (here / "job" / "output-seed0.txt").read_text() == "training with 0.1 64\n"
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "words"),
+    [
+        ("none", "failed", "returned None; a mapping of a metric's name to its number is wanted"),
+        ("empty", "failed", "returned {}"),
+        ("list", "failed", "returned [1]"),
+        ("text", "failed", "the metric a is 'b'; a number is wanted"),
+        ("bool", "failed", "the metric a is True; a number is wanted"),
+        ("raises", "failed", "RuntimeError: out of paint"),
+        ("not_a_number", "diverged", ""),
+    ],
+)
+def test_a_wrong_result_is_a_row(here: Path, result: str, status: str, words: str) -> None:
+    (done,) = run(composed("faulty", f"settings.result={result}", "replicates=1"), here / "job")
+    assert (done.status, words in done.error) == (status, True)
+    assert (here / "job" / "run-seed0.traceback.txt").exists() == (result == "raises")
+
+
+def test_finished_runs_are_reused_until_the_code_changes(here: Path) -> None:
+    def reused(job: str) -> bool:
+        done = subprocess.run(
+            [sys.executable, "-m", "cnn_ablation", "task=function", "task.target=my_train.train", "replicates=1",
+             f"hydra.run.dir={job}", "timing=isolated"],
+            cwd=here, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, 2), done.stderr  # 2: no accuracy to report
+        return read_run(here / job / "0" / "run-seed0.json").reused
+
+    assert reused("first") is False
+    assert reused("second") is True
+    module = here / "my_train.py"
+    module.write_text(module.read_text().replace("    print(", "    # by hand\n\n    print( "))
+    assert reused("comment") is True, "comments and layout say nothing"
+    module.write_text(module.read_text().replace("1 / width", "2 / width"))
+    assert reused("changed") is False
+    (here / "my_helper.py").write_text("SCALE = 2.0\n")
+    assert reused("helper") is False, "what it imports of her own counts"
+
+
+def test_a_configuration_travels_to_another_process(here: Path) -> None:
+    config = composed("train", "settings.width=8")
+    again = pickle.loads(pickle.dumps(config))
+    assert all_settings(again) == all_settings(config)
+    assert with_settings(again, [("settings.lr", 0.5)]).settings.lr == 0.5
+    check(again)
+
+
+def test_a_setting_that_is_not_there_is_named_in_python_too(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"settings\.widht"):
+        with_settings(composed("train"), [("settings.widht", 3)])
