@@ -22,8 +22,10 @@ from cnn_ablation.config import (
     shown,
     value_problems,
 )
+from cnn_ablation.runs.records import FIGURES
 from cnn_ablation.study.checks.effects import effective, inert, same_because
 from cnn_ablation.study.designs import DESIGNS, Arm, Knob, comparisons, keys_moved_twice, labels_used_twice
+from cnn_ablation.study.metric import settings_problems, unknown_metric
 from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification.data.images import DataSpec
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
@@ -174,6 +176,7 @@ def check(config: Config, *, arm: str | None = None) -> None:
         spec = _described(config)
         problems = [
             *_seed_problems(config),
+            *_stats_problems(config),
             *_train_problems(config, spec),
             *network_problems(config.model, spec.input_shape, spec.num_classes),
         ]
@@ -209,6 +212,13 @@ def _seed_problems(config: Config) -> list[Problem]:
         return []
     allowed = f"at most {most} with seed={config.seed}: the last seed counts too, and {LARGEST_SEED} is the largest"
     return [Problem("replicates", config.replicates, allowed, remedy="a smaller seed")]
+
+
+def _stats_problems(config: Config) -> Iterator[Problem]:
+    """A metric that no run of image classification has, or a margin in another unit than the metric's."""
+    if config.stats.metric not in FIGURES:
+        yield unknown_metric(config.stats.metric, FIGURES, "stats.")
+    yield from settings_problems(config.stats, "stats.")
 
 
 def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
