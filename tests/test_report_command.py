@@ -15,11 +15,10 @@ import pytest
 
 from cnn_ablation.analysis.tables import ablation_table
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import print_table, readable_table, write_tables
+from cnn_ablation.report import caption, print_table, readable_table, write_tables
 from cnn_ablation.report.__main__ import main as report
 from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.report.runs_file import read_runs_file
-from cnn_ablation.report.text import caption
 from cnn_ablation.runs.records import Run, record_path, write_run
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.plans import Plan, write_plan
@@ -250,10 +249,16 @@ def test_a_table_of_runs_alone_does_not_say_how_its_arms_were_chosen(
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
-    [(False, "All arms were fixed before the first run"), (True, "the level with the best mean validation accuracy")],
+    [
+        ("", "All arms were fixed before the first run"),
+        (
+            "val_accuracy",
+            "the level with the best mean validation accuracy was kept and the next knob tried on top; test ",
+        ),
+    ],
 )
-def test_a_study_says_how_its_arms_were_chosen(chosen: bool, words: str) -> None:
-    text = caption_of(runs(), chosen_by_validation=chosen)
+def test_a_study_says_how_its_arms_were_chosen(chosen: str, words: str) -> None:
+    text = caption_of(runs(), choice=chosen)
     assert words in text
     assert "not in the split of data" in text
 

@@ -1,6 +1,7 @@
 """Statistics of an ablation: arrays of one value per seed in, intervals, p-values and verdicts out.
 
-Accuracies come in as fractions and differences go out in percentage points (pp). NaN stands for "cannot be computed".
+Accuracies come in as fractions and their differences go out in percentage points; any other metric keeps its unit. NaN
+stands for "cannot be computed".
 `benchmarks/calibration.py` measures how often these verdicts and intervals are wrong.
 """
 
@@ -20,13 +21,14 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from cnn_ablation.config import StatsConfig
+from cnn_ablation.study.metric import Metric, metric_of
 
 Floats = npt.NDArray[np.float64]
 
 POWER = 0.8
 MAX_SEEDS_NEEDED = 1000
 MAX_EXACT_FLIPS = 2**16  # beyond 16 seeds as many random sign flips stand for all of them
-NUM_BOOTSTRAPS = 9999
+_ROUNDING = 1e-11  # of the size of what was measured: values that lie closer together are equal
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against the baseline, paired by seed, in percentage points.
+    """An arm against the baseline, paired by seed, in percentage points of accuracies or the unit of another metric.
 
     `p_value` is that of no difference; `p_equivalence` that of two one-sided tests of a difference of at least the
-    margin (Schuirmann 1987). `p_welch` ignores the pairing and is there where that would be the sharper test.
+    margin (Schuirmann 1987), NaN without one. `p_welch` ignores the pairing and is there where that would be the
+    sharper test.
     """
 
     difference: Interval
@@ -57,8 +60,8 @@ class Comparison:
 NO_COMPARISON = Comparison(Interval(math.nan))
 
 
-def mean_interval(values: Floats, alpha: float, kind: str = "t") -> Interval:
-    """The mean of (..., n) values with its interval at confidence 1 - alpha; `kind` is a name in `INTERVALS`.
+def mean_interval(values: Floats, alpha: float) -> Interval:
+    """The mean of (..., n) values with its t interval at confidence 1 - alpha.
 
     The limits are NaN below two values, and where all values are equal: an interval of no width would claim certainty.
     """
@@ -67,7 +70,7 @@ def mean_interval(values: Floats, alpha: float, kind: str = "t") -> Interval:
     mean = np.mean(values, axis=-1)
     if values.shape[-1] < 2:
         return Interval(mean)
-    low, high = INTERVALS[kind](values, alpha)
+    low, high = _t_limits(values, alpha)
     return Interval(mean, _where_spread(values, low), _where_spread(values, high))
 
 
@@ -88,31 +91,32 @@ def _t_limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
     return mean - half, mean + half
 
 
-def _bca_limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
-    """Bias-corrected and accelerated bootstrap (Efron 1987); too narrow for few values, see the calibration."""
-    with _quiet():
-        result = scipy_stats.bootstrap(
-            (values,),
-            np.mean,
-            axis=-1,
-            confidence_level=1 - alpha,
-            n_resamples=NUM_BOOTSTRAPS,
-            method="BCa",
-            random_state=0,
-        )
-    return result.confidence_interval.low, result.confidence_interval.high
-
-
-INTERVALS: dict[str, Callable[[Floats, float], tuple[Floats, Floats]]] = {"t": _t_limits, "bca": _bca_limits}
-
-
 def _where_spread(values: Floats, result: Any) -> Any:
     """The result for (..., n) values, but NaN where these are all equal (but for rounding)."""
     return np.where(_all_equal(values), math.nan, result)[()]
 
 
 def _all_equal(values: Floats) -> Any:
-    return np.ptp(values, axis=-1) < 1e-9
+    return np.ptp(values, axis=-1) <= _ROUNDING * np.max(np.abs(values), axis=-1)
+
+
+def _without_rounding(values: Floats, size: Any) -> Floats:
+    """Values (..., n), but equal to the last bit where they are equal to rounding.
+
+    Args:
+        values: differences or logarithms, whose own size says nothing about their rounding.
+        size: (...) of the numbers they were computed from.
+    """
+    equal = np.ptp(values, axis=-1) <= _ROUNDING * size
+    return np.where(equal[..., np.newaxis], values[..., :1], values)
+
+
+def paired_differences(arm: Floats, baseline: Floats, factor: float = 1) -> Floats:
+    """`factor` times arm minus baseline (..., n), seed by seed."""
+    if arm.shape[-1] == 0:
+        return arm - baseline
+    size = np.maximum(*(np.max(np.abs(side), axis=-1) for side in (arm, baseline)))
+    return _without_rounding(factor * (arm - baseline), factor * size)
 
 
 @contextmanager
@@ -123,43 +127,52 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float, kind: str = "t") -> Interval:
+def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float) -> Interval:
     """The geometric mean of paired ratios (..., n) with its interval computed on the log scale.
 
     NaN where a numerator or denominator is not positive.
     """
     with np.errstate(all="ignore"):
         positive = (numerator > 0) & (denominator > 0)
-        logs = mean_interval(np.log(np.where(positive, numerator / denominator, math.nan)), alpha, kind)
+        ratios = np.where(positive, numerator / denominator, math.nan)
+        logs = mean_interval(_without_rounding(np.log(ratios), 1.0) if ratios.shape[-1] else ratios, alpha)
         return Interval(*(np.exp(limit)[()] for limit in (logs.mean, logs.low, logs.high)))
 
 
 def compare(arm: Floats, baseline: Floats, settings: StatsConfig, *, num_comparisons: int) -> Comparison:
-    """Compares the accuracies (..., n) of an arm and of the baseline, seed by seed.
+    """Compares the figures (..., n) of an arm and of the baseline, seed by seed.
 
     Args:
-        arm: accuracies in 0..1, one per seed; leading axes hold many arms or studies at once.
+        arm: of the metric (accuracies in 0..1), one per seed; leading axes hold many arms or studies at once.
         baseline: the same seeds in the same order.
-        settings: test, interval, error level and margin.
+        settings: metric, test, error level and margin.
         num_comparisons: comparisons in the study, for simultaneous intervals.
     """
     arm, baseline = np.broadcast_arrays(arm, baseline)
+    metric = metric_of(settings)
     num_seeds = arm.shape[-1]
     if num_seeds == 0:
         return NO_COMPARISON
-    differences = 100 * (arm - baseline)
+    differences = paired_differences(arm, baseline, metric.factor)
     alpha = settings.alpha / max(num_comparisons, 1) if settings.simultaneous else settings.alpha
-    interval = mean_interval(differences, alpha, settings.interval)
+    interval = mean_interval(differences, alpha)
     if num_seeds < 2:
         return Comparison(interval)
-    test, margin = TESTS[settings.test], settings.margin_pp
     return Comparison(
         difference=interval,
-        p_value=test(differences, "two-sided"),
-        p_equivalence=np.maximum(test(differences + margin, "greater"), test(differences - margin, "less")),
+        p_value=TESTS[settings.test](differences, "two-sided"),
+        p_equivalence=_p_equivalence(differences, settings.test, metric.margin),
         p_welch=sharper_welch_test(arm, baseline),
         seed_correlation=_correlation(arm, baseline),
     )
+
+
+def _p_equivalence(differences: Floats, test: str, margin: float | None) -> Any:
+    """Two one-sided tests of a difference of at least the margin."""
+    if margin is None:
+        return np.full(differences.shape[:-1], math.nan)[()]
+    one_sided = TESTS[test]
+    return np.maximum(one_sided(differences + margin, "greater"), one_sided(differences - margin, "less"))
 
 
 def _t_test(differences: Floats, alternative: str) -> Any:
@@ -211,26 +224,26 @@ def sharper_welch_test(arm: Floats, baseline: Floats) -> Any:
     return np.where(high - low < paired_high - paired_low, unpaired.pvalue, math.nan)[()]
 
 
-def seeds_needed(differences_pp: Floats, settings: StatsConfig, *, num_comparisons: int) -> Any:
+def seeds_needed(differences: Floats, settings: StatsConfig, *, num_comparisons: int) -> Any:
     """Seeds with which a paired test finds the difference with 80 % power, from the observed spread.
 
-    The difference to be found is the observed one, or the margin where the observed one is smaller; the level is that
+    The difference to be found is the observed one, or the margin, if there is one and it is larger; the level is that
     of one test under Bonferroni's correction. Computed for the t test; never fewer than the chosen test can do with.
     Answers are capped at `MAX_SEEDS_NEEDED`; NaN without spread.
 
     Args:
-        differences_pp: one per seed, (..., n).
-        settings: test, error level and margin.
+        differences: one per seed, (..., n), in the unit of the margin.
+        settings: metric, test, error level and margin.
         num_comparisons: comparisons in the study.
 
     Returns:
         float64 (...).
     """
-    if differences_pp.shape[-1] < 2:
-        return np.full(differences_pp.shape[:-1], math.nan)[()]
+    if differences.shape[-1] < 2:
+        return np.full(differences.shape[:-1], math.nan)[()]
     alpha = settings.alpha / max(num_comparisons, 1)
-    spread = np.where(_all_equal(differences_pp), math.nan, np.std(differences_pp, axis=-1, ddof=1))
-    effect = np.maximum(np.abs(np.mean(differences_pp, axis=-1)), settings.margin_pp) / spread
+    spread = np.where(_all_equal(differences), math.nan, np.std(differences, axis=-1, ddof=1))
+    effect = np.maximum(np.abs(np.mean(differences, axis=-1)), metric_of(settings).margin or 0.0) / spread
     low = np.full(effect.shape, fewest_seeds(settings.test, alpha))
     high = np.full(effect.shape, MAX_SEEDS_NEEDED)
     while np.any(low < high):  # bisection, for all at once: power grows with the number of seeds
@@ -269,7 +282,7 @@ def holm(p_values: Sequence[float]) -> Floats:
     return np.where(np.isnan(raw), np.nan, corrected)
 
 
-def verdict(delta_pp: float, p_holm: float, p_equivalence_holm: float, alpha: float) -> str:
+def verdict(metric: Metric, difference: float, p_holm: float, p_equivalence_holm: float, alpha: float) -> str:
     """`better`, `worse`, `equivalent` or `undecided`, from corrected p-values.
 
     A difference shown to be inside the margin is `equivalent` even if it is also shown not to be zero.
@@ -277,15 +290,16 @@ def verdict(delta_pp: float, p_holm: float, p_equivalence_holm: float, alpha: fl
     if p_equivalence_holm <= alpha:
         return "equivalent"
     if p_holm <= alpha:
-        return "better" if delta_pp > 0 else "worse"
+        return "better" if metric.is_better(difference) else "worse"
     return "undecided"
 
 
-def verdicts(comparisons: Sequence[Comparison], alpha: float) -> list[tuple[float, str]]:
+def verdicts(comparisons: Sequence[Comparison], settings: StatsConfig) -> list[tuple[float, str]]:
     """Holm-corrected p-value and verdict of every comparison of a study; both families are corrected alike."""
+    metric, alpha = metric_of(settings), settings.alpha
     p_holm = holm([comparison.p_value for comparison in comparisons])
     p_equivalence = holm([comparison.p_equivalence for comparison in comparisons])
     return [
-        (float(corrected), verdict(comparison.difference.mean, corrected, equivalence, alpha))
+        (float(corrected), verdict(metric, comparison.difference.mean, corrected, equivalence, alpha))
         for comparison, corrected, equivalence in zip(comparisons, p_holm, p_equivalence, strict=True)
     ]

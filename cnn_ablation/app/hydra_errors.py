@@ -150,7 +150,7 @@ def unknown_key(key: str, value: Any, owner: type, *, missing: str) -> Problem:
             keys.suggestion(f"{group}.{close}{rest}", str(value), [f"{group}.{close}{rest}"]) if is_misspelt else None
         )
     if found is None or found == keys.Suggestion():
-        found = keys.Suggestion(remedy=_where_it_belongs(key, owner))
+        found = keys.Suggestion(remedy=keys.in_other_words(key) or _where_it_belongs(key, owner))
     return Problem(key, value, allowed, nearest=found.nearest, remedy=found.remedy)
 
 

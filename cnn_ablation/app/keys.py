@@ -35,6 +35,7 @@ _OF_HYDRA = {
 _IN_OTHER_WORDS = {
     "seeds": "seed=FIRST replicates=N, which trains with the seeds FIRST, FIRST+1, ...",
     "num_seeds": "replicates=N",
+    "stats.interval": "leave it out: all intervals are t intervals, as the bootstrap's were too narrow",
     "hydra.sweeper": "hydra.sweeper.design=DESIGN",
     "zip": "'zip.NAME={KEY:VALUE,KEY:VALUE}', with a name of your own",
 }
@@ -144,6 +145,11 @@ class Suggestion:
     nearest: str | None = None
     """`KEY=VALUE` that would be taken."""
     remedy: str | None = None
+
+
+def in_other_words(key: str) -> str | None:
+    """How something is said that has no key of this name."""
+    return _IN_OTHER_WORDS.get(key)
 
 
 def suggestion(key: str, value: str, candidates: list[str] | None = None) -> Suggestion:

@@ -20,15 +20,20 @@ _MOST_SEEDS = 10**4  # beyond it a number is a slip of the pen
 
 @dataclass
 class StatsConfig(Section):
-    """`alpha`: family-wise error of the study's verdicts. `margin_pp`: differences below it do not matter.
+    """`alpha`: family-wise error of the study's verdicts.
 
-    `simultaneous` intervals hold for all arms of a study at once, not each for itself.
+    `metric`: the column of runs.csv by which arms are compared. `direction`: which values of it are better; null is
+    lower for a name that ends in loss, error or seconds, else higher. Differences within the margin do not matter:
+    `margin_pp` of an accuracy, in percentage points; `margin` of any other metric, in its own unit, without which no
+    arm is called equivalent. `simultaneous` intervals hold for all arms of a study at once, not each for itself.
     """
 
     alpha: float = setting(0.05, above=0, below=0.5, role=CONDUCT)
+    metric: str = setting("test_accuracy", role=CONDUCT)
+    direction: str | None = setting(None, choices=("higher", "lower"), role=CONDUCT)
     margin_pp: float = setting(0.5, above=0, role=CONDUCT)
+    margin: float | None = setting(None, above=0, role=CONDUCT)
     test: str = setting("t", choices=("t", "sign_flip"), role=CONDUCT)
-    interval: str = setting("t", choices=("t", "bca"), role=CONDUCT)
     simultaneous: bool = setting(False, role=CONDUCT)
 
 

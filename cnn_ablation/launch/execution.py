@@ -18,7 +18,7 @@ from cnn_ablation.common import progress
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
-from cnn_ablation.config import ArmConfig, StudyConfig, all_settings, with_settings
+from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, all_settings, with_settings
 from cnn_ablation.launch import forecast, workers
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import (
@@ -37,6 +37,7 @@ from cnn_ablation.runs.store import RunStore
 from cnn_ablation.runs.task import not_a_config, task_of
 from cnn_ablation.study import checks
 from cnn_ablation.study.checks.knobs import read_folder, read_knobs
+from cnn_ablation.study.choice import figure_words, mean_score
 from cnn_ablation.study.designs import (
     BASELINE,
     DESIGNS,
@@ -49,6 +50,7 @@ from cnn_ablation.study.designs import (
     one_at_a_time,
     seed_by_seed,
 )
+from cnn_ablation.study.metric import metric_of
 from cnn_ablation.study.plans import PathStep, Plan, refuse_other_study, write_plan
 
 if TYPE_CHECKING:
@@ -235,7 +237,8 @@ class Study:
         try:
             while pending and not is_stopped(self.folder):
                 expected = [path for job in pending for path in self._paths(job)]
-                with progress.watch("runs", len(expected), partial(self._written, expected), _line):
+                line = partial(_line, settings=self.baseline.stats)
+                with progress.watch("runs", len(expected), partial(self._written, expected), line):
                     raised += launch(pending)
                 pending = [job for job in pending if pending is jobs and self._was_deferred(job)]
             if is_stopped(self.folder):
@@ -290,7 +293,10 @@ class Study:
         return self._arm_of.setdefault(self._effective(arm), arm)
 
     def _score(self, arm: Arm) -> float | None:
-        """Mean validation accuracy over the seeds, once all are there; an arm with a failed run is never chosen."""
+        """Mean over the seeds of what a greedy study chooses by, once all are there, negative where lower is better.
+
+        An arm with a failed run, or one without that figure, is never chosen.
+        """
         same = self._same(arm)
         paths = [path for job in self._jobs if job.job.arm == same for path in self._paths(job)]
         if not paths or len(self._written(paths)) < len(paths):
@@ -298,7 +304,7 @@ class Study:
         runs = [_read(path) for path in paths]
         if any(run is None or run.status == "failed" for run in runs):
             return -math.inf
-        return math.fsum(run.val_accuracy for run in runs if run) / len(runs)
+        return mean_score([run for run in runs if run], self.baseline.stats)
 
     def _path(self) -> list[PathStep]:
         """The steps so far by the names of the arms that were really trained."""
@@ -472,10 +478,10 @@ def ablate(
     if baseline.dry_run:
         import pandas as pd
 
-        from cnn_ablation.analysis.tables import ARM_COLUMNS
+        from cnn_ablation.analysis.tables import arm_columns
 
         study.show_forecast()
-        return pd.DataFrame(columns=ARM_COLUMNS)
+        return pd.DataFrame(columns=arm_columns(metric_of(baseline.stats)))
     if not chosen:
         study.folder = new_folder(wanted)
     return study.carry_out(on_this_machine(study))
@@ -503,7 +509,7 @@ def labelled(config: StudyConfig, job: Job) -> StudyConfig:
     return replace(config, arm=label, seed=job.seeds[0], replicates=len(job.seeds))
 
 
-def _line(path: Path) -> str:
+def _line(path: Path, settings: StatsConfig) -> str:
     """A finished run in a few words."""
     try:
         run = read_run(path, details=False)
@@ -512,5 +518,6 @@ def _line(path: Path) -> str:
     name = f"{run.arm} seed {run.seed}"
     if run.status == "failed":
         return f"{name}: failed ({run.error})"
-    words = f"{name}: {100 * run.val_accuracy:.2f} % validation accuracy, {run.train_seconds:.1f} s of training"
+    seconds = "" if math.isnan(run.train_seconds) else f", {run.train_seconds:.1f} s of training"
+    words = f"{name}: {figure_words(run, settings)}{seconds}"
     return words + (", diverged" if run.status == "diverged" else "") + (", reused" if run.reused else "")

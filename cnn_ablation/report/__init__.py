@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cnn_ablation.report.caption import caption
 from cnn_ablation.report.files import markdown, write_tables
 from cnn_ablation.report.terminal import print_table
-from cnn_ablation.report.text import caption, readable_table
+from cnn_ablation.report.text import readable_table
 
 __all__ = ["caption", "markdown", "print_table", "readable_table", "write_tables"]

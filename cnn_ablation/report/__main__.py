@@ -10,7 +10,7 @@ from typing import Any
 from cnn_ablation.common import commands
 from cnn_ablation.config import StatsConfig, value_problems
 
-_STATS_OPTIONS = ("alpha", "margin_pp", "test", "interval", "simultaneous")
+_STATS_OPTIONS = ("alpha", "metric", "direction", "margin_pp", "margin", "test", "simultaneous")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,9 +38,13 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the study's folder)")
     parser.add_argument("--alpha", type=float, help="family-wise error (default: the study's, or 0.05)")
+    parser.add_argument(
+        "--metric", help="the column that arms are compared by (default: the study's, or test_accuracy)"
+    )
+    parser.add_argument("--direction", choices=("higher", "lower"), help="which values of the metric are better")
     parser.add_argument("--margin-pp", type=float, help="equivalence margin in points (default: the study's, or 0.5)")
+    parser.add_argument("--margin", type=float, help="that of a metric that is no accuracy, in its own unit")
     parser.add_argument("--test", choices=("t", "sign_flip"), help="test of differences (default: the study's, or t)")
-    parser.add_argument("--interval", choices=("t", "bca"), help="kind of intervals (default: the study's, or t)")
     parser.add_argument(
         "--simultaneous", action="store_true", default=None, help="intervals of differences that hold for all arms"
     )

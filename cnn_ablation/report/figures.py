@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from cnn_ablation.study.designs import BASELINE, FULL
+from cnn_ablation.study.metric import Metric, metric_of_table
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,56 +36,62 @@ def folded(arm: str) -> str:
     return ",\n".join(re.split(r",(?=[\w.]+=)", arm)).replace("$", r"\$")
 
 
-def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float = 0.5) -> Axes:
-    """Forest plot: each arm's difference from the baseline in percentage points with its interval.
+def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float | None = None) -> Axes:
+    """Forest plot: each arm's difference from the baseline with its interval, in points or the metric's own unit.
 
     Args:
         arms: from `ablation_table`.
         ax: drawn on.
-        margin_pp: half-width of the grey band inside which differences do not matter.
+        margin_pp: half-width of the grey band inside which differences do not matter, of accuracies; None for the one
+            that the table was made with.
     """
     from cnn_ablation.analysis.tables import reference_words  # imports statsmodels, which other pictures do not need
 
-    compared = arms[arms["verdict"] != BASELINE].reset_index(drop=True)
-    ax.axvspan(-margin_pp, margin_pp, color="0.93", zorder=0, label=f"margin ±{margin_pp:g} pp")
+    compared, metric = arms[arms["verdict"] != BASELINE].reset_index(drop=True), _metric(arms)
+    unit = " pp" if metric.is_accuracy else ""
+    if half := margin_pp or metric.margin:
+        ax.axvspan(-half, half, color="0.93", zorder=0, label=f"margin ±{half:g}{unit}")
     ax.axvline(0, color="black", linewidth=0.8, zorder=1)
+    deltas = compared[metric.delta[0]]
     for verdict, (colour, marker) in VERDICT_STYLE.items():
-        rows = compared[(compared["verdict"] == verdict) & compared["delta_pp"].notna()]
+        rows = compared[(compared["verdict"] == verdict) & deltas.notna()]
         if len(rows):
-            spread = _error_bars(
-                *(rows[name].to_numpy() for name in ("delta_pp", "delta_ci_low_pp", "delta_ci_high_pp"))
-            )
-            ax.errorbar(rows["delta_pp"], rows.index, xerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
-    remarks = compared["delta_pp"].map(lambda delta: "\n(not compared)" if np.isnan(delta) else "")
+            mean, *limits = (rows[name].to_numpy() for name in metric.delta)
+            spread = _error_bars(mean, *limits)
+            ax.errorbar(mean, rows.index, xerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
+    remarks = deltas.map(lambda delta: "\n(not compared)" if np.isnan(delta) else "")
     ax.set_yticks(range(len(compared)), compared["arm"].map(folded) + remarks)
     ax.set_ylim(len(compared) - 0.5, -0.5)
-    ax.set_xlabel(f"difference in test accuracy from {reference_words(arms)} (percentage points)")
+    what = " (percentage points)" if metric.is_accuracy else f" ({metric.direction} is better)"
+    ax.set_xlabel(f"difference in {_name(metric)} from {reference_words(arms)}{what}")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
 
-def plot_accuracy(arms: pd.DataFrame, ax: Axes) -> Axes:
-    """Test accuracy of every arm in percent with its interval."""
+def plot_metric(arms: pd.DataFrame, ax: Axes) -> Axes:
+    """The metric of every arm with its interval, accuracies in percent."""
+    metric = _metric(arms)
     for position, (_, row) in enumerate(arms.iterrows()):
         colour, marker = VERDICT_STYLE[row["verdict"]]
-        mean, spread = _accuracy_percent(row)
+        mean, spread = _estimate(row, metric)
         ax.errorbar(mean, position, xerr=spread, fmt=marker, color=colour, capsize=3)
     ax.set_yticks(range(len(arms)), arms["arm"].map(folded))
     ax.set_ylim(len(arms) - 0.5, -0.5)
-    ax.set_xlabel("test accuracy (%)")
+    ax.set_xlabel(_axis_label(metric))
     return ax
 
 
-def plot_accuracy_against_time(arms: pd.DataFrame, ax: Axes) -> Axes:
-    """Test accuracy in percent against the seconds spent in training steps, one numbered point per arm."""
+def plot_metric_against_time(arms: pd.DataFrame, ax: Axes) -> Axes:
+    """The metric, accuracies in percent, against the seconds spent in training, one numbered point per arm."""
+    metric = _metric(arms)
     for number, (_, row) in enumerate(arms.iterrows()):
         colour, marker = VERDICT_STYLE[row["verdict"]]
-        mean, spread = _accuracy_percent(row)
+        mean, spread = _estimate(row, metric)
         at = (row["train_seconds_mean"], mean)
         ax.errorbar(*at, yerr=spread, fmt=marker, color=colour, capsize=3, label=f"{number}  {folded(row['arm'])}")
         ax.annotate(str(number), at, xytext=(5, 5), textcoords="offset points", fontsize="small", color=colour)
     ax.set_xlabel("training time (s)")
-    ax.set_ylabel("test accuracy (%)")
+    ax.set_ylabel(_axis_label(metric))
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
@@ -112,7 +119,7 @@ def numeric_levels(runs: pd.DataFrame, arms: pd.DataFrame) -> dict[str, pd.Serie
 
 
 def plot_levels(arms: pd.DataFrame, values: pd.Series[float], ax: Axes, *, key: str) -> Axes:
-    """Test accuracy in percent with its interval over the values of a numeric knob, log where they span decades.
+    """The metric with its interval over the values of a numeric knob, on a logarithmic axis where they span decades.
 
     Args:
         arms: from `ablation_table`.
@@ -120,19 +127,18 @@ def plot_levels(arms: pd.DataFrame, values: pd.Series[float], ax: Axes, *, key: 
         ax: drawn on.
         key: the knob, for the axis.
     """
-    rows = arms.set_index("arm").loc[list(values.index)]
-    rows["percent"] = 100 * rows["test_accuracy_mean"]
-    ax.plot(values, rows["percent"], color="0.8", zorder=1)
+    rows, metric = arms.set_index("arm").loc[list(values.index)], _metric(arms)
+    ax.plot(values, metric.factor * rows[metric.estimate[0]], color="0.8", zorder=1)
     for value, (_, row) in zip(values, rows.iterrows(), strict=True):
         colour, marker = VERDICT_STYLE[row["verdict"]]
-        mean, spread = _accuracy_percent(row)
+        mean, spread = _estimate(row, metric)
         ax.errorbar(value, mean, yerr=spread, fmt=marker, color=colour, capsize=3, label=row["verdict"])
     if values.min() > 0 and values.max() / values.min() >= MIN_LOG_SPAN:
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xticks(values, [f"{value:g}" for value in values])
     ax.set_xlabel(key)
-    ax.set_ylabel("test accuracy (%)")
+    ax.set_ylabel(_axis_label(metric))
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     ax.legend(handles.values(), handles.keys(), frameon=False, fontsize="small")
     return ax
@@ -146,9 +152,10 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
     Args:
         curves: from `load_curves`.
         ax: drawn on.
-        column: `train_loss`, `val_loss` (nats) or `val_accuracy` (drawn in percent).
+        column: `train_loss`, `val_loss`, `val_accuracy` (drawn in percent), or what a task of one's own reports.
     """
-    factor = 100 if column.endswith("accuracy") else 1
+    shown = Metric(column)
+    factor = shown.factor
     for arm, points in curves.groupby("arm", sort=False):
         by_epoch = points.groupby("epoch")[column].agg(["mean", "min", "max", "count"]) * [factor, factor, factor, 1]
         whole = by_epoch[by_epoch["count"] == by_epoch["count"].max()]
@@ -160,7 +167,7 @@ def plot_curves(curves: pd.DataFrame, ax: Axes, *, column: str = "val_accuracy")
         ax.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=line.get_color(), alpha=0.15)
     some = curves.groupby(["arm", "epoch"]).size().groupby("arm").nunique().gt(1).any()
     ax.set_xlabel("epoch (dotted: some seeds had stopped)" if some else "epoch")
-    ax.set_ylabel(column.replace("val_", "validation ").replace("_", " ") + (" (%)" if factor == 100 else " (nats)"))
+    ax.set_ylabel(f"{shown.words} (%)" if shown.is_accuracy else _name(shown))
     beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     ax.legend(frameon=False, fontsize="small", **(beside if curves["arm"].nunique() > MAX_NAMES_INSIDE else {}))
     return ax
@@ -222,9 +229,22 @@ def plot_probabilities(
     return ax
 
 
-def _accuracy_percent(row: pd.Series[Any]) -> tuple[float, Floats]:
-    """Mean test accuracy and the distances (2, 1) to its limits, in percent."""
-    mean, low, high = (100 * row[f"test_accuracy_{name}"] for name in ("mean", "ci_low", "ci_high"))
+def _metric(arms: pd.DataFrame) -> Metric:
+    return metric_of_table(arms.attrs, arms.columns)
+
+
+def _name(metric: Metric) -> str:
+    """A column may have any name; $ starts no formula."""
+    return metric.words.replace("$", r"\$")
+
+
+def _axis_label(metric: Metric) -> str:
+    return f"{metric.words} (%)" if metric.is_accuracy else f"{_name(metric)} ({metric.direction} is better)"
+
+
+def _estimate(row: pd.Series[Any], metric: Metric) -> tuple[float, Floats]:
+    """The metric's mean and the distances (2, 1) to its limits, as they are drawn."""
+    mean, _, low, high = (metric.factor * row[name] for name in metric.estimate)
     return mean, _error_bars(np.array([mean]), np.array([low]), np.array([high]))
 
 

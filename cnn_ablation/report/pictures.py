@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import figures
 from cnn_ablation.report.files import write_files
+from cnn_ablation.study.metric import chosen_by, metric_of
 
 _DPI = 150
 _MOST_CLASSES = 30
@@ -27,14 +28,15 @@ _NO_FILE_NAME = r"[^\w.=+-]"  # a key from a table of runs may be any text
 def write_pictures(
     folder: Path, runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig
 ) -> list[Path]:
-    """Writes differences (a forest plot), accuracy_against_time, learning_curves, and levels_KEY per numeric knob.
+    """Writes differences (a forest plot), accuracy_against_time (metric_against_time where the metric is none),
+    learning_curves, and levels_KEY per numeric knob.
 
     Args:
         folder: where to write.
         runs: from `load_runs`.
         arms: from `ablation_table`.
         curves: from `load_curves`; empty for a table of runs alone, which has none.
-        settings: the margin of equivalence, drawn as a band.
+        settings: with the metric.
 
     Returns:
         The files written.
@@ -81,24 +83,30 @@ def _drawings(
     runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig
 ) -> dict[str, tuple[Callable[[Axes], Axes], float]]:
     """File name -> what draws it, and its height in inches."""
-    tested = arms[arms["test_accuracy_mean"].notna()]
+    metric = metric_of(settings)
+    tested = arms[arms[metric.estimate[0]].notna()]
     drawings: dict[str, tuple[Callable[[Axes], Axes], float]] = {}
     timed = tested[tested["train_seconds_mean"].notna()]
     if len(timed):
-        drawings["accuracy_against_time"] = (
-            partial(figures.plot_accuracy_against_time, timed),
-            max(_height(timed), 4.5),
-        )
+        name = "accuracy_against_time" if metric.is_accuracy else "metric_against_time"
+        drawings[name] = partial(figures.plot_metric_against_time, timed), max(_height(timed), 4.5)
     if len(tested) > 1:
-        drawings["differences"] = (
-            partial(figures.plot_differences, tested, margin_pp=settings.margin_pp),
-            _height(tested),
-        )
-    if len(curves):
-        drawings["learning_curves"] = partial(figures.plot_curves, curves), max(_height(arms), 4.5)
+        drawings["differences"] = partial(figures.plot_differences, tested), _height(tested)
+    if column := _curve(curves, metric.column):
+        drawings["learning_curves"] = partial(figures.plot_curves, curves, column=column), max(_height(arms), 4.5)
     for key, values in figures.numeric_levels(runs, arms).items():
         drawings[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = partial(figures.plot_levels, arms, values, key=key), 4.0
     return drawings
+
+
+def _curve(curves: pd.DataFrame, metric: str) -> str:
+    """The column of learning curves that is drawn: what validation says of the metric, as far as it was reported."""
+    others = [str(name) for name in curves.columns if name not in _NO_CURVES]
+    wanted = (chosen_by(metric, curves.columns), metric, "val_accuracy", *others)
+    return next((name for name in wanted if name in others and curves[name].notna().any()), "")
+
+
+_NO_CURVES = ("arm", "seed", "epoch", "train_seconds")
 
 
 def _height(arms: pd.DataFrame) -> float:

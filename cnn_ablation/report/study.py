@@ -15,12 +15,12 @@ from cnn_ablation.analysis import tables
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import papers
+from cnn_ablation.report.caption import caption
 from cnn_ablation.report.files import as_csv, as_text, check_folder, table_files, write_files
 from cnn_ablation.report.paper import print_section, section
 from cnn_ablation.report.pictures import confusion_files, picture_files
 from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.terminal import print_table, printable
-from cnn_ablation.report.text import caption
 from cnn_ablation.runs.records import Run
 from cnn_ablation.study.plans import PathStep
 
@@ -49,15 +49,28 @@ def report_study(folder: str | Path, out: str | Path | None = None, overrides: d
     study = tables.read_study(folder)
     check_folder(out)
     plan = study.plan
-    settings = tables.checked_settings(dataclasses.asdict(plan.stats) | (overrides or {}))
+    settings = _settings(study.stats, overrides or {})
     unfinished = plan.num_runs - len(study.runs)
     made_with = _scaled_down(plan.baseline) + _made_with(study.runs)
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
-    made = _made(study.run_table(), study.curves(), settings, made_with=made_with, path=plan.path)
+    choice = study.choice if plan.path else ""
+    made = _made(study.run_table(), study.curves(), settings, made_with=made_with, path=plan.path, choice=choice)
     compared = _paper_section(study, settings)
     more = _per_class_files(study) | (compared.files if compared else {})
     return _leave(made, out, more, compared)
+
+
+def _settings(of_study: StatsConfig, overrides: dict[str, Any]) -> StatsConfig:
+    """The study's settings with what takes their place; direction and margin belong to the metric they were given for.
+
+    Raises:
+        ConfigError: a setting is of the wrong type or out of its bounds.
+    """
+    kept = dataclasses.asdict(of_study)
+    if overrides.get("metric", of_study.metric) != of_study.metric:
+        kept = {name: value for name, value in kept.items() if name not in ("direction", "margin")}
+    return tables.checked_settings(kept | overrides)
 
 
 def _scaled_down(baseline: dict[str, Any]) -> str:
@@ -141,14 +154,13 @@ def _made(
     settings: StatsConfig,
     *,
     made_with: str = "",
-    path: Sequence[PathStep] | None = None,
+    path: Sequence[PathStep] = (),
+    choice: str | None = None,
 ) -> _Made:
-    """Args as `caption`'s; no path for a table of runs alone."""
-    arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path or ())
-    chosen = None if path is None else bool(path)
-    return _Made(
-        runs, arms, caption(runs, arms, settings, chosen_by_validation=chosen, made_with=made_with), curves, settings
-    )
+    """Args as `caption`'s and `ablation_table`'s; no choice for a table of runs alone."""
+    arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path, choice=choice or None)
+    words = caption(runs, arms, settings, choice=choice, made_with=made_with)
+    return _Made(runs, arms, words, curves, settings)
 
 
 def _leave(

@@ -76,10 +76,11 @@ class Run:
     saturated_layer: str = ""
     double_softmax: bool = False
     """What reaches the cross-entropy are probabilities already."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Of a task whose figures are its own: by name."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The resolved configuration, by dotted key."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What a task other than image classification measured, by its own names; of such a run the accuracies, losses,
+    counts and diagnoses above are empty."""
     class_names: list[str] = field(default_factory=list)
     """From here to the end: details, which no table of runs or arms needs."""
     per_class: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -92,10 +93,30 @@ class Run:
     """One entry per epoch: epoch, train_loss, val_loss, val_accuracy, train_seconds."""
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def figure(self, column: str) -> float:
+        """What the run measured, under its own name or in a column of numbers; NaN where it did not."""
+        found = self.metrics.get(column, getattr(self, column, NAN) if column in FIGURES else NAN)
+        return float(found)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of what a run of its kind measures."""
+        return tuple(self.metrics) or FIGURES
+
 
 _NAMES = [item.name for item in dataclasses.fields(Run)]
 RUN_COLUMNS = tuple(_NAMES[: _NAMES.index("error") + 1])
 DIAGNOSIS_COLUMNS = tuple(_NAMES[_NAMES.index("num_classes") : _NAMES.index("double_softmax") + 1])
+_NO_FIGURES = ("seed", "concurrent_runs", "num_classes")
+FIGURES = tuple(
+    item.name for item in dataclasses.fields(Run) if item.type in ("float", "int") and item.name not in _NO_FIGURES
+)
+"""Columns of numbers that a run measured."""
+TASK_COLUMNS = (*RUN_COLUMNS[RUN_COLUMNS.index("train_accuracy") : RUN_COLUMNS.index("train_seconds")],
+                "images_per_second", "epochs", "updates", "num_params", *DIAGNOSIS_COLUMNS)  # fmt: skip
+"""Columns that image classification fills; runs of another task have `metrics` in their place."""
+TAKEN_NAMES = tuple(name for name in RUN_COLUMNS if name not in TASK_COLUMNS)
+"""Columns that every run has, so that no metric can have these names."""
 _START_OF_DETAILS = b',\n"class_names": '
 _END = b"\n}}\n"
 _FLOATS = {item.name for item in dataclasses.fields(Run) if item.type == "float"}
@@ -137,7 +158,8 @@ def read_run(path: str | Path, *, details: bool = True) -> Run:
         floats = {name: NAN if values[name] is None else float(values[name]) for name in _FLOATS & values.keys()}
         points = values.get("curves", [])
         curves = [{key: NAN if value is None else value for key, value in point.items()} for point in points]
-        return Run(**{**values, **floats, "curves": curves})
+        own = {name: NAN if value is None else float(value) for name, value in values.get("metrics", {}).items()}
+        return Run(**{**values, **floats, "curves": curves, "metrics": own})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path} is damaged or unreadable ({type(error).__name__}: {error})") from error
 

@@ -14,6 +14,7 @@ import yaml
 
 from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.common.files import write_atomically
+from cnn_ablation.common.progress import warn
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig, default_of, field_of, leaves, one_form, role_of
 from cnn_ablation.runs.task import task_of_settings
@@ -82,7 +83,7 @@ class Plan:
             f"{self.design}, step {len(self.path)} of {len(self.knobs)}: {step.knob} on top of {step.before}: {runs}"
         )
         merged = [line for line in self.merged_lines() if f"{step.knob}=" in line]
-        later = f"  then, on top of what validation keeps: {', '.join(knobs_to_come)}"
+        later = f"  then, on top of what is kept: {', '.join(knobs_to_come)}"
         return [heading, *self.arm_lines(new), *merged, *([later] if knobs_to_come else [])]
 
     def _seeds(self) -> str:
@@ -220,6 +221,14 @@ def _as_text(settings: dict[str, Any]) -> str:
     return ",".join(f"{key}={label_of(value)}" for key, value in settings.items()) or "the baseline"
 
 
+def _known_stats(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Without the kind of intervals that older studies could choose: their bootstrap was too narrow."""
+    kind = found.get("interval", "t")
+    if kind != "t":
+        warn(f"{path}: stats.interval={kind} is no longer there; the report's intervals are t intervals")
+    return {name: value for name, value in found.items() if name != "interval"}
+
+
 def read_plan(folder: Path) -> Plan:
     """Reads study.yaml.
 
@@ -231,7 +240,7 @@ def read_plan(folder: Path) -> Plan:
         content = yaml.load(path.read_bytes(), _Loader)
         arms = [Arm(**{**arm, "settings": tuple(arm["settings"].items())}) for arm in content["arms"]]
         path_so_far = [PathStep(**step) for step in content["path"]]
-        settings = StatsConfig(**content["stats"])
+        settings = StatsConfig(**_known_stats(content["stats"], path))
         plan = Plan(**{**content, "arms": arms, "stats": settings, "path": path_so_far})
         if not all(isinstance(each, dict) for each in (plan.knobs, plan.baseline, plan.labelled, plan.merged)):
             raise TypeError("a table of keys is missing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnn_ablation.analysis.tables.arms import ARM_COLUMNS, ablation_table, num_comparisons, reference_words
+from cnn_ablation.analysis.tables.arms import ARM_COLUMNS, ablation_table, arm_columns, num_comparisons, reference_words
 from cnn_ablation.analysis.tables.finished import FinishedStudy, load_curves, load_runs, read_study
 from cnn_ablation.analysis.tables.input import REQUIRED_COLUMNS, checked_runs, checked_settings
 from cnn_ablation.analysis.tables.rows import COUNTED, TRAINED
@@ -14,6 +14,7 @@ __all__ = [
     "TRAINED",
     "FinishedStudy",
     "ablation_table",
+    "arm_columns",
     "checked_runs",
     "checked_settings",
     "load_curves",

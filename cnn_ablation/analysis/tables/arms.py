@@ -1,4 +1,4 @@
-"""The table of arms: accuracy, difference from the baseline, verdict, time and notes, from a table of runs."""
+"""The table of arms: metric, difference from the baseline, verdict, time and notes, from a table of runs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.runs.task import Cost
 from cnn_ablation.study.designs import BASELINE, FULL
+from cnn_ablation.study.metric import Metric, chosen_by, metric_of
 from cnn_ablation.study.plans import PathStep
 
-ARM_COLUMNS = (
-    "arm", "knob", "level", "n",
-    "val_accuracy_mean", "test_accuracy_mean", "test_accuracy_std", "test_accuracy_ci_low", "test_accuracy_ci_high",
-    "delta_pp", "delta_ci_low_pp", "delta_ci_high_pp", "p_value", "p_holm",
-    "verdict", "seeds_needed", "seed_correlation",
-    "train_seconds_mean", "time_ratio", "time_ratio_ci_low", "time_ratio_ci_high", "images_per_second_mean",
-    "num_params", "updates", "num_failed", "notes",
-)  # fmt: skip
+
+def arm_columns(metric: Metric) -> tuple[str, ...]:
+    """The columns of a table of arms: the metric's stand where those of the test accuracy are by default."""
+    choice = ("val_accuracy_mean",) if metric.is_accuracy else ()
+    return tuple(dict.fromkeys((
+        "arm", "knob", "level", "n", *choice, *metric.estimate, *metric.delta, "p_value", "p_holm",
+        "verdict", "seeds_needed", "seed_correlation",
+        "train_seconds_mean", "time_ratio", "time_ratio_ci_low", "time_ratio_ci_high", "images_per_second_mean",
+        "num_params", "updates", "num_failed", "notes",
+    )))  # fmt: skip
+
+
+ARM_COLUMNS = arm_columns(metric_of(StatsConfig()))
 
 
 def ablation_table(
@@ -38,57 +44,66 @@ def ablation_table(
     margin_pp: float = 0.5,
     *,
     test: str = "t",
-    interval: str = "t",
     simultaneous: bool = False,
+    metric: str = "test_accuracy",
+    direction: str | None = None,
+    margin: float | None = None,
     path: Sequence[PathStep] = (),
+    choice: str | None = None,
 ) -> pd.DataFrame:
-    """The table of arms: accuracy, difference from the baseline, verdict, time, one row per arm.
+    """The table of arms: metric, difference from the baseline, verdict, time, one row per arm.
 
     Differences are paired by seed. p-values are corrected by Holm's method over all arms that are compared. Not
-    compared are arms without a test score (a greedy study dropped them), and arms whose runs are another arm's bit for
+    compared are arms without the metric (a greedy study dropped them), and arms whose runs are another arm's bit for
     bit.
 
     Args:
-        runs: any frame with `REQUIRED_COLUMNS`; accuracies in 0..1. Further columns of runs.csv are used if present.
-            Arms are compared with the arm `baseline`, or in its absence with `full`. Of an arm and seed that are there
-            twice, the last row counts.
+        runs: any frame with `REQUIRED_COLUMNS`; accuracies in 0..1. For a metric that is no accuracy, any frame with
+            `arm knob level seed status` and the metric. Further columns of runs.csv are used if present. Arms are
+            compared with the arm `baseline`, or in its absence with `full`. Of an arm and seed that are there twice,
+            the last row counts.
         alpha: family-wise error of the verdicts, and 1 - confidence of the intervals.
-        margin_pp: half-width, in percentage points, of the range inside which arms are equivalent.
+        margin_pp: half-width, in percentage points, of the range inside which accuracies are equivalent.
         test: "t", or "sign_flip" for the exact test that assumes symmetric noise only.
-        interval: "t", or "bca" for the bias-corrected and accelerated bootstrap.
         simultaneous: intervals of differences that hold for all arms at once (Bonferroni).
+        metric: the column that arms are compared by.
+        direction: "higher" or "lower" is better; None for lower where the name ends in loss, error or seconds, else
+            higher.
+        margin: as `margin_pp`, of a metric that is no accuracy, in its own unit; None for no verdict `equivalent`.
         path: the steps of a greedy study, for its notes.
+        choice: the column by which that study chose; None for the one that `metric` asks for.
 
     Returns:
-        A frame with `ARM_COLUMNS`, the baseline first; see also `num_comparisons`.
+        A frame with `arm_columns`, the baseline first; see also `num_comparisons`.
 
     Raises:
-        ConfigError: a setting is of the wrong type or out of its bounds.
+        ConfigError: a setting is of the wrong type or out of its bounds, or the metric is no column.
         RecordError: `runs` is no table of runs (a column is missing, a value is of the wrong kind or out of range), or
-            no run of the arm to compare with has a test score.
+            no run of the arm to compare with has the metric.
     """
-    given = {"alpha": alpha, "margin_pp": margin_pp, "test": test, "interval": interval, "simultaneous": simultaneous}
-    settings, path = checked_settings(given), _checked_path(path)
-    runs = checked_runs(runs)
-    arms = runs_by_arm(runs)
-    reference = _reference(arms)
+    given = {"alpha": alpha, "margin_pp": margin_pp, "test": test, "simultaneous": simultaneous, "metric": metric}
+    settings, path = checked_settings(given | {"direction": direction, "margin": margin}), _checked_path(path)
+    compared_by = metric_of(settings)
+    runs = checked_runs(runs, compared_by)
+    arms = runs_by_arm(runs, metric, choice or chosen_by(metric, runs.columns))
+    reference = _reference(arms, compared_by)
     arms = {reference: arms.pop(reference), **arms}
     same_as = identical_arms(arms)
     family = _Family(arms[reference], settings, _tested(arms, reference, same_as))
     remarks = _remarks(arms, runs, reference, same_as, dict(_path_notes(arms, path)))
-    table = pd.DataFrame(_rows(arms, family, remarks), columns=list(ARM_COLUMNS))
-    table.attrs[_COMPARISONS] = family.num_comparisons
+    table = pd.DataFrame(_rows(arms, family, remarks), columns=list(arm_columns(compared_by)))
+    table.attrs |= {_COMPARISONS: family.num_comparisons, **compared_by.attributes()}
     return table
 
 
 def _rows(arms: dict[str, ArmRuns], family: _Family, remarks: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
     """One for each arm, the one that others are compared with first."""
     decided = family.decided()
-    accuracies, ratios = family.accuracies(list(arms.values())), family.ratios(list(arms.values()))
-    for (name, arm), accuracy, ratio in zip(arms.items(), accuracies, ratios, strict=True):
+    means, ratios = family.means(list(arms.values())), family.ratios(list(arms.values()))
+    for (name, arm), mean, ratio in zip(arms.items(), means, ratios, strict=True):
         comparison, p_holm, verdict = decided.get(name, _NOT_COMPARED)
         words = [*remarks[name], *_notes(arm, family, comparison if name in decided else None)]
-        row = _row(arm, comparison, accuracy, ratio)
+        row = _row(arm, ratio) | _measured(arm, family.metric, mean, comparison)
         verdict = BASELINE if arm is family.baseline else verdict
         yield row | {"p_holm": p_holm, "verdict": verdict, "notes": "; ".join(words)}
 
@@ -114,7 +129,7 @@ def _checked_path(path: object) -> Sequence[PathStep]:
     raise ConfigError([Problem("path", type(path).__name__, "a list of PathStep, as study.yaml holds it")])
 
 
-def _reference(arms: dict[str, ArmRuns]) -> str:
+def _reference(arms: dict[str, ArmRuns], metric: Metric) -> str:
     """The arm that others are compared with."""
     reference = BASELINE if BASELINE in arms or FULL not in arms else FULL
     if reference not in arms:
@@ -124,8 +139,8 @@ def _reference(arms: dict[str, ArmRuns]) -> str:
         )
     if not len(arms[reference].scored):
         raise RecordError(f"no finished run of the arm '{reference}': there is nothing to compare with")
-    if not len(arms[reference].with_test_score):
-        raise RecordError(f"no run of the arm '{reference}' has a test_accuracy: there is nothing to compare with")
+    if not len(arms[reference].with_metric):
+        raise RecordError(f"no run of the arm '{reference}' has a {metric.column}: there is nothing to compare with")
     return reference
 
 
@@ -139,6 +154,7 @@ def _tested(arms: dict[str, ArmRuns], reference: str, same_as: dict[str, str]) -
     return {name: arm for name, arm in arms.items() if name != reference and name not in same_as and arm.is_tested}
 
 
+_TIMES = ("train_seconds", "total_seconds", "images_per_second")
 Pair = tuple[stats.Floats, stats.Floats]
 
 
@@ -154,9 +170,14 @@ class _Family:
     def num_comparisons(self) -> int:
         return len(self.tested)
 
+    @property
+    def metric(self) -> Metric:
+        return metric_of(self.settings)
+
     def paired_scores(self, arm: ArmRuns) -> Pair:
-        """Test accuracies of an arm and of the baseline, seed by seed."""
-        return _paired(arm.scored, self.baseline.scored, "test_accuracy")
+        """The metric of an arm and of the baseline, seed by seed; of times as `paired_times`."""
+        alike = "concurrent_runs" if arm.metric in _TIMES else ""
+        return _paired(arm.scored, self.baseline.scored, arm.metric, alike=alike)
 
     def paired_times(self, arm: ArmRuns) -> Pair:
         """Training times of the seeds that both have and that shared their machine with equally many runs."""
@@ -169,38 +190,42 @@ class _Family:
     def decided(self) -> dict[str, tuple[stats.Comparison, float, str]]:
         """Of every arm that is tested: its comparison, its corrected p-value and its verdict."""
         compared = self._compare(list(self.tested.values()))
-        verdicts = stats.verdicts(compared, self.settings.alpha)
+        verdicts = stats.verdicts(compared, self.settings)
         return {
-            name: (comparison, *verdict)
-            for name, comparison, verdict in zip(self.tested, compared, verdicts, strict=True)
+            name: (comparison, p_holm, self._without_the_lost(arm, verdict))
+            for (name, arm), comparison, (p_holm, verdict) in zip(self.tested.items(), compared, verdicts, strict=True)
         }
+
+    def _without_the_lost(self, arm: ArmRuns, verdict: str) -> str:
+        """A verdict that diverged runs without the metric could turn around is none: those that are left flatter."""
+        flattered = (arm.num_lost and verdict in _FOR_THE_ARM) or (self.baseline.num_lost and verdict in _AGAINST_IT)
+        return "undecided" if flattered else verdict
 
     def _compare(self, arms: Sequence[ArmRuns]) -> list[stats.Comparison]:
         """Every arm against the baseline."""
 
         def of(first: stats.Floats, second: stats.Floats) -> stats.Comparison:
             found = stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons)
-            differences = 100 * (first - second)
+            differences = stats.paired_differences(first, second, self.metric.factor)
             needed = stats.seeds_needed(differences, self.settings, num_comparisons=self.num_comparisons)
             return dataclasses.replace(found, seeds_needed=needed)
 
         return _at_once(of, [self.paired_scores(arm) for arm in arms])
 
-    def accuracies(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
-        """Mean test accuracy with its interval."""
-        alpha, kind = self.settings.alpha, self.settings.interval
-        scores = [(arm.with_test_score["test_accuracy"],) for arm in arms]
-        return _at_once(lambda values: stats.mean_interval(values, alpha, kind), scores)
+    def means(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
+        """The metric's mean with its interval."""
+        scores = [(arm.with_metric[arm.metric],) for arm in arms]
+        return _at_once(lambda values: stats.mean_interval(values, self.settings.alpha), scores)
 
     def ratios(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
         """Training time over the baseline's."""
-        alpha, kind = self.settings.alpha, self.settings.interval
         return _at_once(
-            lambda first, second: stats.log_ratio_interval(first, second, alpha, kind),
+            lambda first, second: stats.log_ratio_interval(first, second, self.settings.alpha),
             [self.paired_times(arm) for arm in arms],
         )
 
 
+_FOR_THE_ARM, _AGAINST_IT = ("better", "equivalent"), ("worse", "equivalent")
 T = TypeVar("T")
 
 
@@ -234,26 +259,15 @@ def _paired(arm: ArmRuns, baseline: ArmRuns, column: str, *, alike: str = "") ->
     return first[column], second[column]
 
 
-def _row(arm: ArmRuns, comparison: stats.Comparison, accuracy: stats.Interval, ratio: stats.Interval) -> dict[str, Any]:
-    """Everything of one arm that does not depend on the other arms."""
+def _row(arm: ArmRuns, ratio: stats.Interval) -> dict[str, Any]:
+    """Everything of one arm that does not depend on the metric."""
     scored, trained = arm.scored, arm.trained
-    test = arm.with_test_score["test_accuracy"]
     return {
         "arm": arm["arm"][0],
         "knob": arm["knob"][0],
         "level": arm["level"][0],
         "n": arm.num_scores,
         "val_accuracy_mean": scored.mean("val_accuracy"),
-        "test_accuracy_mean": accuracy.mean,
-        "test_accuracy_std": float(np.std(test, ddof=1)) if len(test) > 1 else math.nan,
-        "test_accuracy_ci_low": float(np.maximum(accuracy.low, 0.0)),  # an accuracy lies in 0..1
-        "test_accuracy_ci_high": float(np.minimum(accuracy.high, 1.0)),
-        "delta_pp": comparison.difference.mean,
-        "delta_ci_low_pp": comparison.difference.low,
-        "delta_ci_high_pp": comparison.difference.high,
-        "p_value": comparison.p_value,
-        "seeds_needed": comparison.seeds_needed,
-        "seed_correlation": comparison.seed_correlation,
         "train_seconds_mean": trained.mean("train_seconds"),
         "time_ratio": ratio.mean,
         "time_ratio_ci_low": ratio.low,
@@ -262,6 +276,21 @@ def _row(arm: ArmRuns, comparison: stats.Comparison, accuracy: stats.Interval, r
         "num_params": scored.mean("num_params"),
         "updates": trained.mean("updates"),
         "num_failed": arm.count("failed"),
+    }
+
+
+def _measured(arm: ArmRuns, metric: Metric, mean: stats.Interval, compared: stats.Comparison) -> dict[str, Any]:
+    """The metric of one arm and its difference from the baseline's."""
+    values, difference = arm.with_metric[metric.column], compared.difference
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    least, most = (0.0, 1.0) if metric.is_accuracy else (-math.inf, math.inf)
+    limits = float(np.maximum(mean.low, least)), float(np.minimum(mean.high, most))
+    return {
+        **dict(zip(metric.estimate, (mean.mean, deviation, *limits), strict=True)),
+        **dict(zip(metric.delta, (difference.mean, difference.low, difference.high), strict=True)),
+        "p_value": compared.p_value,
+        "seeds_needed": compared.seeds_needed,
+        "seed_correlation": compared.seed_correlation,
     }
 
 
@@ -274,7 +303,7 @@ def _remarks(
         found[name] += notes.identical("" if other == reference else other, _WORDS[reference])
     for name, arm in arms.items():
         if not arm.is_tested and name not in path_notes and name not in same_as:
-            found[name].append("no test score: not compared")
+            found[name].append(f"no {Metric(arm.metric).score}: not compared")
     repeated = runs["arm"][runs.duplicated(["arm", "seed"], keep="last")].value_counts()
     for repeated_name, count in repeated.items():
         found[str(repeated_name)].append(f"{counted(count, 'row')} of the same seed as a later one left out")
@@ -291,12 +320,19 @@ def _notes(arm: ArmRuns, family: _Family, comparison: stats.Comparison | None) -
             yield f"{count} of {len(arm)} runs {word}" + (_when(arm) if status == "diverged" else "")
     without = len(arm.scored) - arm.num_scores
     if without:
-        yield f"{without} of {len(arm)} runs without a {'test' if arm.is_tested else 'validation'} score"
+        yield f"{without} of {len(arm)} runs without {_score_words(arm.metric if arm.is_tested else arm.choice)}"
+    if arm.num_lost:
+        never = "other arms are never worse" if arm is family.baseline else "it is never better"
+        yield f"diverged runs have no {Metric(arm.metric).score}: {never} or equivalent"
     yield from notes.uncompared_times(len(family.paired_times(arm)[0]), family.num_shared_times(arm))
     if comparison:
         yield from _limits_of_the_test(arm, family, comparison)
     elif arm.num_scores == 1:
         yield "1 seed: no interval"
+
+
+def _score_words(column: str) -> str:
+    return {"test_accuracy": "a test score", "val_accuracy": "a validation score"}.get(column, column)
 
 
 def _cost(arm: ArmRuns) -> Cost:
@@ -339,13 +375,24 @@ def _limits_of_the_test(arm: ArmRuns, family: _Family, comparison: stats.Compari
 
 
 def _path_notes(arms: dict[str, ArmRuns], path: Sequence[PathStep]) -> Iterator[tuple[str, str]]:
-    """What a greedy study did with each arm, and by how much it differed in validation accuracy."""
+    """What a greedy study did with each arm, and by how much it differed in the figure that decided."""
     for number, step in enumerate(path, start=1):
         for name in step.candidates:
             if name in arms and step.before in arms and step.kept is not None:
-                first, second = _paired(arms[name].scored, arms[step.before].scored, "val_accuracy")
-                difference = (
-                    round(100 * float(np.mean(first - second)), 2) + 0.0 if len(first) else math.nan
-                )  # no -0.00
-                by = f"{difference:+.2f} pp on validation" if len(first) else "no score"
+                by = _step_words(arms[name], arms[step.before])
                 yield name, f"step {number}: {'kept' if name == step.kept else 'dropped'}, {by}"
+
+
+def _step_words(arm: ArmRuns, before: ArmRuns) -> str:
+    """`+0.42 pp on validation`, `-0.031 in val_loss`."""
+    choice = Metric(arm.choice)
+    if choice.column not in arm:
+        return "no score"
+    first, second = _paired(arm.scored, before.scored, choice.column)
+    if not len(first):
+        return "no score"
+    difference = choice.factor * float(np.mean(first - second))
+    if not choice.is_accuracy:
+        return f"{difference + 0.0:+.3g} in {choice.column}"
+    on = "on validation" if choice.column == "val_accuracy" else f"in {choice.words}"
+    return f"{round(difference, 2) + 0.0:+.2f} pp {on}"  # no -0.00

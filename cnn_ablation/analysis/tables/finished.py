@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,19 @@ import pandas as pd
 from cnn_ablation.analysis.tables.plan import read_checked_plan
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.progress import warn
-from cnn_ablation.runs.records import DIAGNOSIS_COLUMNS, RUN_COLUMNS, Run, read_run, record_files
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.runs.records import (
+    DIAGNOSIS_COLUMNS,
+    FIGURES,
+    NAN,
+    RUN_COLUMNS,
+    TAKEN_NAMES,
+    TASK_COLUMNS,
+    Run,
+    read_run,
+    record_files,
+)
+from cnn_ablation.study.metric import chosen_by, for_task
 from cnn_ablation.study.plans import FILE_NAME, Plan, setting_of
 
 
@@ -32,15 +43,44 @@ class FinishedStudy:
     plan: Plan
     runs: list[Run]
 
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Names of what runs of another task than image classification measured; none of image classification."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.metrics))
+
+    @property
+    def stats(self) -> StatsConfig:
+        """The plan's, with a metric that its runs have."""
+        return for_task(self.plan.stats, self.metrics)
+
+    @property
+    def choice(self) -> str:
+        """The column by which a greedy study chose."""
+        return chosen_by(self.stats.metric, self.metrics or FIGURES)
+
     def run_table(self) -> pd.DataFrame:
-        """One row per run: `records.RUN_COLUMNS`, one column per swept key, then `records.DIAGNOSIS_COLUMNS`."""
-        keys = [key for key in self.plan.keys if key not in RUN_COLUMNS]  # `precision` is a column in any case
-        names = (*RUN_COLUMNS, *DIAGNOSIS_COLUMNS)
-        columns = dict(zip(names, map(list, zip(*map(attrgetter(*names), self.runs), strict=True)), strict=True))
-        swept = {key: [setting_of(run.settings, key) for run in self.runs] for key in keys}
-        frame = pd.DataFrame(columns | swept, columns=[*RUN_COLUMNS, *keys, *DIAGNOSIS_COLUMNS])
-        frame.loc[frame["arm"].isin(self.plan.dropped), ["test_accuracy", "test_loss"]] = math.nan
+        """One row per run: `records.RUN_COLUMNS`, one column per swept key, then `records.DIAGNOSIS_COLUMNS`.
+
+        Where runs have metrics of their own these stand behind `status`, without the columns of image classification
+        that no run fills.
+        """
+        own = {name: [run.metrics.get(name, NAN) for run in self.runs] for name in self.metrics}
+        unfilled = {name for name in TASK_COLUMNS if own and not any(map(_is_filled, self._column(name)))}
+        names = [name for name in (*RUN_COLUMNS, *DIAGNOSIS_COLUMNS) if name not in (unfilled | own.keys())]
+        place = names.index("status") + 1
+        keys = [key for key in self.plan.keys if key not in RUN_COLUMNS and key not in own]  # `precision` is one anyway
+        columns = {name: self._column(name) for name in names} | own
+        columns |= {key: [setting_of(run.settings, key) for run in self.runs] for key in keys}
+        last = [name for name in names if name in DIAGNOSIS_COLUMNS]
+        order = [*names[:place], *own, *names[place : len(names) - len(last)], *keys, *last]
+        frame = pd.DataFrame(columns, columns=order)
+        figures = dict.fromkeys((*own, *FIGURES))
+        hidden = [name for name in figures if _is_of_test(name) and name != self.choice and name in frame]
+        frame.loc[frame["arm"].isin(self.plan.dropped), hidden] = math.nan
         return frame
+
+    def _column(self, name: str) -> list[Any]:
+        return [getattr(run, name) for run in self.runs]
 
     def per_class(self) -> pd.DataFrame:
         """Means over seeds: `arm, part, class`, the columns of `metrics.per_class`, and the number of seeds `n`."""
@@ -84,6 +124,15 @@ class FinishedStudy:
     def curves(self) -> pd.DataFrame:
         """Learning curves: `arm, seed, epoch, train_loss, val_loss, val_accuracy, train_seconds` per epoch."""
         return pd.DataFrame([{"arm": run.arm, "seed": run.seed, **point} for run in self.runs for point in run.curves])
+
+
+def _is_filled(value: Any) -> bool:
+    """Whether a run has something in a column: an empty number is NaN or 0."""
+    return bool(value) and not (isinstance(value, float) and math.isnan(value))
+
+
+def _is_of_test(column: str) -> bool:
+    return column.startswith("test_")
 
 
 def read_study(folder: str | Path, *, details: bool = True) -> FinishedStudy:
@@ -134,6 +183,7 @@ def _checked(run: Run, path: str) -> Run:
         "settings": isinstance(run.settings, dict),
         "provenance": isinstance(run.provenance, dict),
         "class_names": size >= 0,
+        "metrics": all(isinstance(name, str) and name not in TAKEN_NAMES for name in run.metrics),
         "curves": all(isinstance(point, dict) and "epoch" in point for point in run.curves),
         "per_class": _is_by_part(run.per_class, _is_table),
         "confusion": _is_by_part(run.confusion, lambda matrix: np.shape(matrix) == (size, size)),
@@ -180,7 +230,8 @@ def _time_of_writing(path: str) -> int:
 def load_runs(folder: str | Path) -> pd.DataFrame:
     """The table of runs of a study, one row per arm and seed, rebuilt from the records on disk.
 
-    Of a greedy study, the test scores of arms that validation dropped are left out (NaN).
+    Of a greedy study, the test scores of arms that validation dropped are left out (NaN). Runs of another task than
+    image classification have their own metrics in place of its columns.
 
     Args:
         folder: a study's folder, as printed at its end.

@@ -15,10 +15,12 @@ from pandas.api import types
 
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError
 from cnn_ablation.config import StatsConfig, nearest, shown, value_problems
+from cnn_ablation.study.metric import ACCURACIES, Metric, metric_of, settings_problems, unknown_metric
 
-REQUIRED_COLUMNS = ("arm", "knob", "level", "seed", "status", "val_accuracy", "test_accuracy", "train_seconds")
+LABELS = ("arm", "knob", "level", "seed", "status")
+REQUIRED_COLUMNS = (*LABELS, "val_accuracy", "test_accuracy", "train_seconds")
+"""For a metric that is an accuracy; for any other, the first five and the metric's column."""
 STATUSES = ("ok", "diverged", "failed")
-ACCURACIES = ("train_accuracy", "val_accuracy", "test_accuracy")
 LOSSES = ("train_loss", "val_loss", "test_loss")
 
 # Further columns of runs.csv, used where a table has them.
@@ -49,7 +51,7 @@ def checked_settings(given: dict[str, Any], prefix: str = "") -> StatsConfig:
         if name not in names
     ]
     settings = StatsConfig(**{name: value for name, value in given.items() if name in names})
-    problems += value_problems(settings, prefix)
+    problems += value_problems(settings, prefix) or settings_problems(settings, prefix)
     if problems:
         raise ConfigError(problems)
     return settings
@@ -74,13 +76,15 @@ def _is_word(value: object) -> bool:
     return False
 
 
-def checked_runs(runs: object) -> pd.DataFrame:
+def checked_runs(runs: object, metric: Metric | None = None) -> pd.DataFrame:
     """A copy of a table of runs in plain types: texts, whole seeds, numbers as float64 with NaN for what is missing.
 
     Args:
-        runs: has `REQUIRED_COLUMNS`, one row per run.
+        runs: has `REQUIRED_COLUMNS`, one row per run; for a metric that is no accuracy `LABELS` and its column.
+        metric: what arms are compared by; None for the default.
 
     Raises:
+        ConfigError: the metric is no column of numbers.
         RecordError: it is no frame, has no row, lacks columns, or a value is of the wrong kind or out of range; the
             message names the first such run.
     """
@@ -89,7 +93,8 @@ def checked_runs(runs: object) -> pd.DataFrame:
             f"a table of runs is a pandas DataFrame, not {type(runs).__name__} ({reprlib.repr(runs)})\n"
             "  remedy: cnn_ablation.load_runs(DIR) makes one from a study's folder"
         )
-    _check_columns(runs)
+    metric = metric or metric_of(StatsConfig())
+    _check_columns(runs, metric)
     table = _Table(runs.reset_index(drop=True))
     known: dict[str, Any] = {name: table.words(name) for name in ("knob", "level", *_WORDS) if name in runs}
     known |= {name: table.fractions(name, _NOT_PERCENT) for name in ACCURACIES if name in runs}
@@ -97,22 +102,41 @@ def checked_runs(runs: object) -> pd.DataFrame:
     known |= {name: table.amounts(name) for name in _AMOUNTS if name in runs}
     known |= {name: table.numbers(name) for name in _REALS if name in runs}
     known |= {name: table.switches(name) for name in _SWITCHES if name in runs}
+    if not metric.is_accuracy:
+        known |= {"train_seconds": math.nan, **known, metric.column: table.finite(metric.column)}
     return table.frame.assign(arm=table.arms, seed=table.seeds, status=table.statuses(), **known)
 
 
 _NOT_PERCENT = "\n  remedy: accuracies are fractions; divide percentages by 100"
 
 
-def _check_columns(runs: pd.DataFrame) -> None:
-    missing = [column for column in REQUIRED_COLUMNS if column not in runs.columns]
+def _check_columns(runs: pd.DataFrame, metric: Metric) -> None:
+    missing = [name for name in (REQUIRED_COLUMNS if metric.is_accuracy else LABELS) if name not in runs.columns]
     if missing:
-        raise RecordError(f"the table of runs lacks the columns {', '.join(missing)}")
-    used = [*REQUIRED_COLUMNS, *ACCURACIES, *_SHARES, *_AMOUNTS, *_REALS, *_SWITCHES, *_WORDS]
+        figures = [name for name in _figures(runs) if name not in _NO_METRICS]
+        is_foreign = metric.column in missing and figures
+        remedy = f"\n  remedy: metric=COLUMN compares by a figure that it has: {figures[0]}" if is_foreign else ""
+        raise RecordError(f"the table of runs lacks the columns {', '.join(missing)}{remedy}")
+    if metric.column in LABELS or metric.column not in runs.columns:
+        raise ConfigError([unknown_metric(metric.column, _figures(runs))])
+    used = [*REQUIRED_COLUMNS, metric.column, *ACCURACIES, *_SHARES, *_AMOUNTS, *_REALS, *_SWITCHES, *_WORDS]
     twice = [column for column in dict.fromkeys(used) if list(runs.columns).count(column) > 1]
     if twice:
         raise RecordError(f"the table of runs has the column {twice[0]} more than once")
     if not len(runs):
         raise RecordError("the table of runs has no rows")
+
+
+_NO_METRICS = (*LABELS, *_AMOUNTS, *ACCURACIES, *_SHARES)
+
+
+def _figures(runs: pd.DataFrame) -> list[str]:
+    """Columns of numbers that may be a metric."""
+    return [
+        str(name)
+        for name in runs.columns
+        if name not in LABELS and types.is_numeric_dtype(runs[name]) and not types.is_bool_dtype(runs[name])
+    ]
 
 
 class _Table:
@@ -160,6 +184,13 @@ class _Table:
         values = self.numbers(column)
         self._refuse(column, (values < 0) | np.isinf(values), "a number that is at least 0")
         return values
+
+    def finite(self, column: str) -> Floats:
+        """Numbers; one that is not finite is missing where its run diverged, and wrong elsewhere."""
+        values = self.numbers(column)
+        wrong = np.isinf(values) & (self.words("status") == "ok")
+        self._refuse(column, wrong, "a finite number", "\n  remedy: a run that diverged has the status diverged")
+        return np.where(np.isinf(values), math.nan, values)
 
     def switches(self, column: str) -> npt.NDArray[np.bool_]:
         """True or false, also as 1 and 0; false where it is missing."""

@@ -20,8 +20,9 @@ class ArmRuns:
     Plain arrays: a frame per arm costs milliseconds, and a study may have a thousand arms.
     """
 
-    def __init__(self, columns: dict[str, np.ndarray], rows: npt.NDArray[np.intp]):
+    def __init__(self, columns: dict[str, np.ndarray], rows: npt.NDArray[np.intp], metric: str, choice: str):
         self.columns, self.rows = columns, rows
+        self.metric, self.choice = metric, choice
         self._means: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -34,28 +35,33 @@ class ArmRuns:
         return column in self.columns
 
     def where(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> ArmRuns:
-        return ArmRuns(self.columns, self.rows[chosen])
+        return ArmRuns(self.columns, self.rows[chosen], self.metric, self.choice)
 
     @cached_property
     def scored(self) -> ArmRuns:
         return self.where(np.isin(self["status"], COUNTED)) if len(self) else self
 
     @cached_property
-    def with_test_score(self) -> ArmRuns:
+    def with_metric(self) -> ArmRuns:
         scored = self.scored
-        return scored.where(~np.isnan(scored["test_accuracy"])) if len(scored) else scored
+        return scored.where(~np.isnan(scored[self.metric])) if len(scored) else scored
 
     @property
     def is_tested(self) -> bool:
-        """Whether it is compared on the test set: a greedy study shows no test score of what validation dropped."""
-        return bool(len(self.with_test_score) or not len(self.scored))
+        """Whether it is compared: a greedy study shows no test score of what validation dropped."""
+        return bool(len(self.with_metric) or not len(self.scored))
 
     @property
     def num_scores(self) -> int:
-        """Runs with a test score; of an arm without any, those with a validation score."""
+        """Runs with the metric; of an arm without any, those with the figure by which the study chose."""
         if self.is_tested:
-            return len(self.with_test_score)
-        return int((~np.isnan(self.scored["val_accuracy"])).sum())
+            return len(self.with_metric)
+        return int((~np.isnan(self.scored[self.choice])).sum()) if self.choice in self else 0
+
+    @property
+    def num_lost(self) -> int:
+        """Diverged runs without the metric: they would have counted against their arm."""
+        return self.count("diverged") - int((self.with_metric["status"] == "diverged").sum())
 
     @cached_property
     def trained(self) -> ArmRuns:
@@ -81,13 +87,19 @@ class ArmRuns:
         return f"{text} (in other runs elsewhere)" if len(counts) > 1 else text
 
 
-def runs_by_arm(runs: pd.DataFrame) -> dict[str, ArmRuns]:
-    """The arms in the order of their first rows; of an arm and seed that are there twice, the last row counts."""
+def runs_by_arm(runs: pd.DataFrame, metric: str, choice: str) -> dict[str, ArmRuns]:
+    """The arms in the order of their first rows; of an arm and seed that are there twice, the last row counts.
+
+    Args:
+        runs: checked.
+        metric: the column that arms are compared by.
+        choice: the column by which a greedy study chose.
+    """
     names = [str(name) for name in dict.fromkeys(runs["arm"])]
     runs = runs.drop_duplicates(["arm", "seed"], keep="last").sort_values("seed", kind="stable")
     columns = {str(name): runs[name].to_numpy() for name in runs.columns}
     rows = {str(name): np.asarray(found, dtype=np.intp) for name, found in runs.groupby("arm").indices.items()}
-    return {name: ArmRuns(columns, rows[name]) for name in names}
+    return {name: ArmRuns(columns, rows[name], metric, choice) for name in names}
 
 
 def on_shared_seeds(first: ArmRuns, second: ArmRuns) -> tuple[ArmRuns, ArmRuns]:

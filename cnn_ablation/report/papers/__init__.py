@@ -21,10 +21,10 @@ import yaml
 from cnn_ablation.analysis import stats
 from cnn_ablation.analysis.metrics import FIGURES, WEIGHTED
 from cnn_ablation.analysis.tables import COUNTED, TRAINED, FinishedStudy, checked_settings
-from cnn_ablation.analysis.tables.input import ACCURACIES
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError
 from cnn_ablation.runs.records import Run
 from cnn_ablation.study.designs import BASELINE, label_of
+from cnn_ablation.study.metric import ACCURACIES
 from cnn_ablation.study.papers import paper_names
 
 COLUMNS = ("arm", "figure", "class", "paper", "ours", "ci_low", "ci_high", "n", "agreement", "where", "why")

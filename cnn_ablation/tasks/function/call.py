@@ -18,7 +18,7 @@ from cnn_ablation.common import machine
 from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.config import all_settings, shown
 from cnn_ablation.runs import provenance
-from cnn_ablation.runs.records import Run, labels
+from cnn_ablation.runs.records import TAKEN_NAMES, Run, labels
 from cnn_ablation.runs.task import How, Place, Trained
 from cnn_ablation.tasks.function.config import FunctionConfig
 from cnn_ablation.tasks.function.signature import arguments_of, function_named
@@ -97,6 +97,11 @@ def _metrics(target: str, result: object) -> dict[str, float]:
     wrong = [name for name in result if not isinstance(name, str) or not name.strip()]
     if wrong:
         raise BadResultError(f"{target} returned {shown(wrong[0])} as the name of a metric; text is wanted")
+    taken = [name for name in result if name in TAKEN_NAMES]
+    if taken:
+        raise BadResultError(
+            f"{target} returned a metric {taken[0]}, which is a column of every run; another name for it"
+        )
     return {name: _number(name, value) for name, value in result.items()}
 
 

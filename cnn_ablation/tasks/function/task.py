@@ -20,6 +20,7 @@ from cnn_ablation.config import leaves, one_form, result_settings
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.task import Cost, Footprint, How, Inert, Place, Trained
+from cnn_ablation.study.metric import settings_problems
 from cnn_ablation.tasks.function import call, signature, sources
 from cnn_ablation.tasks.function.config import FunctionConfig
 
@@ -55,7 +56,7 @@ def complete(config: FunctionConfig) -> FunctionConfig:
 
 def problems(config: FunctionConfig) -> list[Problem]:
     """Its settings are checked one by one, and on each other by the function."""
-    return []
+    return list(settings_problems(config.stats, "stats."))
 
 
 def effective(config: FunctionConfig, resolved: Mapping[str, Any]) -> str:

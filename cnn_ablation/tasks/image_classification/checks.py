@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.config import all_settings, bounds_of, keys_of, value_problems
+from cnn_ablation.runs.records import FIGURES
+from cnn_ablation.study.metric import settings_problems, unknown_metric
 from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config, NetworkConfig
 from cnn_ablation.tasks.image_classification.data.images import DataSpec
@@ -22,6 +26,7 @@ def problems(config: Config) -> list[Problem]:
     """
     spec = _described(config)
     return [
+        *_stats_problems(config),
         *_train_problems(config, spec),
         *network_problems(config.model, spec.input_shape, spec.num_classes),
     ]
@@ -42,6 +47,13 @@ def _described(config: Config) -> DataSpec:
         raise ConfigError(
             [Problem("data.name", config.data.name, allowed, remedy="one of their dataclasses")]
         ) from error
+
+
+def _stats_problems(config: Config) -> Iterator[Problem]:
+    """A metric that no run of image classification has, or a margin in another unit than the metric's."""
+    if config.stats.metric not in FIGURES:
+        yield unknown_metric(config.stats.metric, FIGURES, "stats.")
+    yield from settings_problems(config.stats, "stats.")
 
 
 def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:

@@ -1,0 +1,125 @@
+"""The caption of a table of arms: what was measured and what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from cnn_ablation.common.words import counted
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.report.text import more_seeds
+from cnn_ablation.study.metric import Metric, metric_of
+
+_TEST_NAMES = {"t": "a paired t test", "sign_flip": "an exact paired sign-flip test"}
+
+
+def caption(
+    runs: pd.DataFrame,
+    arms: pd.DataFrame,
+    settings: StatsConfig,
+    *,
+    choice: str | None = "",
+    made_with: str = "",
+) -> str:
+    """What was measured and how, in the words of a paper's table caption.
+
+    Args:
+        runs: the table of runs.
+        arms: the table of arms made from it.
+        settings: as used for `arms`.
+        choice: the column by which a greedy study chose, empty for another study; None where only the table of runs is
+            known.
+        made_with: hardware and versions.
+    """
+    from cnn_ablation.analysis.tables import (
+        checked_runs,  # imports statsmodels, which pictures of a prediction do not need
+    )
+
+    metric = metric_of(settings)
+    runs = checked_runs(runs, metric).drop_duplicates(["arm", "seed"], keep="last")
+    of_images = "val_accuracy" in runs.columns
+    vary = choice is not None and of_images
+    sentences = [*_measured(arms, settings, metric, vary=vary), *_compared(arms, settings, metric)]
+    sentences.append(_chosen(choice, metric))
+    if any(more_seeds(row) for _, row in arms.iterrows()):
+        sentences.append("More seeds is how many would probably decide it (80 % power at the observed spread).")
+    sentences += [*_timed(runs, of_images=of_images), *_counts(runs)]
+    return " ".join([*sentences, made_with]).strip()
+
+
+def _counts(runs: pd.DataFrame) -> Iterator[str]:
+    """Runs that are not what one expects."""
+    failed, diverged = (int((runs["status"] == status).sum()) for status in ("failed", "diverged"))
+    if failed:
+        yield f"{failed} of {len(runs)} runs failed and have no score."
+    if diverged:
+        yield f"{diverged} of {len(runs)} runs diverged and count as what they scored."
+    reused = int(runs["reused"].sum()) if "reused" in runs.columns else 0
+    if reused:
+        yield f"{reused} of {len(runs)} runs were reused from earlier studies, with their times of then."
+
+
+def _timed(runs: pd.DataFrame, *, of_images: bool) -> Iterator[str]:
+    trained = runs[(runs["status"] == "ok") & runs["train_seconds"].notna()]
+    if not len(trained):
+        return
+    counts = sorted(set(trained["concurrent_runs"].dropna())) if "concurrent_runs" in runs.columns else []
+    words = ["one run at a time" if count == 1 else f"{count:g} runs side by side" for count in counts]
+    how = f", measured with {' and with '.join(words)}" if words else ""
+    what = "the time of training steps alone" if of_images else "the time that a run's training took"
+    yield f"Train s is {what}{how}."
+
+
+def _chosen(choice: str | None, metric: Metric) -> str:
+    """How the arms came about, and whether the figures that chose are those that are shown."""
+    if choice is None:
+        return "Made from a table of runs alone, which does not say what its seeds vary or how its arms were chosen."
+    if not choice:
+        return "All arms were fixed before the first run; the study chose nothing by a score."
+    kept = f"At each step the level with the best mean {Metric(choice).words} was kept and the next knob tried on top"
+    if choice == metric.column:
+        flattered = "The figures that chose are those shown here, which flatters what was kept"
+        return f"{kept}. {flattered}; new seeds would give an unbiased one."
+    hidden = "; test scores are shown only for what validation kept" if metric.column.startswith("test_") else ""
+    return f"{kept}{hidden}. The seeds that chose also report, which flatters what was kept."
+
+
+def _measured(arms: pd.DataFrame, settings: StatsConfig, metric: Metric, *, vary: bool) -> Iterator[str]:
+    counts = sorted(set(arms["n"][arms[metric.estimate[0]].notna()]))
+    what = (
+        f"Top-1 {metric.words} at the end of training"
+        if metric.is_accuracy
+        else f"{metric.column} ({metric.direction} is better)"
+    )
+    if counts[-1] < 2:
+        yield f"{what}, one seed for each arm: there is no interval."
+        return
+    how_many = f"n = {counts[0]}" if len(counts) == 1 else f"n from {counts[0]} to {counts[-1]}"
+    seeds = ", which differ in initial weights, order of images and dropout, not in the split of data" if vary else ""
+    yield f"{what}, mean and {100 * (1 - settings.alpha):g} % t interval over seeds ({how_many}){seeds}."
+
+
+def _compared(arms: pd.DataFrame, settings: StatsConfig, metric: Metric) -> Iterator[str]:
+    """Test, correction and bars of the differences; nothing where there is nothing to compare."""
+    from cnn_ablation.analysis.tables import num_comparisons, reference_words
+
+    comparisons = num_comparisons(arms)
+    if comparisons == 0:
+        return
+    bars, test = "simultaneous" if settings.simultaneous else "individual", _TEST_NAMES[settings.test]
+    family = "all comparisons" if comparisons is None else counted(comparisons, "comparison")
+    no_test = arms["p_value"].isna().all()
+    outcome = "with these seeds no test is possible" if no_test else _equivalent(metric)
+    yield (
+        f"Differences from {reference_words(arms)} are paired by seed, with {bars} intervals, {test} and Holm's "
+        f"correction over {family} at {settings.alpha:g}; {outcome}."
+    )
+
+
+def _equivalent(metric: Metric) -> str:
+    """What equivalence means; a margin in a unit that nobody named would be invented."""
+    if metric.margin is None:
+        return f"no arm can be called equivalent, because stats.margin, in the unit of {metric.column}, is not given"
+    unit = "percentage points" if metric.is_accuracy else f"in {metric.column}"
+    return f"equivalent means two one-sided tests inside ±{metric.margin:g} {unit}, corrected likewise"

@@ -1,0 +1,36 @@
+"""What a greedy study chooses by, from the records of an arm's runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.runs.records import Run
+from cnn_ablation.study.metric import Metric, chosen_by, for_task, metric_of
+
+
+def mean_score(runs: Sequence[Run], settings: StatsConfig) -> float:
+    """What a greedy study compares arms by, larger for the better one; -inf where a run lacks the figure.
+
+    Args:
+        runs: of one arm, none of them failed.
+        settings: with the study's metric.
+    """
+    metric, column = _choice(runs[0], settings)
+    mean = math.fsum(run.figure(column) for run in runs) / len(runs)
+    score = -mean if metric.lower_is_better else mean
+    return -math.inf if math.isnan(score) else score
+
+
+def figure_words(run: Run, settings: StatsConfig) -> str:
+    """That figure of one run: `95.81 % validation accuracy`, `val_loss 0.3127`."""
+    shown = Metric(_choice(run, settings)[1])
+    value = shown.factor * run.figure(shown.column)
+    return f"{value:.2f} % {shown.words}" if shown.is_accuracy else f"{shown.column} {value:.4g}"
+
+
+def _choice(run: Run, settings: StatsConfig) -> tuple[Metric, str]:
+    """The study's metric, and the column of its runs that a greedy study chooses by."""
+    metric = metric_of(for_task(settings, tuple(run.metrics)))
+    return metric, chosen_by(metric.column, run.figures)
