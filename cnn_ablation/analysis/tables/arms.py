@@ -152,6 +152,7 @@ def _tested(arms: dict[str, ArmRuns], reference: str, same_as: dict[str, str]) -
     return {name: arm for name, arm in arms.items() if name != reference and name not in same_as and arm.is_tested}
 
 
+_TIMES = ("train_seconds", "total_seconds", "images_per_second")
 Pair = tuple[stats.Floats, stats.Floats]
 
 
@@ -172,8 +173,9 @@ class _Family:
         return metric_of(self.settings)
 
     def paired_scores(self, arm: ArmRuns) -> Pair:
-        """The metric of an arm and of the baseline, seed by seed."""
-        return _paired(arm.scored, self.baseline.scored, arm.metric)
+        """The metric of an arm and of the baseline, seed by seed; of times as `paired_times`."""
+        alike = "concurrent_runs" if arm.metric in _TIMES else ""
+        return _paired(arm.scored, self.baseline.scored, arm.metric, alike=alike)
 
     def paired_times(self, arm: ArmRuns) -> Pair:
         """Training times of the seeds that both have and that shared their machine with equally many runs."""

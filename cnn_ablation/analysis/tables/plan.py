@@ -6,12 +6,11 @@ import os
 import reprlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.analysis.tables.input import checked_settings
-from cnn_ablation.common.errors import ConfigError, RecordError
+from cnn_ablation.common.errors import RecordError
+from cnn_ablation.config import value_problems
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.plans import FILE_NAME, PathStep, Plan, read_plan
 
@@ -54,10 +53,7 @@ def _mistakes(plan: Plan) -> Iterator[str]:
     yield from (f"arms: '{name}' is there twice" for name, count in Counter(names).items() if count > 1)
     if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         yield f"seeds: {reprlib.repr(plan.seeds)}; different whole numbers are wanted"
-    try:
-        checked_settings(asdict(plan.stats), "stats.")
-    except ConfigError as error:
-        yield "; ".join(str(error).splitlines())
+    yield from ("; ".join(str(problem).splitlines()) for problem in value_problems(plan.stats, "stats."))
     for key, kind in _USED_SETTINGS.items():
         value = plan.baseline.get(key)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
