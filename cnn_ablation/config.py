@@ -283,7 +283,8 @@ class OptimizerConfig(Section):
     """What every optimiser shares.
 
     `weight_decay` w adds w / 2 times the sum of squares to the loss (an L2 penalty). Biases and the last layer's
-    weights may have penalties of their own (sorensen, equation 2.10); null is that of all others.
+    weights may have penalties of their own (sorensen, equation 2.10); null is that of all others. `adamw` shrinks the
+    weights by `lr` times w instead.
     """
 
     name: str
@@ -295,13 +296,27 @@ class OptimizerConfig(Section):
 
 @dataclass
 class SGDConfig(OptimizerConfig):
+    """`nesterov` looks ahead along the momentum (Sutskever et al. 2013, in PyTorch's form)."""
+
     name: str = group_name("sgd")
     momentum: float = setting(0.0, at_least=0, below=1)
+    nesterov: bool = setting(False)
 
 
 @dataclass
 class AdamConfig(OptimizerConfig):
     name: str = group_name("adam")
+    beta1: float = setting(0.9, at_least=0, below=1)
+    beta2: float = setting(0.999, at_least=0, below=1)
+    eps: float = setting(1e-8, above=0)
+
+
+@dataclass
+class AdamWConfig(OptimizerConfig):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2); the decay is PyTorch's default."""
+
+    name: str = group_name("adamw")
+    weight_decay: float = setting(0.01, at_least=0)
     beta1: float = setting(0.9, at_least=0, below=1)
     beta2: float = setting(0.999, at_least=0, below=1)
     eps: float = setting(1e-8, above=0)
@@ -404,7 +419,13 @@ GROUPS: dict[str, dict[str, type]] = {
         "image_folder": ImageFolderConfig,
     },
     "model": {"convolutional": ModelConfig, "mlp": MLPConfig},
-    "optimizer": {"sgd": SGDConfig, "adam": AdamConfig, "adagrad": AdaGradConfig, "rmsprop": RMSPropConfig},
+    "optimizer": {
+        "sgd": SGDConfig,
+        "adam": AdamConfig,
+        "adamw": AdamWConfig,
+        "adagrad": AdaGradConfig,
+        "rmsprop": RMSPropConfig,
+    },
 }
 """The schemas of each config group."""
 
