@@ -344,6 +344,10 @@ class TrainConfig(Section):
     small version of a long study. `stop_on` ends it once that quantity has not improved for `patience` epochs, with the
     weights of the last epoch.
     `max_translation` and `horizontal_flip` move and mirror training images at random (gonzalez, on AlexNet).
+    `schedule` multiplies `optimizer.lr`: `step` by `step_factor` every `step_epochs`, `cosine` down to
+    `final_lr_factor`, `one_cycle` up and down; `warmup_epochs` rise linearly before. `scale` shortens these too.
+    `clip_norm` is the largest L2 norm of all gradients together, `label_smoothing` the share of the targets that is
+    spread over all classes, `ema_decay` that of the moving average of the weights that are scored and kept.
     """
 
     epochs: int = setting(6, at_least=1, at_most=_MOST_EPOCHS)
@@ -356,6 +360,14 @@ class TrainConfig(Section):
     patience: int = setting(3, at_least=1)
     max_translation: int = setting(0, at_least=0)
     horizontal_flip: bool = setting(False)
+    schedule: str = setting("constant", choices=("constant", "step", "cosine", "one_cycle"))
+    warmup_epochs: float = setting(0.0, at_least=0)
+    step_epochs: float = setting(2.0, above=0)
+    step_factor: float = setting(0.1, above=0, at_most=1)
+    final_lr_factor: float = setting(0.0, at_least=0, at_most=1)
+    clip_norm: float | None = setting(None, above=0)
+    label_smoothing: float = setting(0.0, at_least=0, below=1)
+    ema_decay: float | None = setting(None, above=0, below=1)
 
 
 @dataclass

@@ -24,8 +24,8 @@ PACKAGE = Path(__file__).parent.parent
 _TRAINING_CODE = (
     "common/streams.py", "runs/checkpoints.py",
     *(f"tasks/image_classification/{name}" for name in (
-        "activations.py", "compiled.py", "data", "devices.py", "diagnoses.py", "engine", "lengths.py", "losses.py",
-        "metrics.py", "models", "optimizers.py", "scoring.py", "training.py",
+        "activations.py", "averaging.py", "compiled.py", "data", "devices.py", "diagnoses.py", "engine", "lengths.py",
+        "losses.py", "metrics.py", "models", "optimizers.py", "schedules.py", "scoring.py", "training.py", "updates.py",
     )),
 )  # fmt: skip
 _NUMERICAL_LIBRARIES = ("numpy", "pillow", "scikit-learn", "torch", "torchvision")
