@@ -14,6 +14,7 @@ from cnn_ablation.config import (
     Config,
     NetworkConfig,
     Role,
+    SGDConfig,
     all_settings,
     bounds_of,
     keys_of,
@@ -26,8 +27,10 @@ from cnn_ablation.study.checks.effects import effective, inert, same_because
 from cnn_ablation.study.designs import DESIGNS, Arm, Knob, comparisons, keys_moved_twice, labels_used_twice
 from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification.data.images import DataSpec
+from cnn_ablation.tasks.image_classification.lengths import num_updates
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
 from cnn_ablation.tasks.image_classification.models.layers import LayerError, Shape, trace
+from cnn_ablation.tasks.image_classification.schedules import warmup_steps
 
 __all__ = ["check", "check_effects", "check_study", "effective", "inert", "network_problems", "same_because"]
 
@@ -175,6 +178,7 @@ def check(config: Config, *, arm: str | None = None) -> None:
         problems = [
             *_seed_problems(config),
             *_train_problems(config, spec),
+            *_recipe_problems(config, spec),
             *network_problems(config.model, spec.input_shape, spec.num_classes),
         ]
     if problems:
@@ -243,6 +247,20 @@ def _split_problem(config: Config, spec: DataSpec, images: int) -> Problem | Non
     allowed = f"one image or more of each of {spec.num_classes} classes to validate and to train on"
     here = f"here {val_images} and {images} images"
     return Problem(key, all_settings(config)[key], f"{allowed}; {here}", remedy=f"another {key}, or more images")
+
+
+def _recipe_problems(config: Config, spec: DataSpec) -> Iterator[Problem]:
+    """What the optimiser and the schedule of its rate ask of each other and of the length of the training."""
+    optimizer, train, images = config.optimizer, config.train, spec.train_images(config.data)
+    if isinstance(optimizer, SGDConfig) and optimizer.nesterov and not optimizer.momentum:
+        allowed = "false with optimizer.momentum=0: without momentum there is nothing to look ahead along"
+        yield Problem("optimizer.nesterov", "true", allowed, remedy="optimizer.momentum=0.9")
+    if images < 1 or train.schedule == "one_cycle":
+        return
+    warm, updates = warmup_steps(train, images), num_updates(train, images)
+    if warm > updates:
+        allowed = f"a warm-up within the {updates} updates of the training; here it takes {warm}"
+        yield Problem("train.warmup_epochs", train.warmup_epochs, allowed, remedy="a shorter one, or a longer training")
 
 
 def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
