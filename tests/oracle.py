@@ -275,13 +275,18 @@ class Rule:
 
 @dataclass
 class GradientDescent(Rule):
-    """w <- w - eta g (jappinen, equation 46); with momentum v <- m v + g, w <- w - eta v."""
+    """w <- w - eta g (jappinen, equation 46); with momentum v <- m v + g, w <- w - eta v.
+
+    Nesterov's look-ahead (Sutskever et al. 2013, equations 3 and 4, written for the point that is looked at):
+    w <- w - eta (g + m v).
+    """
 
     momentum: float = 0.0
+    nesterov: bool = False
 
     def change(self, name: str, g: Array) -> Array:
-        self.memory[name] = self.momentum * self.memory.get(name, 0.0) + g
-        return self.lr * self.memory[name]
+        v = self.memory[name] = self.momentum * self.memory.get(name, 0.0) + g
+        return self.lr * (g + self.momentum * v if self.nesterov else v)
 
 
 @dataclass
@@ -326,3 +331,15 @@ class Adam(Rule):
         self.memory[name] = m, v
         first, second = m / (1 - self.beta1**self.step), v / (1 - self.beta2**self.step)
         return self.lr * first / (np.sqrt(second) + self.eps)
+
+
+@dataclass
+class AdamW(Adam):
+    """Adam after w <- w - eta lambda w (Loshchilov & Hutter 2019, algorithm 2, line 12, at a constant rate)."""
+
+    decay: float = 0.01
+
+    def update(self, network: Network) -> None:
+        for _, value, _ in network.parameters():
+            np.multiply(value, 1 - self.lr * self.decay, out=value)
+        super().update(network)

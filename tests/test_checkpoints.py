@@ -44,9 +44,9 @@ def scores(result: TrainingResult) -> list[object]:
 
 @pytest.fixture
 def random_config(tiny_config: Config) -> Config:
-    """Everything that has a state: dropout, batch norm, Adam, shuffling."""
+    """Everything that has a state: dropout, batch norm, Adam, shuffling, the rate, averaged weights."""
     tiny_config.model.dropout, tiny_config.model.batch_norm = 0.5, True
-    tiny_config.train.epochs = 3
+    tiny_config.train.epochs, tiny_config.train.schedule, tiny_config.train.ema_decay = 3, "one_cycle", 0.9
     return tiny_config
 
 

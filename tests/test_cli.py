@@ -269,7 +269,7 @@ MESSAGES = {
     "added key": (["+model.filter=[1]"], ["model.filter=[1]", "did you mean: model.filters=[1]"]),
     "added top-level key": (["+epochs=3"], ["epochs=3", "did you mean: train.epochs=3"]),
     "unknown Hydra key": (["hydra.swep.dir=x"], ["hydra.swep.dir=x", "did you mean: hydra.sweep.dir=x"]),
-    "unknown option": (["optimizer=adm"], ["optimizer=adm", "adagrad, adam, rmsprop, sgd", "optimizer=adam"]),
+    "unknown option": (["optimizer=adm"], ["optimizer=adm", "adagrad, adam, adamw, rmsprop, sgd", "optimizer=adam"]),
     "unknown study": (["study=knob"], ["study=knob", "allowed: eq2425, ", "did you mean: study=knobs"]),
     "not an integer": (["train.epochs=many"], ["train.epochs=many", "allowed: int, at least 1", "the default is 6"]),
     "not a list": (["model.filters=64"], ["model.filters=64", "1 or more values, each at least 1", "[24,48,96]"]),

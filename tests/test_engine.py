@@ -291,7 +291,7 @@ def trained(config: Config, **changes: Any) -> TrainingResult:
     return engine.train(config, data.load(config.data), seed=0, device=CPU)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
 def test_the_engine_follows_the_reference_loop(tiny_config: Config, optimizer: str, on_any_processor: None) -> None:
     settings = cnn_ablation.compose([f"optimizer={optimizer}"]).optimizer
     # A bias before batch norm has no gradient but rounding errors, which adaptive optimisers blow up to whole steps.
@@ -345,6 +345,20 @@ def test_the_engine_is_the_reference_where_asked(tiny_config: Config) -> None:
 
 
 SEEDS = (0, 1, 2)
+NESTEROV = ("optimizer=sgd", "optimizer.lr=0.05", "optimizer.momentum=0.9", "optimizer.nesterov=true")
+UNEVEN = ("train.batch_size=20", "train.updates=8")
+"""Epochs of three batches, of which the last is smaller, and a last epoch of two."""
+RECIPES = [
+    [*NESTEROV, "train.schedule=cosine", "train.warmup_epochs=1", *UNEVEN],
+    ["train.schedule=one_cycle", "optimizer.lr=0.01", *UNEVEN],
+    ["optimizer=adagrad", "train.schedule=step", "train.step_epochs=0.5", "train.step_factor=0.5", *UNEVEN],
+    ["optimizer=rmsprop", "optimizer.momentum=0.5", "train.schedule=cosine", "train.final_lr_factor=0.2"],
+    ["optimizer=adamw", "optimizer.weight_decay=0.5", "train.warmup_epochs=1.4", "train.scale=0.75"],
+    ["train.clip_norm=0.3", *NESTEROV],
+    ["train.label_smoothing=0.2", *UNEVEN],
+    ["train.ema_decay=0.8", *UNEVEN],
+    ["train.ema_decay=0.6", "model.batch_norm=true", "optimizer=sgd", "train.schedule=cosine", "train.clip_norm=1"],
+]
 
 
 @pytest.mark.parametrize(
@@ -356,6 +370,7 @@ SEEDS = (0, 1, 2)
         ["optimizer=rmsprop"],
         ["model.conv_dropout=0.3", "model.last_activation=true", "model.pool=average"],
         ["train.loss=kullback_leibler", "optimizer.weight_decay_biases=0.1", "model.init=he_normal"],
+        *RECIPES,
     ],
     ids=str,
 )
@@ -394,9 +409,25 @@ def test_a_seed_that_diverges_leaves_the_others_alone(tiny_config: Config) -> No
     assert other.test.loss == pytest.approx(alone.test.loss, rel=1e-5)
 
 
-def test_a_seed_that_stops_early_keeps_the_network_that_was_measured(tiny_config: Config) -> None:
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_the_engine_follows_the_reference_loop_in_every_recipe(recipe: list[str], on_any_processor: None) -> None:
+    config = cnn_ablation.compose([*TINY, *recipe, "precision=float32", "device=cpu"])
+    fast, slow = (trained(config, engine=name) for name in ("fast", "reference"))
+    assert losses_of(fast) == pytest.approx(losses_of(slow), rel=1e-4)
+    for name, value in fast.network.state_dict().items():
+        torch.testing.assert_close(value, slow.network.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def losses_of(result: TrainingResult) -> list[float]:
+    return [result.test.loss, *(loss for point in result.curves for loss in (point.train_loss, point.val_loss))]
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_seed_that_stops_early_keeps_the_network_that_was_measured(
+    tiny_config: Config, ema_decay: float | None
+) -> None:
     """The others train on, and the steps of all change all weights."""
-    train = replace(tiny_config.train, epochs=6, stop_on="val_loss", patience=1)
+    train = replace(tiny_config.train, epochs=6, stop_on="val_loss", patience=1, ema_decay=ema_decay)
     config = replace(tiny_config, optimizer=SGDConfig(lr=0.5), train=train, precision="float32")
     images = data.load(config.data)
     joined = train_together(

@@ -24,6 +24,8 @@ from cnn_ablation.tasks.image_classification import data, engine
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import (
     GROUPS,
+    AdamConfig,
+    AdamWConfig,
     Config,
     MLPConfig,
     ModelConfig,
@@ -102,6 +104,15 @@ IDLE: list[tuple[Settings, str, tuple[Any, Any], str]] = [
     ({"train.patience": 1}, "train.stop_on", (None, "val_loss"), "never runs out in 2 epochs"),
     ({**MLP, "model.output_bias": False}, "optimizer.weight_decay_biases", (None, 0.3), "no layer has a bias"),
     ({**MLP, **PENALTIES}, "optimizer.weight_decay", (0.0, 0.3), "have penalties of their own"),
+    ({}, "train.step_epochs", (1.0, 0.5), "train.schedule=constant"),
+    ({}, "train.step_factor", (0.1, 0.5), "train.schedule=constant"),
+    ({"train.schedule": "cosine"}, "train.step_factor", (0.1, 0.5), "train.schedule=cosine"),
+    ({"train.schedule": "step"}, "train.step_factor", (0.1, 0.5), "train.step_epochs=2.0 lasts as long"),
+    ({"train.schedule": "step", "train.step_factor": 1.0}, "train.step_epochs", (1.0, 0.5), "train.step_factor=1"),
+    ({"train.schedule": "step"}, "train.final_lr_factor", (0.0, 0.5), "train.schedule=step"),
+    ({"train.schedule": "one_cycle"}, "train.final_lr_factor", (0.0, 0.5), "train.schedule=one_cycle"),
+    ({"train.schedule": "one_cycle"}, "train.warmup_epochs", (0.0, 1.0), "train.schedule=one_cycle rises by itself"),
+    ({"train.loss": "kullback_leibler"}, "train.label_smoothing", (0.0, 0.1), "train.loss=kullback_leibler"),
 ]  # fmt: skip
 
 # (what else is set, two settings that come to the same without either doing nothing)
@@ -122,6 +133,13 @@ ALIKE: list[tuple[Settings, Settings, Settings]] = [
     ({}, {"optimizer.weight_decay_output": None}, {"optimizer.weight_decay_output": 0.0}),
     ({}, {"model.dropout": 0.0}, {"model.dropout": -0.0}),
     ({}, {"model.name": "three_conv"}, {"model.name": "lenet5"}),
+    ({}, {"optimizer": AdamConfig()}, {"optimizer": AdamWConfig(weight_decay=0.0)}),
+    ({}, {"train.warmup_epochs": 0.0}, {"train.warmup_epochs": 0.3}),
+    ({"train.warmup_epochs": 1.0}, {"train.warmup_epochs": 1.1}, {"train.warmup_epochs": 0.9}),
+    ({"train.step_epochs": 1.0}, {"train.schedule": "constant"}, {"train.schedule": "step", "train.step_factor": 1.0}),
+    ({"train.final_lr_factor": 1.0}, {"train.schedule": "constant"}, {"train.schedule": "cosine"}),
+    ({"train.schedule": "step"}, {"train.step_epochs": 1.0}, {"train.step_epochs": 1.1}),
+    ({"train.updates": 1}, {"train.schedule": "constant"}, {"train.schedule": "cosine"}),
 ]
 
 # (what else is set, key, two values): the nearest relatives of the above that do something
@@ -173,6 +191,20 @@ ALIVE: list[tuple[Settings, str, tuple[Any, Any]]] = [
     ({"model.output_bias": False}, "optimizer.weight_decay_biases", (None, 0.3)),
     ({}, "optimizer.weight_decay_output", (None, 0.3)),
     ({"model.activation": "prelu", **MLP}, "optimizer.weight_decay", (0.0, 0.3)),
+    ({"optimizer": SGDConfig(momentum=0.9)}, "optimizer.nesterov", (False, True)),
+    ({"optimizer": AdamWConfig()}, "optimizer.weight_decay", (0.0, 0.3)),
+    ({"optimizer.weight_decay": 0.3}, "optimizer", (AdamConfig(weight_decay=0.3), AdamWConfig(weight_decay=0.3))),
+    ({}, "train.schedule", ("constant", "cosine")),
+    ({}, "train.schedule", ("constant", "one_cycle")),
+    ({"train.step_epochs": 1.0}, "train.schedule", ("constant", "step")),
+    ({"train.schedule": "step"}, "train.step_epochs", (2.0, 1.0)),
+    ({"train.schedule": "step", "train.step_epochs": 1.0}, "train.step_factor", (0.1, 0.5)),
+    ({"train.schedule": "cosine"}, "train.final_lr_factor", (0.0, 0.5)),
+    ({}, "train.warmup_epochs", (0.0, 1.0)),
+    ({"train.schedule": "cosine"}, "train.warmup_epochs", (0.0, 1.0)),
+    ({}, "train.clip_norm", (None, 0.1)),
+    ({}, "train.label_smoothing", (0.0, 0.1)),
+    ({}, "train.ema_decay", (None, 0.9)),
 ]
 
 
@@ -227,6 +259,13 @@ VALUES: dict[str, Sequence[Any]] = {
     "optimizer.weight_decay": (0.0, 0.3),
     "optimizer.weight_decay_biases": (None, 0.1),
     "optimizer.weight_decay_output": (None, 0.2),
+    "train.schedule": ("constant", "step", "cosine", "one_cycle"),
+    "train.warmup_epochs": (0.0, 1.0),
+    "train.step_epochs": (1.0, 2.0),
+    "train.step_factor": (0.1, 1.0),
+    "train.final_lr_factor": (0.0, 1.0),
+    "train.loss": ("cross_entropy", "mean_squared_error"),
+    "train.label_smoothing": (0.0, 0.1),
 }
 
 
@@ -279,6 +318,7 @@ def test_every_optimiser_has_the_penalties_that_are_looked_at() -> None:
     for option in GROUPS["optimizer"].values():
         assert {item.name for item in dataclasses.fields(option)} - known <= {
             "momentum",
+            "nesterov",
             "beta1",
             "beta2",
             "eps",

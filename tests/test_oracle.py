@@ -15,6 +15,7 @@ from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import (
     AdaGradConfig,
     AdamConfig,
+    AdamWConfig,
     MLPConfig,
     ModelConfig,
     NetworkConfig,
@@ -32,9 +33,12 @@ SMALL = ModelConfig(filters=[3, 4], kernel_sizes=[3, 2], hidden=[6], pool_after=
 RULES: list[tuple[OptimizerConfig, oracle.Rule]] = [
     (SGDConfig(lr=0.1), oracle.GradientDescent(0.1)),
     (SGDConfig(lr=0.1, momentum=0.9), oracle.GradientDescent(0.1, momentum=0.9)),
+    (SGDConfig(lr=0.1, momentum=0.9, nesterov=True), oracle.GradientDescent(0.1, momentum=0.9, nesterov=True)),
     (AdaGradConfig(lr=0.01), oracle.AdaGrad(0.01)),
     (RMSPropConfig(lr=0.001, alpha=0.9), oracle.RMSProp(0.001)),
     (AdamConfig(lr=0.001), oracle.Adam(0.001)),
+    (AdamWConfig(lr=0.01), oracle.AdamW(0.01)),
+    (AdamWConfig(lr=0.001, weight_decay=3.0), oracle.AdamW(0.001, decay=3.0)),
 ]
 
 

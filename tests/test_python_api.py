@@ -77,7 +77,7 @@ class Unread(ShapesConfig):
     name: str = group_name("unread")
 
 
-GROUPS = "SGDConfig, AdamConfig, AdaGradConfig, RMSPropConfig"
+GROUPS = "SGDConfig, AdamConfig, AdamWConfig, AdaGradConfig, RMSPropConfig"
 WRONG: dict[str, tuple[Call, list[str]]] = {
     # ablate: what is not a configuration, a dictionary of lists, a folder, a design
     "baseline is a number": (lambda config, folder: ablate(3, {"train.epochs": [1]}), ["baseline=3", "compose("]),

@@ -107,12 +107,31 @@ CASES: dict[str, Case] = {
     "range too long": main("-m", "train.epochs=range(1,100000000)", expected=["at most 10000 levels"]),
     "open interval": main("-m", "optimizer.lr=interval(0,1)", expected=["interval(0,1)", "a list of levels"]),
     "glob over a key": main("-m", "model.activation=glob(*)", expected=["glob for a config group", "relu, leaky"]),
-    "glob of nothing": main("-m", "optimizer=glob(z*)", expected=["adagrad, adam, rmsprop, sgd", "adagrad,adam"]),
+    "glob of nothing": main(
+        "-m", "optimizer=glob(z*)", expected=["adagrad, adam, adamw, rmsprop, sgd", "adagrad,adam"]
+    ),
     "only the baseline": main(
         "-m", "optimizer.lr=1e-3,0.001", expected=["optimizer.lr=0.001,0.001", "nothing to compare"]
     ),
     "one level, the baseline's": main(
         "-m", "model.activation=choice(relu)", expected=["model.activation=relu", "nothing to compare"]
+    ),
+    "a knob of another schedule": main(
+        "-m",
+        "train.step_factor=0.1,0.5",
+        expected=["train.step_factor=0.1,0.5", "nothing here: train.schedule=constant", "remedy: train.schedule=step"],
+    ),
+    "smoothing of another loss": main(
+        "-m",
+        "train.loss=mean_squared_error",
+        "train.label_smoothing=0,0.1",
+        expected=["train.label_smoothing=0,0.1", "nothing here: train.loss=mean_squared_error", "train.loss=cross"],
+    ),
+    "nesterov without momentum": main(
+        "-m",
+        "optimizer=sgd",
+        "optimizer.nesterov=false,true",
+        expected=["optimizer.nesterov=true", "without momentum there is nothing", "remedy: optimizer.momentum=0.9"],
     ),
     "study as a knob": main("-m", "study=knobs,eq2425", expected=["study=knobs,eq2425", "it is no knob"]),
     "another sweeper": main("-m", "hydra/sweeper=basic", KNOB, expected=["hydra/sweeper=basic", "allowed: ablation"]),

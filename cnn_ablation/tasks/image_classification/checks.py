@@ -9,10 +9,12 @@ from cnn_ablation.config import all_settings, bounds_of, keys_of, value_problems
 from cnn_ablation.runs.records import FIGURES
 from cnn_ablation.study.metric import settings_problems, unknown_metric
 from cnn_ablation.tasks.image_classification import data
-from cnn_ablation.tasks.image_classification.config import GROUPS, Config, NetworkConfig
+from cnn_ablation.tasks.image_classification.config import GROUPS, Config, NetworkConfig, SGDConfig
 from cnn_ablation.tasks.image_classification.data.images import DataSpec
+from cnn_ablation.tasks.image_classification.lengths import num_updates
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
 from cnn_ablation.tasks.image_classification.models.layers import LayerError, Shape, trace
+from cnn_ablation.tasks.image_classification.schedules import warmup_steps
 
 _MOST_PARAMETERS = 2 * 10**9  # 8 GB of float32, and as much for each moment that an optimiser keeps
 
@@ -28,6 +30,7 @@ def problems(config: Config) -> list[Problem]:
     return [
         *_stats_problems(config),
         *_train_problems(config, spec),
+        *_recipe_problems(config, spec),
         *network_problems(config.model, spec.input_shape, spec.num_classes),
     ]
 
@@ -88,6 +91,20 @@ def _split_problem(config: Config, spec: DataSpec, images: int) -> Problem | Non
     allowed = f"one image or more of each of {spec.num_classes} classes to validate and to train on"
     here = f"here {val_images} and {images} images"
     return Problem(key, all_settings(config)[key], f"{allowed}; {here}", remedy=f"another {key}, or more images")
+
+
+def _recipe_problems(config: Config, spec: DataSpec) -> Iterator[Problem]:
+    """What the optimiser and the schedule of its rate ask of each other and of the length of the training."""
+    optimizer, train, images = config.optimizer, config.train, spec.train_images(config.data)
+    if isinstance(optimizer, SGDConfig) and optimizer.nesterov and not optimizer.momentum:
+        allowed = "false with optimizer.momentum=0: without momentum there is nothing to look ahead along"
+        yield Problem("optimizer.nesterov", "true", allowed, remedy="optimizer.momentum=0.9")
+    if images < 1 or train.schedule == "one_cycle":
+        return
+    warm, updates = warmup_steps(train, images), num_updates(train, images)
+    if warm > updates:
+        allowed = f"a warm-up within the {updates} updates of the training; here it takes {warm}"
+        yield Problem("train.warmup_epochs", train.warmup_epochs, allowed, remedy="a shorter one, or a longer training")
 
 
 def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:

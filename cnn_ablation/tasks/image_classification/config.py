@@ -151,7 +151,8 @@ class OptimizerConfig(Section):
     """What every optimiser shares.
 
     `weight_decay` w adds w / 2 times the sum of squares to the loss (an L2 penalty). Biases and the last layer's
-    weights may have penalties of their own (sorensen, equation 2.10); null is that of all others.
+    weights may have penalties of their own (sorensen, equation 2.10); null is that of all others. `adamw` shrinks the
+    weights by `lr` times w instead.
     """
 
     is_option = False
@@ -165,13 +166,27 @@ class OptimizerConfig(Section):
 
 @dataclass
 class SGDConfig(OptimizerConfig):
+    """`nesterov` looks ahead along the momentum (Sutskever et al. 2013, in PyTorch's form)."""
+
     name: str = group_name("sgd")
     momentum: float = setting(0.0, at_least=0, below=1)
+    nesterov: bool = setting(False)
 
 
 @dataclass
 class AdamConfig(OptimizerConfig):
     name: str = group_name("adam")
+    beta1: float = setting(0.9, at_least=0, below=1)
+    beta2: float = setting(0.999, at_least=0, below=1)
+    eps: float = setting(1e-8, above=0)
+
+
+@dataclass
+class AdamWConfig(OptimizerConfig):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2); the decay is PyTorch's default."""
+
+    name: str = group_name("adamw")
+    weight_decay: float = setting(0.01, at_least=0)
     beta1: float = setting(0.9, at_least=0, below=1)
     beta2: float = setting(0.999, at_least=0, below=1)
     eps: float = setting(1e-8, above=0)
@@ -199,6 +214,10 @@ class TrainConfig(Section):
     small version of a long study. `stop_on` ends it once that quantity has not improved for `patience` epochs, with the
     weights of the last epoch.
     `max_translation` and `horizontal_flip` move and mirror training images at random (gonzalez, on AlexNet).
+    `schedule` multiplies `optimizer.lr`: `step` by `step_factor` every `step_epochs`, `cosine` down to
+    `final_lr_factor`, `one_cycle` up and down; `warmup_epochs` rise linearly before. `scale` shortens these too.
+    `clip_norm` is the largest L2 norm of all gradients together, `label_smoothing` the share of the targets that is
+    spread over all classes, `ema_decay` that of the moving average of the weights that are scored and kept.
     """
 
     epochs: int = setting(6, at_least=1, at_most=_MOST_EPOCHS)
@@ -211,6 +230,14 @@ class TrainConfig(Section):
     patience: int = setting(3, at_least=1)
     max_translation: int = setting(0, at_least=0)
     horizontal_flip: bool = setting(False)
+    schedule: str = setting("constant", choices=("constant", "step", "cosine", "one_cycle"))
+    warmup_epochs: float = setting(0.0, at_least=0)
+    step_epochs: float = setting(2.0, above=0)
+    step_factor: float = setting(0.1, above=0, at_most=1)
+    final_lr_factor: float = setting(0.0, at_least=0, at_most=1)
+    clip_norm: float | None = setting(None, above=0)
+    label_smoothing: float = setting(0.0, at_least=0, below=1)
+    ema_decay: float | None = setting(None, above=0, below=1)
 
 
 @dataclass
@@ -232,7 +259,13 @@ class Config(StudyConfig):
             "image_folder": ImageFolderConfig,
         },
         "model": {"convolutional": ModelConfig, "mlp": MLPConfig},
-        "optimizer": {"sgd": SGDConfig, "adam": AdamConfig, "adagrad": AdaGradConfig, "rmsprop": RMSPropConfig},
+        "optimizer": {
+            "sgd": SGDConfig,
+            "adam": AdamConfig,
+            "adamw": AdamWConfig,
+            "adagrad": AdaGradConfig,
+            "rmsprop": RMSPropConfig,
+        },
     }
 
     task: TaskConfig = field(default_factory=ImageClassification, kw_only=True)

@@ -38,15 +38,17 @@ from cnn_ablation.tasks.image_classification.models.layers import (
     TracedLayer,
     trace,
 )
+from cnn_ablation.tasks.image_classification.schedules import schedule_of, step_length
 
 _PACKAGE = __name__.partition(".")[0]
+_OF_SCHEDULES = tuple(f"train.{name}" for name in ("warmup_epochs", "step_epochs", "step_factor", "final_lr_factor"))
 
 
 def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     """What a run of a configuration is made of, as text: equal for configurations that train the same, bit for bit.
 
-    Keys without effect are left out, and what means the same has one form: lengths are updates, a validation part is
-    its number of images, a network is its layers.
+    Keys without effect are left out, and what means the same has one form: lengths are updates, as is a schedule,
+    a validation part is its number of images, a network is its layers.
 
     Args:
         config: that has been checked.
@@ -57,12 +59,16 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     settings["data.image_size"] = spec.image_size
     settings["data.val_fraction"] = settings["data.val_images"] = num_validation(spec.source_train_images, config.data)
     settings |= _length(config.train, spec.train_images(config.data))
+    settings |= _recipe(config.train, spec.train_images(config.data))
     if _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         inside = [key for key in settings if key.startswith("model.") and key != "model.init"]
         settings |= dict.fromkeys(inside, None) | {"layers": [repr(layer) for layer in _acting(steps)]}
         if type(config.optimizer) in GROUPS["optimizer"].values():
-            settings |= _penalties(config.optimizer, [step.layer for step in steps])
+            penalties = _penalties(config.optimizer, [step.layer for step in steps])
+            settings |= penalties
+            if config.optimizer.name == "adamw" and not any(penalties.values()):
+                settings["optimizer.name"] = "adam"  # they differ in what a penalty does
     return json.dumps(settings, sort_keys=True, default=repr)
 
 
@@ -112,6 +118,15 @@ def _length(train: TrainConfig, num_images: int) -> dict[str, Any]:
     }
 
 
+def _recipe(train: TrainConfig, num_images: int) -> dict[str, Any]:
+    """The rate's schedule, and the loss that is minimised."""
+    return {
+        **dict.fromkeys(_OF_SCHEDULES, None),
+        "train.schedule": repr(schedule_of(train, num_images)),
+        "train.label_smoothing": train.label_smoothing if train.loss == "cross_entropy" else None,
+    }
+
+
 def _never_stops(train: TrainConfig, num_images: int) -> bool:
     """The first epoch that can be `patience` epochs after the best one is the last one, or beyond."""
     return train.patience >= num_epochs(train, num_images) - 1
@@ -151,7 +166,7 @@ def inert(config: Config) -> dict[str, Inert]:
         config: that has been checked.
     """
     spec = data.describe(config.data)
-    found = dict(_inert_lengths(config, spec))
+    found = dict(_inert_lengths(config, spec)) | dict(_inert_recipe(config.train, spec.train_images(config.data)))
     if _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         layers = [step.layer for step in steps]
@@ -174,6 +189,24 @@ def _inert_lengths(config: Config, spec: DataSpec) -> Iterator[tuple[str, Inert]
     if _never_stops(train, num_images):
         because = f"train.patience={train.patience} never runs out in {num_epochs(train, num_images)} epochs"
         yield "train.stop_on", Inert(because, "a smaller train.patience")
+
+
+def _inert_recipe(train: TrainConfig, num_images: int) -> Iterator[tuple[str, Inert]]:
+    other = f"train.schedule={train.schedule}"
+    if train.schedule == "one_cycle":
+        yield "train.warmup_epochs", Inert(f"{other} rises by itself", "train.schedule=cosine")
+    if train.schedule != "cosine":
+        yield "train.final_lr_factor", Inert(other, "train.schedule=cosine")
+    if train.schedule != "step":
+        yield "train.step_epochs", Inert(other, "train.schedule=step")
+        yield "train.step_factor", Inert(other, "train.schedule=step")
+    if train.schedule == "step" and train.step_factor == 1:
+        yield "train.step_epochs", Inert("train.step_factor=1", "train.step_factor=0.1")
+    if train.schedule == "step" and step_length(train, num_images) >= num_updates(train, num_images):
+        because = f"train.step_epochs={label_of(train.step_epochs)} lasts as long as the training"
+        yield "train.step_factor", Inert(because, "a smaller train.step_epochs")
+    if train.loss != "cross_entropy":
+        yield "train.label_smoothing", Inert(f"train.loss={train.loss}", "train.loss=cross_entropy")
 
 
 def _inert_activations(model: NetworkConfig, layers: list[Layer]) -> Iterator[tuple[str, Inert]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from cnn_ablation.tasks.image_classification.config import TrainConfig
 
 _SMALLEST = 1e-7  # probabilities stay this far from 1 where a logarithm is taken of what is left, as in Keras
 
@@ -44,6 +47,26 @@ LOSSES: dict[str, Loss] = {
     "mean_squared_error": mean_squared_error,
     "kullback_leibler": kullback_leibler,
 }
+
+
+@dataclass(frozen=True)
+class SmoothedCrossEntropy:
+    """Cross-entropy with s of the targets spread evenly over all classes, nats.
+
+    Szegedy et al. 2016, section 7.
+    """
+
+    smoothing: float
+
+    def __call__(self, outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+        return F.cross_entropy(outputs, labels, reduction=reduction, label_smoothing=self.smoothing)
+
+
+def loss_to_train(train: TrainConfig) -> Loss:
+    """What the steps minimise; scores are measured by the loss without smoothing, so that they can be compared."""
+    if train.loss == "cross_entropy" and train.label_smoothing:
+        return SmoothedCrossEntropy(train.label_smoothing)
+    return LOSSES[train.loss]
 
 
 def _wide(outputs: Tensor) -> Tensor:

@@ -11,8 +11,13 @@ from torch import Tensor, optim
 from cnn_ablation.tasks.image_classification.config import OptimizerConfig
 
 _OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
-    "sgd": lambda params, c, **how: optim.SGD(params, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, **how),
+    "sgd": lambda params, c, **how: optim.SGD(
+        params, lr=c.lr, momentum=c.momentum, nesterov=c.nesterov, weight_decay=c.weight_decay, **how
+    ),
     "adam": lambda params, c, **how: optim.Adam(
+        params, lr=c.lr, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay, **how
+    ),
+    "adamw": lambda params, c, **how: optim.AdamW(
         params, lr=c.lr, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay, **how
     ),
     "adagrad": lambda params, c, **how: optim.Adagrad(params, lr=c.lr, eps=c.eps, weight_decay=c.weight_decay, **how),
@@ -20,7 +25,10 @@ _OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
         params, lr=c.lr, alpha=c.alpha, eps=c.eps, momentum=c.momentum, weight_decay=c.weight_decay, **how
     ),
 }
-_FUSED = {"cpu": ("sgd", "adam", "adagrad"), "cuda": ("sgd", "adam")}  # what PyTorch has one kernel for
+_FUSED = {
+    "cpu": ("sgd", "adam", "adamw", "adagrad"),
+    "cuda": ("sgd", "adam", "adamw"),
+}  # what PyTorch has one kernel for
 
 
 def make_optimizer(

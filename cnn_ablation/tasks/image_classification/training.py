@@ -22,11 +22,11 @@ from cnn_ablation.tasks.image_classification.data.augmentation import image_move
 from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.data.resident import Resident, ResidentSplit, resident
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs
-from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy
+from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy, loss_to_train
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
-from cnn_ablation.tasks.image_classification.optimizers import make_optimizer
 from cnn_ablation.tasks.image_classification.scoring import Evaluation, evaluate, probabilities_from
+from cnn_ablation.tasks.image_classification.updates import Updates
 
 EVALUATION_BATCH = 250  # images; 500 were as fast on a processor with large caches and a third slower on another
 EVALUATION_BATCH_ON_GPU = 2_000  # where a batch of 250 takes less time than starting its kernels
@@ -58,7 +58,8 @@ class Epoch:
 
     epoch: int
     train_loss: float
-    """Mean over the images of the epoch as they were trained on: with dropout, and while the weights moved."""
+    """Mean over the images of the epoch as they were trained on: with dropout and label smoothing, and while the
+    weights moved."""
     val_loss: float
     val_accuracy: float
     train_seconds: float
@@ -103,13 +104,17 @@ class TrainingState:
         self, config: Config, data: ImageData, *, seed: int, device: torch.device, technique: Technique = REFERENCE
     ):
         layers = network_layers(config.model, data.num_classes)
-        self.device, self.train, self.loss = device, config.train, LOSSES[config.train.loss]
+        self.device, self.train = device, config.train
+        self.loss, self.trained_loss = LOSSES[config.train.loss], loss_to_train(config.train)
         self.to_probabilities = probabilities_from(config.model.output)
         network = build(layers, data.input_shape, seed=seed, init=config.model.init)
         self.network = network.to(device).to(memory_format=technique.memory_format)
         self.computed = technique.rewrite(self.network)
-        fused = technique.fused_optimizer
-        self.optimizer = make_optimizer(config.optimizer, self.network.named_parameters(), device, fused=fused)
+        self.updates = Updates(config, self.network, len(data.train), device, fused=technique.fused_optimizer)
+        average = self.updates.average
+        self.scored = average.network if average else self.network
+        """What is scored and kept: the network in training, or the one with its averaged weights."""
+        self.scored_computed = technique.rewrite(self.scored) if average else self.computed
         self.clock = StepClock(device)
         self.curves: list[Epoch] = []
         self.val: Evaluation | None = None
@@ -148,7 +153,7 @@ class TrainingState:
         """Tensors, numbers, strings, lists and dictionaries only, so that it can be read without unpickling code."""
         return {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates.state_dict(),
             "random": self.random,
             "train_seconds": self.clock.seconds,
             "curves": [asdict(epoch) for epoch in self.curves],
@@ -158,7 +163,7 @@ class TrainingState:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave; raises one of `checkpoints.DAMAGED` where that does not fit."""
         self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.updates.load_state_dict(saved["updates"])
         self.random = saved["random"]
         self.clock.seconds = saved["train_seconds"]
         self.curves = [Epoch(**epoch) for epoch in saved["curves"]]
@@ -193,7 +198,7 @@ def train(
         on_epoch(epoch)
 
     with _kept_random_state(device):  # dropout can only draw from torch's global generators
-        warm_up(state.computed, next(parts.train.in_order(batch_size)), precision=precision, loss_of=state.loss)
+        warm_up(state.computed, next(parts.train.in_order(batch_size)), precision=precision, loss_of=state.trained_loss)
         _set_random_state(state.random, device)
         while not state.is_finished(num_images):
             order, moves = next(epochs)
@@ -216,11 +221,11 @@ def has_stalled(curves: Sequence[Epoch], train: TrainConfig) -> bool:
 
 
 def score(state: TrainingState, part: ResidentSplit, precision: str, *, keep_probabilities: bool = True) -> Evaluation:
-    """The network as it is now, on a part of the data."""
+    """The network as it is now, or its averaged weights where there are any, on a part of the data."""
     to_probabilities = state.to_probabilities if keep_probabilities else None
     batch_size = EVALUATION_BATCH if state.device.type == "cpu" else EVALUATION_BATCH_ON_GPU
     with autocast(state.device, precision):
-        return evaluate(state.computed, part.in_order(batch_size), state.loss, to_probabilities)
+        return evaluate(state.scored_computed, part.in_order(batch_size), state.loss, to_probabilities)
 
 
 def result_of(state: TrainingState, parts: Resident, *, precision: str) -> TrainingResult:
@@ -228,7 +233,7 @@ def result_of(state: TrainingState, parts: Resident, *, precision: str) -> Train
     num_images, train = len(parts.train), state.train
     seen = [epoch_images(train, epoch, num_images) for epoch in range(len(state.curves))]
     return TrainingResult(
-        network=state.network,
+        network=state.scored,
         status="diverged" if state.diverged else "ok",
         train=score(state, parts.train.evenly_spaced(SCORED_TRAIN_IMAGES), precision, keep_probabilities=False),
         val=state.val or score(state, parts.val, precision),
@@ -263,7 +268,13 @@ def _train_epoch(
 ) -> float:
     """The rest of an epoch under the clock, which stands still while a checkpoint is written."""
     steps = partial(
-        train_batches, state.computed, state.optimizer, batches, state.sums, precision=precision, loss_of=state.loss
+        train_batches,
+        state.computed,
+        state.updates,
+        batches,
+        state.sums,
+        precision=precision,
+        loss_of=state.trained_loss,
     )
     while True:
         with state.clock.running():
@@ -276,7 +287,7 @@ def _train_epoch(
 
 def train_batches(
     network: nn.Module,
-    optimizer: optim.Optimizer,
+    optimizer: optim.Optimizer | Updates,
     batches: Iterable[tuple[Tensor, Tensor]],
     sums: EpochSums,
     *,

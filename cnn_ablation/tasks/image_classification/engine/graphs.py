@@ -6,6 +6,7 @@ every seed at once: gathering the batch, forward, backward, optimiser, loss. Nee
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,7 +39,7 @@ class GraphedSteps:
         self.seeds = [Seed(state, images, seed, precision) for state, seed in zip(states, seeds, strict=True)]
         self.streams = [torch.cuda.Stream(images.labels.device) for _ in states]
         for seed in self.seeds:
-            _make_capturable(seed.optimizer)
+            _make_capturable(seed.updates.optimizer)
         with _put_back(states, [seed.generator for seed in self.seeds]):
             sizes = self._sizes(config, len(images))
             self._warm_up({batch for batch, _ in sizes})
@@ -50,7 +51,7 @@ class GraphedSteps:
     def epoch(self, orders: Tensor) -> Tensor:
         """Replays the graphs of full batches, then that of the smaller last one."""
         for seed, order in zip(self.seeds, orders, strict=True):
-            seed.begin(order)
+            seed.begin(order, math.ceil(len(order) / self.batch_size))
         for of, times in _replays(orders.shape[1], self.batch_size):
             for _ in range(times):
                 self.graphs[of].replay()
@@ -70,7 +71,7 @@ class GraphedSteps:
             warnings.filterwarnings("ignore", message="This instance was constructed with capturable")  # captured later
             for size in [size for size in sizes for _ in range(_WARM_UP_STEPS)]:
                 for seed in self.seeds:
-                    seed.position.zero_()
+                    seed.rewind()
                     seed.step(size)
         torch.cuda.current_stream().wait_stream(side)
 
@@ -129,14 +130,16 @@ def _make_capturable(optimizer: optim.Optimizer) -> None:
 
 @contextmanager
 def _put_back(states: Sequence[TrainingState], generators: Sequence[torch.Generator]) -> Iterator[None]:
-    """Weights, batch statistics, optimisers and streams are afterwards as they were, at the same addresses."""
-    weights = [{name: value.clone() for name, value in state.network.state_dict().items()} for state in states]
+    """Weights, their averages, batch statistics, optimisers and streams are as they were, at the same addresses."""
+    networks = [network for state in states for network in dict.fromkeys((state.network, state.scored))]
+    weights = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
     streams = [generator.get_state() for generator in generators]
     yield
     torch.cuda.synchronize()
-    for state, before in zip(states, weights, strict=True):
-        state.network.load_state_dict(before)
-        for values in state.optimizer.state.values():
+    for network, before in zip(networks, weights, strict=True):
+        network.load_state_dict(before)
+    for state in states:
+        for values in state.updates.optimizer.state.values():
             for value in values.values():
                 if isinstance(value, Tensor):
                     value.zero_()  # as at the start: no moments, no steps

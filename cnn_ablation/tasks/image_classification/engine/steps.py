@@ -12,6 +12,8 @@ from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
 from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
+from cnn_ablation.tasks.image_classification.engine.updates import ReplayableUpdates
+from cnn_ablation.tasks.image_classification.lengths import updates_per_epoch
 from cnn_ablation.tasks.image_classification.training import TrainingState, autocast
 
 
@@ -33,7 +35,7 @@ class EagerSteps:
         """Steps over all batches of each seed, the last of which may be smaller."""
         whole, rest = divmod(orders.shape[1], self.batch_size)
         for seed, order in zip(self.seeds, orders, strict=True):
-            seed.begin(order)
+            seed.begin(order, whole + bool(rest))
             for size in [self.batch_size] * whole + [rest] * bool(rest):
                 seed.step(size)
         return torch.cat([seed.sum for seed in self.seeds])
@@ -44,10 +46,11 @@ class Seed:
 
     def __init__(self, state: TrainingState, images: ResidentSplit, seed: int, precision: str):
         device = images.labels.device
-        self.images, self.precision, self.loss_of = images, precision, state.loss
+        self.images, self.precision, self.loss_of = images, precision, state.trained_loss
         self.generator = torch.Generator(device).manual_seed(stream_seed(seed, "dropout"))
         self.network = _with_generator(state.computed, self.generator)
-        self.optimizer = state.optimizer
+        most_steps = updates_per_epoch(state.train, len(images))
+        self.updates = ReplayableUpdates(state.updates, most_steps, device)
         self.rounded = RoundedWeights(self.network) if precision == "bfloat16" else None
         self.order = torch.zeros(len(images), dtype=torch.int64, device=device)
         self.places = torch.arange(len(images), device=device)
@@ -55,24 +58,30 @@ class Seed:
         """Of the next batch's first image; graphs read and advance it on the device."""
         self.sum = torch.zeros(1, device=device)
 
-    def begin(self, order: Tensor) -> None:
-        """An epoch in this order, int64 (images,)."""
+    def begin(self, order: Tensor, num_steps: int) -> None:
+        """An epoch in this order, int64 (images,), of so many steps."""
         self.order[: len(order)].copy_(order)
-        self.position.zero_()
+        self.updates.begin(num_steps)
+        self.rewind()
         self.sum.zero_()
+
+    def rewind(self) -> None:
+        """Back to the first batch of the epoch."""
+        self.position.zero_()
+        self.updates.rewind()
 
     def step(self, size: int) -> None:
         """One optimiser step on the next `size` images."""
         self.network.train()
         inputs, labels = self.images.batch(self.order.index_select(0, self.places[:size] + self.position))
-        self.optimizer.zero_grad()
+        self.updates.zero_grad()
         with autocast(inputs.device, self.precision):
             outputs = self.rounded(inputs) if self.rounded else self.network(inputs)
             loss = self.loss_of(outputs, labels)
         loss.backward()
         if self.rounded:
             self.rounded.hand_over_gradients()
-        self.optimizer.step()
+        self.updates.step()
         self.weights_changed()
         self.sum += loss.detach() * size
         self.position += size
