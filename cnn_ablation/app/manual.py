@@ -30,6 +30,8 @@ every knob with several seeds, and prints the ablation table.
   python -m cnn_ablation -m study=knobs                     the eight knobs of one study
   python -m cnn_ablation -m 'zip.large={train.batch_size:256,optimizer.lr:4e-3}'
                                                             keys that move together, as one knob
+  python -m cnn_ablation -m task=function task.target=my_train.train settings.lr=0.1,0.01
+                                                            any training function of your own
   python -m cnn_ablation.report DIR                         rebuild the tables of a study
   python -m cnn_ablation.describe model=alexnet input=[3,227,227] classes=1000
                                                             a network's layers, no training

@@ -16,7 +16,7 @@ from typing import Any
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.looks import one_look
-from cnn_ablation.config import leaves, one_form, result_settings
+from cnn_ablation.config import StatsConfig, leaves, one_form, result_settings
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.task import Cost, Footprint, How, Inert, Place, Trained
@@ -55,8 +55,9 @@ def complete(config: FunctionConfig) -> FunctionConfig:
 
 
 def problems(config: FunctionConfig) -> list[Problem]:
-    """Its settings are checked one by one, and on each other by the function."""
-    return list(settings_problems(config.stats, "stats."))
+    """Its settings are checked one by one, and on each other by the function. Its metric is known once it has run."""
+    is_default = config.stats.metric == StatsConfig().metric
+    return [] if is_default else list(settings_problems(config.stats, "stats."))
 
 
 def effective(config: FunctionConfig, resolved: Mapping[str, Any]) -> str:
