@@ -15,7 +15,7 @@ from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.losses import cross_entropy
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
-from cnn_ablation.tasks.image_classification.scoring import count_correct, evaluate
+from cnn_ablation.tasks.image_classification.scoring import count_correct, evaluate, probabilities_from
 from cnn_ablation.tasks.image_classification.training import (
     EpochSums,
     StepClock,
@@ -259,3 +259,11 @@ def test_pixels_reach_the_network_scaled_as_asked(tiny_config: Config) -> None:
     inputs, _ = resident(standard, CPU).train.batch(torch.arange(48))
     assert inputs.mean(dim=(0, 2, 3)).abs().max() < 1e-5
     torch.testing.assert_close(inputs.std(dim=(0, 2, 3), correction=0), torch.ones(3), rtol=1e-4, atol=0)
+
+
+def test_probabilities_of_a_softmax_in_bfloat16_sum_to_one() -> None:
+    outputs = torch.randn(50, 10, generator=torch.Generator().manual_seed(0)).bfloat16().softmax(dim=1).float()
+    assert float((outputs.sum(dim=1) - 1).abs().max()) > 1e-3, "as they come"
+    found = probabilities_from("softmax")(outputs)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(50), rtol=0, atol=1e-6)
+    assert torch.equal(found.argmax(dim=1), outputs.argmax(dim=1))
