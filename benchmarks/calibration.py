@@ -1,10 +1,16 @@
 """How often are verdicts and intervals wrong? Simulated studies with known truth, judged by the package's own code.
 
     python benchmarks/calibration.py --out docs/calibration.md
+    python benchmarks/calibration.py --part losses                      a metric where lower is better, in its own unit
 
 Every study has a baseline and m arms with n seeds. Accuracies are normal around 90 %; the baseline's standard deviation
 is 1 percentage point, that of an arm 1 or (unequal) 2; runs of the same seed share a part of their noise (correlation
 0 or 0.8). `rounded` accuracies are multiples of 1/540, as on the embedded test set.
+
+Losses are lognormal with a mean of 0.4. Their logarithms have a standard deviation of 0.2 (the losses one of 0.081 and
+a skewness of 0.6), or (skewed) of 0.5 (0.213 and 1.8), or (unequal) of 0.4 in the arms and 0.2 in the baseline;
+correlated logarithms have a correlation of 0.8. Effects are differences of the means. `stats.margin` is 0.04, half a
+standard deviation, as the 0.5 points of accuracies are.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import argparse
 import dataclasses
 import gc
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +30,18 @@ import scipy
 from cnn_ablation.analysis import stats
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.runs import provenance
+from cnn_ablation.study.metric import metric_of
 from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 
 SEED = 20_261_121
 SEEDS_PER_ARM = (3, 5, 10)
 ARMS = (1, 4, 12)
 EFFECTS_PP = (0.5, 1.0, 3.0)
+EFFECTS_LOSS = (0.04, 0.08, 0.24)
 CHUNK = 50  # studies at once
 BASELINE_ACCURACY, SPREAD_PP, TEST_IMAGES = 0.90, 1.0, 540
+BASELINE_LOSS = 0.4
+LOSSES = StatsConfig(metric="val_loss", margin=0.04)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class Noise:
     arm_spread: float = 1.0
     correlation: float = 0.0
     rounded: bool = False
+    log_spread: float = 0.0
+    """Standard deviation of the logarithm of a loss; 0 for accuracies."""
 
 
 NOISES = (
@@ -53,14 +65,23 @@ NOISES = (
 )
 
 
+LOSS_NOISES = (
+    Noise("mild", log_spread=0.2),
+    Noise("mild, correlated", log_spread=0.2, correlation=0.8),
+    Noise("skewed", log_spread=0.5),
+    Noise("unequal", log_spread=0.2, arm_spread=2.0),
+)
+
+
 @dataclass(frozen=True)
 class Scenario:
-    """Studies of one kind. Arms differ from the baseline by `effect_pp`, or, where `mixed`, every second one does."""
+    """Studies of one kind. Arms are better than the baseline by `effect`, or, where `mixed`, every second one is."""
 
     num_seeds: int
     num_arms: int
     noise: Noise
-    effect_pp: float = 0.0
+    effect: float = 0.0
+    """In percentage points, or in the unit of a loss."""
     mixed: bool = False
     settings: StatsConfig = dataclasses.field(default_factory=StatsConfig, hash=False)
 
@@ -82,15 +103,17 @@ class Outcome:
 def simulate(scenario: Scenario, num_studies: int) -> Outcome:
     """Draws studies and counts what the package says about them."""
     generator = np.random.default_rng([SEED, *_numbers(scenario)])
-    truth = np.full(scenario.num_arms, scenario.effect_pp)
+    truth, metric = np.full(scenario.num_arms, scenario.effect), metric_of(scenario.settings)
     if scenario.mixed:
         truth[1::2] = 0.0
     chunks = [min(CHUNK, num_studies - start) for start in range(0, num_studies, CHUNK)]
-    judged = [_judged(_draw(generator, scenario, truth, size), truth, scenario.settings) for size in chunks]
+    draw = _losses if scenario.noise.log_spread else _accuracies
+    deltas = -truth if metric.lower_is_better else truth
+    judged = [_judged(draw(generator, scenario, truth, size), deltas, scenario.settings) for size in chunks]
     verdicts, covered = (np.concatenate(parts) for parts in zip(*judged, strict=True))
     is_difference = np.isin(verdicts, ["better", "worse"])
     false_difference = (is_difference & (truth == 0)) | ((verdicts == "worse") & (truth > 0))
-    false_equivalence = (verdicts == "equivalent") & (truth >= scenario.settings.margin_pp)
+    false_equivalence = (verdicts == "equivalent") & (truth >= metric.margin)
     real = truth > 0
     return Outcome(
         scenario,
@@ -106,28 +129,42 @@ def simulate(scenario: Scenario, num_studies: int) -> Outcome:
 
 def _numbers(scenario: Scenario) -> list[int]:
     """What makes the random stream of a scenario its own."""
-    noise = NOISES.index(scenario.noise)
-    return [scenario.num_seeds, scenario.num_arms, noise, int(100 * scenario.effect_pp), int(scenario.mixed)]
+    noise = (*NOISES, *LOSS_NOISES).index(scenario.noise)
+    return [scenario.num_seeds, scenario.num_arms, noise, int(100 * scenario.effect), int(scenario.mixed)]
 
 
-def _draw(generator: np.random.Generator, scenario: Scenario, truth: np.ndarray, size: int) -> np.ndarray:
-    """Accuracies (studies, 1 + m, n), the baseline first."""
+def _deviations(generator: np.random.Generator, scenario: Scenario, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Standard normal noise (studies, 1 + m, n), the baseline first, and by what an arm's is multiplied (1 + m, 1)."""
     noise, (m, n) = scenario.noise, (scenario.num_arms, scenario.num_seeds)
     shared = generator.standard_normal((size, 1, n))
     own = generator.standard_normal((size, 1 + m, n))
-    spread = np.array([1.0] + [noise.arm_spread] * m)[:, None] * SPREAD_PP
-    deviations = np.sqrt(noise.correlation) * shared + np.sqrt(1 - noise.correlation) * own
+    spread = np.array([1.0] + [noise.arm_spread] * m)[:, None]
+    return np.sqrt(noise.correlation) * shared + np.sqrt(1 - noise.correlation) * own, spread
+
+
+def _accuracies(generator: np.random.Generator, scenario: Scenario, truth: np.ndarray, size: int) -> np.ndarray:
+    """Fractions (studies, 1 + m, n), the baseline first."""
+    deviations, spread = _deviations(generator, scenario, size)
+    spread = spread * SPREAD_PP
     accuracies = BASELINE_ACCURACY + (np.array([0.0, *truth])[:, None] + spread * deviations) / 100
-    return np.round(accuracies * TEST_IMAGES) / TEST_IMAGES if noise.rounded else accuracies
+    return np.round(accuracies * TEST_IMAGES) / TEST_IMAGES if scenario.noise.rounded else accuracies
 
 
-def _judged(accuracies: np.ndarray, truth: np.ndarray, settings: StatsConfig) -> tuple[np.ndarray, np.ndarray]:
+def _losses(generator: np.random.Generator, scenario: Scenario, truth: np.ndarray, size: int) -> np.ndarray:
+    """Lognormal losses (studies, 1 + m, n) whose means are lower by the truth, the baseline first."""
+    deviations, spread = _deviations(generator, scenario, size)
+    spread = spread * scenario.noise.log_spread
+    means = BASELINE_LOSS - np.array([0.0, *truth])[:, None]
+    return means * np.exp(spread * deviations - spread**2 / 2)
+
+
+def _judged(figures: np.ndarray, truth: np.ndarray, settings: StatsConfig) -> tuple[np.ndarray, np.ndarray]:
     """Verdicts (studies, m) and whether each interval holds the truth; an arm without an interval makes no claim."""
-    baseline, arms = accuracies[:, :1], accuracies[:, 1:]
+    baseline, arms = figures[:, :1], figures[:, 1:]
     compared = stats.compare(arms, baseline, settings, num_comparisons=arms.shape[1])
     inside = ~((compared.difference.low > truth) | (compared.difference.high < truth))
     verdicts = []
-    for index in range(len(accuracies)):
+    for index in range(len(figures)):
         delta = compared.difference.mean[index]
         family = [
             stats.Comparison(
@@ -135,7 +172,7 @@ def _judged(accuracies: np.ndarray, truth: np.ndarray, settings: StatsConfig) ->
             )
             for arm in range(len(truth))
         ]
-        verdicts.append([verdict for _, verdict in stats.verdicts(family, settings.alpha)])
+        verdicts.append([verdict for _, verdict in stats.verdicts(family, settings)])
     return np.array(verdicts), inside
 
 
@@ -146,6 +183,12 @@ def _run(job: tuple[Scenario, int]) -> Outcome:
 def null_jobs(num_studies: int, settings: StatsConfig, noises: Sequence[Noise] = NOISES) -> list[tuple[Scenario, int]]:
     grid = itertools.product(SEEDS_PER_ARM, ARMS, noises)
     return [(Scenario(n, m, noise, settings=settings), num_studies) for n, m, noise in grid]
+
+
+def loss_jobs(num_studies: int) -> list[tuple[Scenario, int]]:
+    """Effects of every size, with equal noise and with correlated noise."""
+    grid = itertools.product(SEEDS_PER_ARM, ARMS, LOSS_NOISES, EFFECTS_LOSS)
+    return [(Scenario(n, m, noise, effect, settings=LOSSES), num_studies) for n, m, noise, effect in grid]
 
 
 def effect_jobs(num_studies: int) -> list[tuple[Scenario, int]]:
@@ -178,28 +221,29 @@ def by_noise(outcomes: Sequence[Outcome], measure: str, noises: Sequence[Noise] 
     )
 
 
-def by_effect(outcomes: Sequence[Outcome], measure: str, noise: Noise) -> Iterator[str]:
+def by_effect(
+    outcomes: Sequence[Outcome], measure: str, noise: Noise, effects: Sequence[float] = EFFECTS_PP, unit: str = " pp"
+) -> Iterator[str]:
     """Seeds and arms down, true effects across."""
-    found = {(o.scenario.num_seeds, o.scenario.num_arms, o.scenario.effect_pp): getattr(o, measure)
+    found = {(o.scenario.num_seeds, o.scenario.num_arms, o.scenario.effect): getattr(o, measure)
              for o in outcomes if o.scenario.noise == noise and not o.scenario.mixed}  # fmt: skip
     yield from table(
-        ["seeds", "arms", *(f"{effect:g} pp" for effect in EFFECTS_PP)],
+        ["seeds", "arms", *(f"{effect:g}{unit}" for effect in effects)],
         [
-            [str(n), str(m), *(percent(found[n, m, effect]) for effect in EFFECTS_PP)]
+            [str(n), str(m), *(percent(found[n, m, effect]) for effect in effects)]
             for n, m in itertools.product(SEEDS_PER_ARM, ARMS)
         ],
     )
 
 
-def report(scale: float) -> Iterator[str]:
-    """The whole page, line by line."""
+def report_accuracies(scale: float) -> Iterator[str]:
+    """The page, line by line, up to what is said of losses."""
     nulls, effects, others = int(10_000 * scale), int(10_000 * scale), int(2000 * scale)
     plain, correlated = NOISES[0], NOISES[1]
     with ProcessPoolExecutor(initializer=_prepare) as pool:
         null = list(pool.map(_run, null_jobs(nulls, StatsConfig())))
         effect = list(pool.map(_run, effect_jobs(effects)))
         flips = list(pool.map(_run, null_jobs(others, StatsConfig(test="sign_flip"), [plain])))
-        bca = list(pool.map(_run, null_jobs(others, StatsConfig(interval="bca"), [plain])))
         joint = list(pool.map(_run, null_jobs(others, StatsConfig(simultaneous=True), [plain])))
     mixed = [outcome for outcome in effect if outcome.scenario.mixed]
     alike = [outcome for outcome in effect if not outcome.scenario.mixed]
@@ -232,15 +276,48 @@ def report(scale: float) -> Iterator[str]:
     )  # fmt: skip
     yield "## The selectable alternatives, equal noise without effect (%)\n"
     yield from table(
-        ["seeds", "arms", "family-wise error, sign flips", "coverage, BCa", "joint coverage, simultaneous t"],
+        ["seeds", "arms", "family-wise error, sign flips", "joint coverage, simultaneous t"],
         [
-            [str(a.scenario.num_seeds), str(a.scenario.num_arms), percent(a.any_false_difference), percent(b.coverage),
-             percent(c.joint_coverage)]
-            for a, b, c in zip(flips, bca, joint, strict=True)
+            [str(a.scenario.num_seeds), str(a.scenario.num_arms), percent(a.any_false_difference),
+             percent(b.joint_coverage)]
+            for a, b in zip(flips, joint, strict=True)
         ],
     )  # fmt: skip
-    yield "BCa intervals are too narrow with few seeds. Sign flips need nine or more seeds"
-    yield "to decide one of twelve arms.\n"
+    yield "Sign flips need nine or more seeds to decide one of twelve arms.\n"
+
+
+def report_losses(scale: float) -> Iterator[str]:
+    """The same of a metric that is no accuracy: skewed, lower is better, with a margin in its own unit."""
+    size, (mild, correlated) = int(3000 * scale), LOSS_NOISES[:2]
+    with ProcessPoolExecutor(initializer=_prepare) as pool:
+        null = list(pool.map(_run, null_jobs(size, LOSSES, LOSS_NOISES)))
+        effect = list(pool.map(_run, loss_jobs(size)))
+    yield "## A loss, where lower is better\n"
+    yield "From `python benchmarks/calibration.py --part losses`, random seed"
+    yield f"{SEED}, {size} studies a cell: {_precision(size)}."
+    yield from _made_with()
+    yield (__doc__ or "").split("\n\n")[3].strip() + "\n"
+    yield "### No effect: studies with any `better` or `worse` (family-wise error, %)\n"
+    worst = {noise: max(o.any_false_difference for o in null if o.scenario.noise == noise) for noise in LOSS_NOISES}
+    unequal = worst.pop(LOSS_NOISES[-1])
+    yield "At most 5 is promised where arm and baseline scatter alike;"
+    yield f"the worst of these is {percent(max(worst.values()))}."
+    yield "Where they do not, differences of skewed losses are skewed too, which a t test of a few does not suppose:"
+    yield f"up to {percent(unequal)} here.\n"
+    yield from by_noise(null, "any_false_difference", LOSS_NOISES)
+    yield "### No effect: 95 % intervals of differences that hold the truth (%)\n"
+    yield f"The lowest here is {percent(min(o.coverage for o in null))}.\n"
+    yield from by_noise(null, "coverage", LOSS_NOISES)
+    for noise in (mild, correlated):
+        yield f"### A loss lower than the baseline's, {noise.name} noise: arms found `better` (power, %)\n"
+        yield from by_effect(effect, "power", noise, EFFECTS_LOSS, "")
+    yield "### Effects: studies with any wrong `equivalent` (%)\n"
+    yield "The margin is 0.04, so that 0.04 is the hardest case; noise is mild and correlated.\n"
+    yield from by_effect(effect, "any_false_equivalence", correlated, EFFECTS_LOSS, "")
+    yield f"The worst over all kinds of noise is {percent(max(o.any_false_equivalence for o in effect))};"
+    wrong_way = max(outcome.any_false_difference for outcome in effect)
+    yield f"studies that call an arm `worse` whose mean is lower: {percent(wrong_way)};"
+    yield f"the lowest coverage of intervals with effects {percent(min(o.coverage for o in effect))}.\n"
 
 
 def _prepare() -> None:
@@ -252,20 +329,33 @@ def _introduction(nulls: int, effects: int) -> Iterator[str]:
     yield "# Calibration: how often verdicts and intervals are wrong\n"
     yield f"From `python benchmarks/calibration.py`, random seed {SEED}.\n"
     yield (__doc__ or "").split("\n\n")[2].strip() + "\n"
-    error = 196 * np.sqrt(0.05 * 0.95 / nulls)
-    yield f"{nulls} studies a cell without an effect, {effects} with one. A true 5 % shows as 5 ± {error:.1f} in 19"
-    yield f"of 20 cells, and as up to {5 + 1.56 * error:.1f} in the worst of 45."
+    yield f"{nulls} studies a cell without an effect, {effects} with one: {_precision(nulls)}."
+    yield from _made_with()
+
+
+def _precision(studies: int) -> str:
+    error = 196 * np.sqrt(0.05 * 0.95 / studies)
+    worst = 5 + 1.56 * error
+    return f"a true 5 % shows as 5 ± {error:.1f} in 19\nof 20 cells, and as up to {worst:.1f} in the worst of 45"
+
+
+def _made_with() -> Iterator[str]:
     made_with = provenance.environment(LIBRARIES)
     yield f"cnn_ablation {made_with['versions']['cnn_ablation']} ({str(made_with['git_commit'])[:12]}),"
     yield f"numpy {np.__version__}, scipy {scipy.__version__}.\n"
+
+
+PARTS: dict[str, Callable[[float], Iterator[str]]] = {"accuracies": report_accuracies, "losses": report_losses}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, help="write the page there instead of printing it")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the studies; 0.01 for a quick look")
+    parser.add_argument("--part", choices=tuple(PARTS), help="only that part of the page")
     options = parser.parse_args()
-    page = "\n".join(report(options.scale)) + "\n"
+    parts = [options.part] if options.part else list(PARTS)
+    page = "\n".join(line for part in parts for line in PARTS[part](options.scale)) + "\n"
     if options.out:
         options.out.write_text(page)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from cnn_ablation.runs.records import FIGURES, Run, as_json, read_run, record_pa
 from cnn_ablation.study.choice import figure_words, mean_score
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.metric import Metric, chosen_by, for_task, metric_of, metric_of_table
-from cnn_ablation.study.plans import PathStep, Plan, read_plan, write_plan
+from cnn_ablation.study.plans import PathStep, Plan, read_plan, refuse_other_study, write_plan
 from tests.conftest import TINY, Answer
 
 Cli = Callable[..., Answer]
@@ -659,6 +660,20 @@ def test_greedy_keeps_the_lowest_validation_loss(cli: Cli, tmp_path: Path) -> No
     assert set(arms.index[arms["metric_mean"].notna()]) == kept
     assert set(runs["arm"][runs["test_loss"].notna()]) == kept
     assert "val_loss" in answer.err
+
+
+@pytest.mark.parametrize(("design", "refuses"), [("greedy", True), ("one_at_a_time", False)])
+def test_a_greedy_folder_belongs_to_one_metric(design: str, refuses: bool, tmp_path: Path) -> None:
+    plan = Plan(design, {"k": ["1"]}, ["k"], [Arm("baseline")], [0], {})
+    write_plan(tmp_path, plan)
+    other = replace(plan, stats=StatsConfig(metric="val_loss"))
+    if not refuses:
+        refuse_other_study(tmp_path, other)
+        return
+    there, here = "test_accuracy (higher is better) there", "val_loss (lower is better) here"
+    with pytest.raises(RecordError, match=re.escape(f"holds another study (stats.metric: {there}, {here})")):
+        refuse_other_study(tmp_path, other)
+    refuse_other_study(tmp_path, replace(plan, stats=StatsConfig(alpha=0.01, margin_pp=2.0)))
 
 
 # -- what is gone ------------------------------------------------------------------------------------------------------

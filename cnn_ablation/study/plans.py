@@ -19,6 +19,7 @@ from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig, default_of, field_of, leaves, one_form, role_of
 from cnn_ablation.runs.task import task_of_settings
 from cnn_ablation.study.designs import BASELINE, FULL, Arm, Setting, label_of
+from cnn_ablation.study.metric import metric_of
 
 # The C parser where PyYAML has it: a plan of a thousand arms takes half a second without.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -177,6 +178,7 @@ def _differences(found: Plan, plan: Plan) -> Iterator[str]:
             yield f"{key}: {there} there, {here} here"
     if found.knobs and found.design != plan.design:
         yield f"hydra.sweeper.design: {found.design} there, {plan.design} here"
+    yield from _chosen_otherwise(found, plan)
     yield from _missing_levels(found, plan)
     of_arms = [{arm.name: _plain(arm.settings) for arm in each.arms} for each in (found, plan)]
     of_levels = [_plain_levels(each.labelled) for each in (found, plan)]
@@ -187,6 +189,17 @@ def _differences(found: Plan, plan: Plan) -> Iterator[str]:
                 yield f"{name}: {there} there, {here} here"
     if lost := sorted(set(found.seeds) - set(plan.seeds)):
         yield f"seed {lost[0]} is there, not here; more seeds extend a study, fewer do not"
+
+
+def _chosen_otherwise(found: Plan, plan: Plan) -> Iterator[str]:
+    """What a greedy study chooses by; for other designs the metric changes no arm."""
+    if found.design == "greedy" and found.knobs:
+        there, here = (metric_of(each.stats) for each in (found, plan))
+        if (there.column, there.direction) != (here.column, here.direction):
+            yield (
+                f"stats.metric: {there.column} ({there.direction} is better) there, "
+                f"{here.column} ({here.direction} is better) here"
+            )
 
 
 def _missing_levels(found: Plan, plan: Plan) -> Iterator[str]:
