@@ -328,7 +328,13 @@ class TrainConfig(Section):
     `updates` ends training after that many optimiser steps, whatever `epochs` says; `scale` shortens either, for a
     small version of a long study. `stop_on` ends it once that quantity has not improved for `patience` epochs, with the
     weights of the last epoch.
-    `max_translation` and `horizontal_flip` move and mirror training images at random (gonzalez, on AlexNet).
+
+    Training images are changed at random in every epoch. `max_translation` shifts by up to so many pixels each way,
+    with black around: the random crop of an image padded with so many zeros (4 for CIFAR-10: He et al. 2016).
+    `horizontal_flip` mirrors half of them (both: gonzalez, on AlexNet). `color_jitter` s draws brightness, contrast and
+    saturation, each from 1 - s to 1 + s. `cutout` is the side in pixels of a square of zeros in the network's input
+    (DeVries and Taylor 2017). `mixup` is the alpha of the Beta distribution of mixtures of two images and their losses
+    (Zhang et al. 2018). 0 is none.
     """
 
     epochs: int = setting(6, at_least=1, at_most=_MOST_EPOCHS)
@@ -341,6 +347,9 @@ class TrainConfig(Section):
     patience: int = setting(3, at_least=1)
     max_translation: int = setting(0, at_least=0)
     horizontal_flip: bool = setting(False)
+    color_jitter: float = setting(0.0, at_least=0)
+    cutout: int = setting(0, at_least=0)
+    mixup: float = setting(0.0, at_least=0)
 
 
 @dataclass

@@ -212,10 +212,12 @@ def _seed_problems(config: Config) -> list[Problem]:
 
 
 def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
-    shift = config.train.max_translation
-    if shift >= spec.image_size:
-        allowed = f"fewer pixels than the {spec.image_size} of an image"
-        return [Problem("train.max_translation", shift, allowed, remedy="a few pixels; 4 is usual for 32x32 images")]
+    pixels = {"max_translation": config.train.max_translation, "cutout": config.train.cutout}
+    usual = {"max_translation": "4 is usual for 32x32 images", "cutout": "half of the image's side is usual"}
+    for name, given in pixels.items():
+        if given >= spec.image_size:
+            allowed = f"fewer pixels than the {spec.image_size} of an image"
+            return [Problem(f"train.{name}", given, allowed, remedy=f"a few pixels; {usual[name]}")]
     images = spec.train_images(config.data)
     if config.data.val_images is not None and images < 1:
         allowed = f"fewer than the {spec.source_train_images} training images of data={config.data.name}"

@@ -67,6 +67,8 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     settings["data.image_size"] = spec.image_size
     settings["data.val_fraction"] = settings["data.val_images"] = num_validation(spec.source_train_images, config.data)
     settings |= _length(config.train, spec.train_images(config.data))
+    if config.train.batch_size == 1:
+        settings["train.mixup"] = None
     if _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         inside = [key for key in settings if key.startswith("model.") and key != "model.init"]
@@ -175,7 +177,7 @@ def inert(config: Config) -> dict[str, Inert]:
         config: checked by `checks.check`.
     """
     spec = data.describe(config.data)
-    found = dict(_inert_lengths(config, spec))
+    found = dict(_inert_training(config, spec))
     if _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         layers = [step.layer for step in steps]
@@ -186,7 +188,7 @@ def inert(config: Config) -> dict[str, Inert]:
     return found
 
 
-def _inert_lengths(config: Config, spec: DataSpec) -> Iterator[tuple[str, Inert]]:
+def _inert_training(config: Config, spec: DataSpec) -> Iterator[tuple[str, Inert]]:
     train = config.train
     if config.data.val_images is not None:
         yield "data.val_fraction", Inert(f"data.val_images={config.data.val_images}", "data.val_images=null")
@@ -194,6 +196,8 @@ def _inert_lengths(config: Config, spec: DataSpec) -> Iterator[tuple[str, Inert]
         yield "train.epochs", Inert(f"train.updates={train.updates}", "train.updates=null")
     if train.stop_on is None:
         yield "train.patience", Inert("train.stop_on=null", "train.stop_on=val_loss")
+    if train.batch_size == 1:
+        yield "train.mixup", Inert("train.batch_size=1", "train.batch_size=64")
     num_images = spec.train_images(config.data)
     if _never_stops(train, num_images):
         because = f"train.patience={train.patience} never runs out in {num_epochs(train, num_images)} epochs"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels
 
 _SMALLEST = 1e-7  # probabilities stay this far from 1 where a logarithm is taken of what is left, as in Keras
 
@@ -44,6 +47,18 @@ LOSSES: dict[str, Loss] = {
     "mean_squared_error": mean_squared_error,
     "kullback_leibler": kullback_leibler,
 }
+
+
+def loss_in_training(loss: Loss) -> Callable[[Tensor, Tensor | MixedLabels], Tensor]:
+    """The mean loss of a batch; of mixed images the mixture of the losses for both labels."""
+
+    def of(outputs: Tensor, labels: Tensor | MixedLabels) -> Tensor:
+        if isinstance(labels, Tensor):
+            return loss(outputs, labels)
+        own, others = (loss(outputs, each, reduction="none") for each in (labels.labels, labels.others))
+        return (labels.shares * own + (1 - labels.shares) * others).mean()
+
+    return of
 
 
 def _wide(outputs: Tensor) -> Tensor:
