@@ -255,6 +255,11 @@ class ModelConfig(NetworkConfig):
     Convolutions, `pool_after` (which of them are followed by pooling) and the fully connected layers of `hidden`.
     `dropout` acts after every hidden layer, `conv_dropout` after every pooling. `last_activation` false leaves the last
     convolution without one, as the paper lists it.
+    `residual` n adds a skip connection around every n convolutions (He et al. 2016; 2 is their building block), or
+    around fewer where pooling follows, and activates after the sum. The first convolution stays outside, and so do
+    those that change the size of their maps by more than a stride (`padding=valid`). Where a block changes the number
+    of filters, or has a stride, a 1x1 convolution is its shortcut. `global_pool` gives the mean of each last map to the
+    fully connected layers instead of all its pixels (Lin et al. 2014).
     """
 
     name: str = setting("three_conv", choices=CONV_NETWORKS)
@@ -269,6 +274,8 @@ class ModelConfig(NetworkConfig):
     pool_stride: int = setting(2, at_least=1)
     pool_after: Any = setting(True, per_layer=bool)
     conv_dropout: float = setting(0.0, at_least=0, below=1)
+    residual: int = setting(0, at_least=0)
+    global_pool: bool = setting(False)
 
 
 @dataclass

@@ -28,14 +28,18 @@ from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, num_validation
 from cnn_ablation.tasks.image_classification.lengths import num_epochs, num_updates
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
+from cnn_ablation.tasks.image_classification.models.convolutional import may_be_skipped
 from cnn_ablation.tasks.image_classification.models.layers import (
     Activation,
     AveragePool,
     BatchNorm,
     Conv,
+    Flatten,
+    GlobalAveragePool,
     Layer,
     Linear,
     MaxPool,
+    Residual,
     TracedLayer,
     trace,
 )
@@ -72,7 +76,7 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     if _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         inside = [key for key in settings if key.startswith("model.") and key != "model.init"]
-        settings |= dict.fromkeys(inside, None) | {"layers": [repr(layer) for layer in _acting(steps)]}
+        settings |= dict.fromkeys(inside, None) | {"layers": list(_acting(steps))}
         if type(config.optimizer) in GROUPS["optimizer"].values():
             settings |= _penalties(config.optimizer, [step.layer for step in steps])
     return json.dumps(settings, sort_keys=True, default=repr)
@@ -91,21 +95,36 @@ def _is_of_package(function: Callable[..., Any]) -> bool:
     return function.__module__.partition(".")[0] == _PACKAGE
 
 
-def _acting(steps: list[TracedLayer]) -> Iterator[Layer]:
-    """The layers that change what passes through them, without settings that do not matter to them."""
+def _acting(steps: list[TracedLayer]) -> Iterator[tuple[int, str]]:
+    """The layers that change what passes through them, and in how many blocks they lie.
+
+    Without settings that do not matter to them, and without names.
+    """
     for step in steps:
-        layer = step.layer
-        if isinstance(layer, Activation):
-            if layer.name != "none":
-                yield layer if _has_slope(layer.name) else Activation(layer.name, 0.0)
-        elif isinstance(layer, MaxPool | AveragePool):
-            stride = layer.stride if max(step.output_shape[1:]) > 1 else 0  # a single window never moves
-            if layer.window > 1:
-                yield dataclasses.replace(layer, stride=stride)
-            elif stride != 1 and step.output_shape != step.input_shape:
-                yield MaxPool(1, stride)  # one pixel is its own largest and its own mean
-        else:
-            yield layer
+        layer = _as_it_acts(step)
+        if layer is not None:
+            yield step.depth, repr(layer)
+
+
+def _as_it_acts(step: TracedLayer) -> Layer | None:
+    layer = step.layer
+    if isinstance(layer, Activation):
+        has_slope = _has_slope(layer.name)
+        return None if layer.name == "none" else layer if has_slope else Activation(layer.name, 0.0)
+    if isinstance(layer, MaxPool | AveragePool):
+        stride = layer.stride if max(step.output_shape[1:]) > 1 else 0  # a single window never moves
+        if layer.window > 1:
+            return dataclasses.replace(layer, stride=stride)
+        # one pixel is its own largest and its own mean
+        return MaxPool(1, stride) if stride != 1 and step.output_shape != step.input_shape else None
+    if isinstance(layer, Residual):
+        return Residual((), layer.shortcut)  # the branch has been told
+    return Flatten() if isinstance(layer, GlobalAveragePool) and _are_pixels(step) else layer
+
+
+def _are_pixels(step: TracedLayer) -> bool:
+    """Whether the maps that reach a layer are single pixels."""
+    return max(step.input_shape[1:]) == 1
 
 
 def _has_slope(name: str) -> bool:
@@ -183,7 +202,7 @@ def inert(config: Config) -> dict[str, Inert]:
         layers = [step.layer for step in steps]
         found |= dict(_inert_activations(config.model, layers)) | dict(_inert_blocks(config.model, layers))
         if isinstance(config.model, ModelConfig):
-            found |= dict(_inert_pooling(config.model, steps))
+            found |= dict(_inert_pooling(config.model, steps)) | dict(_inert_skips(config.model, steps))
         found |= dict(_inert_penalties(config.optimizer, layers))
     return found
 
@@ -226,7 +245,7 @@ def _inert_blocks(model: NetworkConfig, layers: list[Layer]) -> Iterator[tuple[s
         yield "model.batch_norm_place", no_hidden
     elif not model.batch_norm:
         yield "model.batch_norm_place", Inert("model.batch_norm=false", "model.batch_norm=true")
-    elif not _norm_meets_activation(layers):
+    elif not _norm_meets_activation(layers) and not any(isinstance(layer, Residual) for layer in layers):
         because = "no batch norm stands beside an activation"
         yield "model.batch_norm_place", Inert(because, "model.activation=relu and model.last_activation=true")
 
@@ -249,6 +268,16 @@ def _inert_pooling(model: ModelConfig, steps: list[TracedLayer]) -> Iterator[tup
         yield "model.pool_stride", Inert("one window covers the whole map", "a smaller model.pool_size")
     if model.pool_size == 1:
         yield "model.pool", Inert("model.pool_size=1", "model.pool_size=2")
+
+
+def _inert_skips(model: ModelConfig, steps: list[TracedLayer]) -> Iterator[tuple[str, Inert]]:
+    """Of skip connections and global pooling."""
+    if not any(may_be_skipped(model)):
+        because = "no convolution after the first keeps the size of its maps"
+        yield "model.residual", Inert(because, "model.padding=same, two or more model.filters")
+    last = next(step for step in steps if isinstance(step.layer, Flatten | GlobalAveragePool))
+    if _are_pixels(last):
+        yield "model.global_pool", Inert("the last maps are single pixels", "fewer poolings, or larger images")
 
 
 def _inert_penalties(optimizer: OptimizerConfig, layers: list[Layer]) -> Iterator[tuple[str, Inert]]:
