@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.config import Config, TrainConfig
 from cnn_ablation.runs.checkpoints import Checkpoints
 from cnn_ablation.tasks.image_classification import data, engine
@@ -21,7 +22,7 @@ from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels, mixe
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.losses import LOSSES, loss_in_training
 from cnn_ablation.tasks.image_classification.scoring import evaluate
-from cnn_ablation.tasks.image_classification.training import Epoch, TrainingResult, train
+from cnn_ablation.tasks.image_classification.training import TrainingResult, train
 
 CPU = torch.device("cpu")
 KNOBS: dict[str, Any] = {
@@ -179,6 +180,24 @@ def test_what_a_knob_draws_depends_on_no_other(name: str) -> None:
         assert not torch.equal(first[0], first[1]), "each epoch draws anew"
 
 
+def test_every_draw_has_a_stream_of_its_own() -> None:
+    """By name, so that the same seed draws the same in every version."""
+
+    def stream(name: str) -> torch.Generator:
+        return torch.Generator().manual_seed(stream_seed(0, f"augmentation/{name}"))
+
+    draws = drawn(20, batch_size=16, **KNOBS)
+    torch.testing.assert_close(draws.jitter, 0.6 + 0.8 * torch.rand(20, 3, generator=stream("color_jitter")))
+    centres = torch.randint(8, (20, 1), generator=stream("cutout"))
+    covered = (torch.arange(8) >= centres - 1) & (torch.arange(8) <= centres + 1)
+    assert torch.equal(draws.squares[:, :8], covered)
+    orders = stream("mixup_partners")
+    partners = torch.cat([torch.randperm(16, generator=orders), torch.randperm(4, generator=orders)])
+    assert torch.equal(draws.partners, partners)
+    shares = np.random.default_rng(stream_seed(0, "augmentation/mixup")).beta(0.5, 0.5, 2)
+    assert draws.shares[[0, 16]].tolist() == pytest.approx(shares.tolist())
+
+
 def test_draws_are_cut_and_moved_whole() -> None:
     draws = drawn(40, batch_size=16, **KNOBS)
     part = draws[16:40].to(torch.device("meta"))
@@ -263,21 +282,31 @@ def test_the_fast_engine_sees_the_same_images(tiny_config: Config) -> None:
     assert fast.test.loss == pytest.approx(slow.test.loss, rel=1e-4)
 
 
-def test_an_interrupted_run_goes_on_with_what_was_drawn(tiny_config: Config, tmp_path: Path) -> None:
-    class StoppedError(Exception):
-        pass
+class InterruptionError(Exception):
+    """Stands for the end of the process."""
 
-    def stop(epoch: Epoch) -> None:
-        if epoch.epoch == 2:
-            raise StoppedError
 
-    config = replace(tiny_config, train=replace(tiny_config.train, epochs=4, updates=11, **KNOBS))
+class Interrupting(Checkpoints):
+    """Saves after every batch and ends after the fifth: in the middle of the second epoch."""
+
+    def save(self, state: dict[str, object]) -> None:
+        super().save(state)
+        if (len(state["curves"]), state["sums"]["num_batches"]) == (1, 2):
+            raise InterruptionError
+
+
+@pytest.mark.parametrize("knobs", [*ONE_BY_ONE, KNOBS], ids="+".join)
+def test_an_interrupted_run_goes_on_with_what_was_drawn(
+    tiny_config: Config, tmp_path: Path, knobs: dict[str, Any]
+) -> None:
+    config = replace(tiny_config, train=replace(tiny_config.train, epochs=3, **knobs))
     images, path = data.load(config.data), tmp_path / "checkpoint.pt"
     whole = train(config, images, seed=0, device=CPU)
-    with pytest.raises(StoppedError):
-        train(config, images, seed=0, device=CPU, checkpoints=Checkpoints(path, every_seconds=0.0), on_epoch=stop)
-    resumed = train(config, images, seed=0, device=CPU, checkpoints=Checkpoints(path, every_seconds=60))
-    assert (resumed.test, resumed.curves[-1].train_loss) == (whole.test, whole.curves[-1].train_loss)
+    with pytest.raises(InterruptionError):
+        train(config, images, seed=0, device=CPU, checkpoints=Interrupting(path, every_seconds=1e-9))
+    resumed = train(config, images, seed=0, device=CPU, checkpoints=Checkpoints(path))
+    assert [epoch.train_loss for epoch in resumed.curves] == [epoch.train_loss for epoch in whole.curves]
+    assert resumed.test == whole.test
 
 
 @pytest.mark.parametrize(

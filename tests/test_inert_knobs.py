@@ -27,11 +27,12 @@ from cnn_ablation.config import (
     with_settings,
 )
 from cnn_ablation.study import checks
-from cnn_ablation.study.checks import check_effects, effective, inert
+from cnn_ablation.study.checks import check_effects, effective, effects, inert
 from cnn_ablation.study.designs import Knob, knob, zipped_knob
 from cnn_ablation.study.execution import Study
 from cnn_ablation.tasks.image_classification import data, engine
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
+from cnn_ablation.tasks.image_classification.models.layers import Activation, Conv, Residual, trace
 from cnn_ablation.tasks.image_classification.training import TrainingResult
 
 Settings = dict[str, Any]
@@ -257,6 +258,15 @@ VALUES: dict[str, Sequence[Any]] = {
 def around(config: Config, key: str) -> bool:
     """Whether no value of a key makes a difference to what is trained."""
     return len({effective(with_settings(config, [(key, value)])) for value in VALUES[key]}) == 1
+
+
+def test_blocks_of_the_same_layers_are_told_apart_by_where_they_begin() -> None:
+    one, three = Conv(2, 1), [Conv(2, 1)] * 3
+    networks = [[one, Residual(tuple(three[:2]))], [Residual(tuple(three))], [*three, Residual((one,))], [one] * 4]
+    shown = [repr(list(effects._acting(trace(layers, (2, 8, 8))))) for layers in networks]
+    assert len(set(shown)) == len(shown)
+    idle = [Activation("none"), Residual((one, Activation("none")))]
+    assert list(effects._acting(trace(idle, (2, 8, 8)))) == list(effects._acting(trace([Residual((one,))], (2, 8, 8))))
 
 
 CORNERS = {

@@ -392,6 +392,20 @@ def test_dead_units_are_found_in_blocks_and_after_sums(rewrite: Callable[[nn.Mod
     assert found[0].label == "ReLU units in Activation1"
 
 
+def test_activations_in_a_block_are_seen_before_pooling() -> None:
+    """The engine computes both at once, and would show the pooled ones: tanh saturates where four are far from 0."""
+    inside = (Conv(8, 1), Activation("tanh"), MaxPool(), Conv(8, 1))
+    network = build([Residual(inside, (Conv(8, 1, stride=2),)), Flatten(), Linear(3)], (1, 8, 8), seed=0)
+    first = network.Residual1.branch.Conv1
+    with torch.no_grad():
+        first.weight.fill_(1)
+        first.bias.zero_()
+    images = torch.zeros(5, 1, 8, 8)
+    images[:, :, ::2, ::2] = 9.0  # one in four: 1 - tanh(9)^2 is below 0.05
+    (found,) = diagnoses.activation_layers(network, [(images, torch.zeros(5))], rewritten)
+    assert found.saturated == pytest.approx(1 / 4)
+
+
 def test_a_residual_run_is_recorded_and_its_weights_read(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_residual(tiny_config), replicates=1)
     (record,) = run(config, tmp_path)
