@@ -191,7 +191,7 @@ def test_a_validation_part_of_a_given_size(tiny_config: Config) -> None:
         ({"train.max_translation": 8}, "train.max_translation=8\n  allowed: fewer pixels than the 8 of an image"),
         (
             {"train.cutout": 8},
-            "train.cutout=8\n  allowed: fewer pixels than the 8 of an image\n  remedy: .* half of the",
+            "train.cutout=8\n  allowed: fewer pixels than the 8 of an image\n  remedy: a smaller square; 8 to",
         ),
         ({"train.cutout": -1}, "train.cutout=-1\n  allowed: at least 0"),
         ({"train.color_jitter": -0.4}, "train.color_jitter=-0.4\n  allowed: at least 0"),

@@ -32,6 +32,7 @@ from cnn_ablation.tasks.image_classification.models.layers import LayerError, Sh
 __all__ = ["check", "check_effects", "check_study", "effective", "inert", "network_problems", "same_because"]
 
 _MOST_PARAMETERS = 2 * 10**9  # 8 GB of float32, and as much for each moment that an optimiser keeps
+_USUAL_PIXELS = {"max_translation": "a few pixels; 4 is usual", "cutout": "a smaller square; 8 to 16 is usual"}
 _MOST_COMPARISONS = 300  # composed on the command line in about a second; a knob that is idle in all may yet wake up
 
 
@@ -212,12 +213,11 @@ def _seed_problems(config: Config) -> list[Problem]:
 
 
 def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
-    pixels = {"max_translation": config.train.max_translation, "cutout": config.train.cutout}
-    usual = {"max_translation": "4 is usual for 32x32 images", "cutout": "half of the image's side is usual"}
-    for name, given in pixels.items():
+    for name, usual in _USUAL_PIXELS.items():
+        given = getattr(config.train, name)
         if given >= spec.image_size:
             allowed = f"fewer pixels than the {spec.image_size} of an image"
-            return [Problem(f"train.{name}", given, allowed, remedy=f"a few pixels; {usual[name]}")]
+            return [Problem(f"train.{name}", given, allowed, remedy=f"{usual} for 32x32 images")]
     images = spec.train_images(config.data)
     if config.data.val_images is not None and images < 1:
         allowed = f"fewer than the {spec.source_train_images} training images of data={config.data.name}"
