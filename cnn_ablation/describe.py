@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cnn_ablation.tasks.image_classification.config import NetworkConfig
-    from cnn_ablation.tasks.image_classification.models.layers import Layer, Shape, TracedLayer
+    from cnn_ablation.tasks.image_classification.models.layers import Shape, TracedLayer
 
 _WIDTH_WITHOUT_TERMINAL = 100
 _OWN = ("input", "classes")
@@ -89,27 +89,25 @@ def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
     problems = checks.network_problems(model, input_shape, num_classes)
     if problems:
         raise ConfigError(problems)
-    layers = network_layers(model, num_classes)
-    steps = trace(layers, input_shape)
+    steps = trace(network_layers(model, num_classes), input_shape)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False, markup=False)
-    console.print(_table(layers, steps, f"{model.name}, input {_times(input_shape)}"))
+    console.print(_table(steps, f"{model.name}, input {_times(input_shape)}"))
     trained = sum(step.num_params for step in steps)
     kept = sum(step.num_statistics for step in steps)
     work = sum(step.multiply_adds for step in steps)
     console.print(f"{trained + kept:,} parameters, {trained:,} of them trainable; {work:,} multiply-adds an image")
 
 
-def _table(layers: Sequence[Layer], steps: Sequence[TracedLayer], title: str) -> Table:
+def _table(steps: Sequence[TracedLayer], title: str) -> Table:
     from rich.table import Table
-
-    from cnn_ablation.tasks.image_classification.models.layers import layer_names
 
     table = Table(title=title, title_justify="left")
     for name in ("layer", "what it is"):
         table.add_column(name)
     for name in ("output shape", "parameters", "trainable"):
         table.add_column(name, justify="right")
-    for name, step in zip(layer_names(layers), steps, strict=True):
+    for step in steps:
+        name = "  " * step.depth + step.name
         counts = step.num_params + step.num_statistics, step.num_params
         table.add_row(name, step.layer.summary, _times(step.output_shape), *(f"{count:,}" for count in counts))
     return table

@@ -191,6 +191,55 @@ class Dense:
         return gradient @ self.weight
 
 
+@dataclass
+class GlobalAveragePool:
+    """The mean of each map (Lin et al. 2014); every place of a map gets an equal share of its gradient."""
+
+    def forward(self, x: Array) -> Array:
+        self.shape = x.shape
+        return x.mean(axis=(2, 3))
+
+    def backward(self, gradient: Array) -> Array:
+        return np.ones(self.shape) * gradient[:, :, None, None] / (self.shape[2] * self.shape[3])
+
+
+@dataclass
+class Residual:
+    """y = F(x) + P(x), P the identity where there is no shortcut (He et al. 2016, equations 1 and 2); dE/dx is the sum
+    of what comes back through both.
+    """
+
+    branch: dict[str, Any]
+    shortcut: dict[str, Any]
+
+    def forward(self, x: Array) -> Array:
+        return forward(self.branch, x) + forward(self.shortcut, x)
+
+    def backward(self, gradient: Array) -> Array:
+        return backward(self.branch, gradient) + backward(self.shortcut, gradient)
+
+
+def forward(layers: dict[str, Any], x: Array) -> Array:
+    for layer in layers.values():
+        x = layer.forward(x)
+    return x
+
+
+def backward(layers: dict[str, Any], gradient: Array) -> Array:
+    for layer in reversed(layers.values()):
+        gradient = layer.backward(gradient)
+    return gradient
+
+
+def parameters(layers: dict[str, Any], within: str = "") -> Iterator[tuple[str, Array, Array]]:
+    """Name, value (to be changed in place) and gradient."""
+    for name, layer in layers.items():
+        for kind, gradient in getattr(layer, "gradients", {}).items():
+            yield f"{within}{name}.{kind}", getattr(layer, kind), gradient
+        for part in ("branch", "shortcut"):
+            yield from parameters(getattr(layer, part, {}), f"{within}{name}.{part}.")
+
+
 def dropout(x: Array, kept: Array, probability: float) -> Array:
     """Kept values are divided by 1 - p, so that their mean stays (eq2425, section 5.4; sorensen, section 2.6)."""
     return x * kept / (1 - probability)
@@ -241,19 +290,13 @@ class Network:
 
     def loss(self, x: Array, t: Array, kind: str) -> float:
         """Mean over the batch; leaves every parameter's gradient in its layer."""
-        for layer in self.layers.values():
-            x = layer.forward(x)
-        losses, gradient = LOSSES[kind](x, t)
-        gradient = gradient / len(x)
-        for layer in reversed(self.layers.values()):
-            gradient = layer.backward(gradient)
+        losses, gradient = LOSSES[kind](forward(self.layers, x), t)
+        backward(self.layers, gradient / len(x))
         return float(losses.mean())
 
     def parameters(self) -> Iterator[tuple[str, Array, Array]]:
         """Name, value (to be changed in place) and gradient."""
-        for name, layer in self.layers.items():
-            for kind, gradient in getattr(layer, "gradients", {}).items():
-                yield f"{name}.{kind}", getattr(layer, kind), gradient
+        return parameters(self.layers)
 
 
 @dataclass

@@ -29,14 +29,23 @@ from cnn_ablation.tasks.image_classification.scoring import evaluate
 from cnn_ablation.tasks.image_classification.training import Technique, TrainingResult
 
 CPU = torch.device("cpu")
+RESIDUAL: dict[str, Any] = {"kernel_sizes": 3, "padding": "same", "residual": 2}
 NETWORKS = [
     *(ModelConfig(activation=name) for name in ACTIVATIONS),
     ModelConfig(batch_norm=True),
     ModelConfig(filters=[5, 7], kernel_sizes=[2, 4], hidden=[]),
+    ModelConfig(global_pool=True),
+    ModelConfig(filters=[8, 8, 8], **RESIDUAL),
+    ModelConfig(filters=[8, 8, 16, 16, 16], strides=[1, 1, 2, 1, 1], batch_norm=True, pool_after=False, **RESIDUAL),
+    ModelConfig(filters=[8, 8, 8, 16], last_activation=True, pool_after=[True, False, True, True], **RESIDUAL),
 ]
 
 
-@pytest.mark.parametrize("model", NETWORKS, ids=lambda model: f"{model.activation}-{model.filters}-{model.batch_norm}")
+@pytest.mark.parametrize(
+    "model",
+    NETWORKS,
+    ids=lambda model: f"{model.activation}-{model.filters}-{model.batch_norm}-{model.global_pool}",
+)
 def test_a_rewritten_network_is_the_same_function_with_the_same_gradients(model: ModelConfig) -> None:
     network = build(network_layers(model, 10), (3, 32, 32), seed=0).double()
     twin = copy.deepcopy(network)
@@ -472,7 +481,15 @@ def test_freed_memory_stays_with_the_process() -> None:
     assert after < before / 10
 
 
-@pytest.mark.parametrize("overrides", [[], ["model.batch_norm=true", "model.activation=prelu"]], ids=str)
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model.batch_norm=true", "model.activation=prelu"],
+        ["model.filters=[4,4,8]", "model.padding=same", "model.residual=2", "model.pool_after=false"],
+    ],
+    ids=str,
+)
 def test_weights_rounded_all_at_once_are_those_of_autocast(overrides: list[str]) -> None:
     config = cnn_ablation.compose([*TINY, *overrides])
     images = data.load(config.data)

@@ -20,7 +20,7 @@ from cnn_ablation.launch.execution import Study
 from cnn_ablation.study import checks
 from cnn_ablation.study.checks import check_effects
 from cnn_ablation.study.designs import Knob, knob, zipped_knob
-from cnn_ablation.tasks.image_classification import data, engine
+from cnn_ablation.tasks.image_classification import data, effects, engine
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import (
     GROUPS,
@@ -33,11 +33,15 @@ from cnn_ablation.tasks.image_classification.config import (
     SGDConfig,
 )
 from cnn_ablation.tasks.image_classification.effects import effective, inert
+from cnn_ablation.tasks.image_classification.models.layers import Activation, Conv, Residual, trace
 from cnn_ablation.tasks.image_classification.training import TrainingResult
 
 Settings = dict[str, Any]
 MLP: Settings = {"model": MLPConfig("svalheim_mlp", hidden=[])}
 DEEP: Settings = {"model": MLPConfig("svalheim_mlp", hidden=[6])}
+THREE: Settings = {
+    "model": ModelConfig(filters=[3, 4, 4], kernel_sizes=[3, 1, 1], hidden=[6], pool_after=[False, False, True])
+}
 TWO: Settings = {"model": ModelConfig(filters=[3, 4], kernel_sizes=[3, 1], hidden=[6], pool_after=[True, False])}
 PENALTIES: Settings = {"optimizer.weight_decay_biases": 0.1, "optimizer.weight_decay_output": 0.2}
 
@@ -98,8 +102,12 @@ IDLE: list[tuple[Settings, str, tuple[Any, Any], str]] = [
     ({"model.pool_size": 1}, "model.pool", ("max", "average"), "model.pool_size=1"),
     ({"model.pool_size": 1, "model.pool_stride": 1}, "model.pool_after", (True, False), "model.pool_stride=1"),
     ({"model.pool_size": 6}, "model.pool_stride", (1, 4), "one window covers the whole map"),
+    ({}, "model.residual", (0, 2), "no convolution after the first keeps the size of its maps"),
+    (THREE | {"model.kernel_sizes": 3}, "model.residual", (0, 1), "no convolution after the first keeps"),
+    ({"model.pool_size": 6}, "model.global_pool", (False, True), "the last maps are single pixels"),
     ({"data.val_images": 14}, "data.val_fraction", (0.2, 0.5), "data.val_images=14"),
     ({"train.updates": 4}, "train.epochs", (1, 5), "train.updates=4"),
+    ({"train.batch_size": 1, "train.updates": 4}, "train.mixup", (0.0, 0.5), "train.batch_size=1"),
     ({}, "train.patience", (1, 4), "train.stop_on=null"),
     ({"train.patience": 1}, "train.stop_on", (None, "val_loss"), "never runs out in 2 epochs"),
     ({**MLP, "model.output_bias": False}, "optimizer.weight_decay_biases", (None, 0.3), "no layer has a bias"),
@@ -122,6 +130,8 @@ ALIKE: list[tuple[Settings, Settings, Settings]] = [
     (TWO, {"model.strides": 1}, {"model.strides": [1, 1]}),
     ({"model.kernel_sizes": 1}, {"model.padding": "same"}, {"model.padding": "valid"}),
     ({"model.pool_size": 4}, {"model.pool_stride": 3}, {"model.pool_stride": 4}),
+    (THREE, {"model.residual": 2}, {"model.residual": 9}),
+    (THREE | {"model.pool_after": [False, True, False]}, {"model.residual": 1}, {"model.residual": 2}),
     ({}, {"data.image_size": 32, "data.train_images": 60}, {"data.image_size": None}),
     ({}, {"data.val_fraction": 0.2}, {"data.val_fraction": 0.199}),
     ({}, {"data.val_fraction": 0.2}, {"data.val_images": 12}),
@@ -159,6 +169,15 @@ ALIVE: list[tuple[Settings, str, tuple[Any, Any]]] = [
     ({"model.pool_size": 1}, "model.pool_stride", (1, 2)),
     ({}, "model.pool_after", (True, False)),
     ({"model.pool_size": 1, "model.pool_stride": 1, "model.conv_dropout": 0.5}, "model.pool_after", (True, False)),
+    (TWO, "model.residual", (0, 1)),
+    (THREE, "model.residual", (1, 2)),
+    (THREE | {"model.padding": "same", "model.kernel_sizes": 3}, "model.residual", (0, 2)),
+    (
+        THREE | {"model.residual": 2, "model.batch_norm": True, "model.activation": "none"},
+        "model.batch_norm_place",
+        ("before", "after"),
+    ),
+    ({}, "model.global_pool", (False, True)),
     ({}, "model.init", ("pytorch", "glorot")),
     ({}, "model.output", ("logits", "softmax")),
     ({}, "model.output_bias", (True, False)),
@@ -177,6 +196,9 @@ ALIVE: list[tuple[Settings, str, tuple[Any, Any]]] = [
     ({}, "train.loss", ("cross_entropy", "mean_squared_error")),
     ({}, "train.max_translation", (0, 2)),
     ({}, "train.horizontal_flip", (False, True)),
+    ({}, "train.color_jitter", (0.0, 0.4)),
+    ({}, "train.cutout", (0, 3)),
+    ({}, "train.mixup", (0.0, 0.5)),
     ({"train.epochs": 9, "train.patience": 1, "optimizer.lr": 0.3}, "train.stop_on", (None, "val_loss")),
     ({"train.epochs": 9, "train.stop_on": "val_loss", "optimizer.lr": 0.3}, "train.patience", (1, 8)),
     ({}, "optimizer.lr", (0.001, 0.01)),
@@ -256,6 +278,8 @@ VALUES: dict[str, Sequence[Any]] = {
     "model.pool_stride": (1, 2),
     "model.pool_after": (False, True),
     "model.conv_dropout": (0.0, 0.5),
+    "model.residual": (0, 1, 2),
+    "model.global_pool": (False, True),
     "optimizer.weight_decay": (0.0, 0.3),
     "optimizer.weight_decay_biases": (None, 0.1),
     "optimizer.weight_decay_output": (None, 0.2),
@@ -274,13 +298,30 @@ def around(config: Config, key: str) -> bool:
     return len({effective(with_settings(config, [(key, value)])) for value in VALUES[key]}) == 1
 
 
-@pytest.mark.parametrize("network", ["convolutional", "mlp"])
+def test_blocks_of_the_same_layers_are_told_apart_by_where_they_begin() -> None:
+    one, three = Conv(2, 1), [Conv(2, 1)] * 3
+    networks = [[one, Residual(tuple(three[:2]))], [Residual(tuple(three))], [*three, Residual((one,))], [one] * 4]
+    shown = [repr(list(effects._acting(trace(layers, (2, 8, 8))))) for layers in networks]
+    assert len(set(shown)) == len(shown)
+    idle = [Activation("none"), Residual((one, Activation("none")))]
+    assert list(effects._acting(trace(idle, (2, 8, 8)))) == list(effects._acting(trace([Residual((one,))], (2, 8, 8))))
+
+
+CORNERS = {
+    "convolutional": ModelConfig(filters=[4], kernel_sizes=3),
+    "deeper": ModelConfig(filters=[4, 4, 4], kernel_sizes=[3, 1, 1]),
+    "mlp": MLPConfig("svalheim_mlp"),
+}
+
+
+@pytest.mark.parametrize("network", CORNERS)
 @pytest.mark.parametrize("corner", range(32))
 def test_reasons_are_given_exactly_where_no_value_matters(tiny_config: Config, network: str, corner: int) -> None:
     """In configurations drawn from all corners: what `inert` says of a key is what `effective` shows of its values."""
     generator = random.Random(corner)
-    model = ModelConfig(filters=[4], kernel_sizes=3) if network == "convolutional" else MLPConfig("svalheim_mlp")
-    base = replace(tiny_config, model=model)
+    base = replace(tiny_config, model=CORNERS[network])
+    if network == "deeper":  # three poolings need larger images
+        base = replace(base, data=replace(base.data, image_size=12))
     keys = [key for key in VALUES if key in all_settings(base)]
     config = made(base, {key: generator.choice(VALUES[key]) for key in keys})
     assert {key for key in inert(config) if key in keys} == {key for key in keys if around(config, key)}

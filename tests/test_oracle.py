@@ -26,10 +26,12 @@ from cnn_ablation.tasks.image_classification.config import (
 from cnn_ablation.tasks.image_classification.losses import LOSSES
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models.modules import GlobalAveragePool, ResidualBlock
 from cnn_ablation.tasks.image_classification.optimizers import make_optimizer
 
 SHAPE, CLASSES, BATCH = (2, 9, 8), 4, 5
 SMALL = ModelConfig(filters=[3, 4], kernel_sizes=[3, 2], hidden=[6], pool_after=[True, False], last_activation=True)
+RESIDUAL: dict[str, Any] = {"filters": [3, 3, 3, 4, 4], "kernel_sizes": 3, "padding": "same", "pool_after": False}
 RULES: list[tuple[OptimizerConfig, oracle.Rule]] = [
     (SGDConfig(lr=0.1), oracle.GradientDescent(0.1)),
     (SGDConfig(lr=0.1, momentum=0.9), oracle.GradientDescent(0.1, momentum=0.9)),
@@ -45,7 +47,11 @@ RULES: list[tuple[OptimizerConfig, oracle.Rule]] = [
 def both(model: NetworkConfig, shape: tuple[int, ...] = SHAPE) -> tuple[nn.Sequential, oracle.Network]:
     """Our network in float64 and the oracle with the same weights."""
     ours = build(network_layers(model, CLASSES), shape, seed=1, init=model.init).double()
-    return ours, oracle.Network({name: twin(module, model) for name, module in ours.named_children()})
+    return ours, oracle.Network(twins(ours, model))
+
+
+def twins(layers: nn.Module, model: NetworkConfig) -> dict[str, Any]:
+    return {name: twin(module, model) for name, module in layers.named_children()}
 
 
 def twin(module: nn.Module, model: NetworkConfig) -> Any:
@@ -60,6 +66,14 @@ def twin(module: nn.Module, model: NetworkConfig) -> Any:
     if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
         kind = "max" if isinstance(module, nn.MaxPool2d) else "average"
         return oracle.Pool(kind, int(module.kernel_size), int(module.stride))
+    return twin_without_sizes(module, model, weights)
+
+
+def twin_without_sizes(module: nn.Module, model: NetworkConfig, weights: dict[str, np.ndarray]) -> Any:
+    if isinstance(module, ResidualBlock):
+        return oracle.Residual(twins(module.branch, model), twins(module.shortcut, model))
+    if isinstance(module, GlobalAveragePool):
+        return oracle.GlobalAveragePool()
     if isinstance(module, nn.PReLU):
         return oracle.PReLU(**weights)
     return oracle.Flatten() if isinstance(module, nn.Flatten) else oracle.Activation(model.activation)
@@ -97,6 +111,11 @@ def assert_same_loss_and_gradients(ours: nn.Sequential, theirs: oracle.Network, 
         {"batch_norm": True, "batch_norm_place": "after"},
         {"last_activation": False},
         {"init": "he_normal"},
+        {"global_pool": True},
+        {"residual": 1, "kernel_sizes": [3, 1]},
+        {"residual": 2, **RESIDUAL},
+        {"residual": 2, **RESIDUAL, "strides": [1, 1, 1, 1, 2], "batch_norm": True, "global_pool": True},
+        {"residual": 3, **RESIDUAL, "batch_norm": True, "batch_norm_place": "after", "init": "glorot"},
     ],
     ids=str,
 )

@@ -17,7 +17,7 @@ from cnn_ablation.study import checks
 from cnn_ablation.tasks.image_classification import data, engine
 from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
 from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, TrainConfig
-from cnn_ablation.tasks.image_classification.data.augmentation import image_moves, moved
+from cnn_ablation.tasks.image_classification.data.augmentation import epoch_draws, moved
 from cnn_ablation.tasks.image_classification.lengths import num_updates
 from cnn_ablation.tasks.image_classification.losses import LOSSES
 from cnn_ablation.tasks.image_classification.task import cost
@@ -133,20 +133,18 @@ def test_moved_images_keep_their_memory_format(memory_format: torch.memory_forma
 
 
 def test_moves_come_from_streams_of_their_own() -> None:
-    both = TrainConfig(max_translation=4, horizontal_flip=True)
-    moves = next(image_moves(both, 500, seed=0))
-    assert moves is not None
-    assert set(moves[:, :2].unique().tolist()) == set(range(-4, 5))
-    assert 200 < int(moves[:, 2].sum()) < 300
-    only_flip, only_shift = (
-        next(image_moves(replace(both, **change), 500, seed=0))
-        for change in ({"max_translation": 0}, {"horizontal_flip": False})
-    )
-    assert only_flip is not None
-    assert only_shift is not None
-    assert torch.equal(only_flip[:, 2], moves[:, 2])
-    assert torch.equal(only_shift[:, :2], moves[:, :2])
-    assert next(image_moves(TrainConfig(), 500, seed=0)) is None
+    def moves(**settings: Any) -> torch.Tensor:
+        drawn = next(epoch_draws(TrainConfig(**settings), 500, (8, 8), seed=0))
+        assert drawn is not None
+        assert drawn.moves is not None
+        return drawn.moves
+
+    both = moves(max_translation=4, horizontal_flip=True)
+    assert set(both[:, :2].unique().tolist()) == set(range(-4, 5))
+    assert 200 < int(both[:, 2].sum()) < 300
+    assert torch.equal(moves(horizontal_flip=True)[:, 2], both[:, 2])
+    assert torch.equal(moves(max_translation=4)[:, :2], both[:, :2])
+    assert next(epoch_draws(TrainConfig(), 500, (8, 8), seed=0)) is None
 
 
 def test_augmentation_changes_what_is_trained_on_and_nothing_else(tiny_config: Config) -> None:
@@ -179,12 +177,6 @@ def test_an_interrupted_augmented_run_goes_on_with_the_same_moves(tiny_config: C
         assert torch.equal(values, resumed.network.state_dict()[name])
 
 
-def test_augmented_seeds_are_not_trained_together(tiny_config: Config) -> None:
-    cuda = torch.device("cuda")
-    assert engine.trains_together(tiny_config, cuda)
-    assert not engine.trains_together(replace(tiny_config, train=TrainConfig(horizontal_flip=True)), cuda)
-
-
 def test_a_validation_part_of_a_given_size(tiny_config: Config) -> None:
     config = replace(tiny_config.data, val_images=25)
     images = data.load(config)
@@ -196,7 +188,14 @@ def test_a_validation_part_of_a_given_size(tiny_config: Config) -> None:
     ("change", "words"),
     [
         ({"data.val_images": 60}, "data.val_images=60"),
-        ({"train.max_translation": 8}, "fewer pixels than the 8 of an image"),
+        ({"train.max_translation": 8}, "train.max_translation=8\n  allowed: fewer pixels than the 8 of an image"),
+        (
+            {"train.cutout": 8},
+            "train.cutout=8\n  allowed: fewer pixels than the 8 of an image\n  remedy: a smaller square; 8 to",
+        ),
+        ({"train.cutout": -1}, "train.cutout=-1\n  allowed: at least 0"),
+        ({"train.color_jitter": -0.4}, "train.color_jitter=-0.4\n  allowed: at least 0"),
+        ({"train.mixup": math.inf}, "train.mixup=inf\n  allowed: a finite number, at least 0"),
         ({"train.stop_on": "test_loss"}, "train_loss, val_loss, val_accuracy"),
         ({"train.scale": 0.0}, "above 0"),
         ({"train.loss": "mse"}, "mean_squared_error"),

@@ -79,12 +79,10 @@ def batches_seen(config: Config, monkeypatch: pytest.MonkeyPatch) -> list[list[i
     original = ResidentSplit.batch
     num_train = len(data.load(config.data).train)
 
-    def spy(
-        part: ResidentSplit, indices: torch.Tensor, moves: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def spy(part: ResidentSplit, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if len(part) == num_train and torch.is_grad_enabled():
             seen.append(indices.tolist())
-        return original(part, indices, moves)
+        return original(part, indices)
 
     with monkeypatch.context() as patch:
         patch.setattr(ResidentSplit, "batch", spy)

@@ -16,6 +16,7 @@ from cnn_ablation.tasks.image_classification.models import NETWORKS, network_lay
 from cnn_ablation.tasks.image_classification.models.layers import LayerError, Shape, trace
 from cnn_ablation.tasks.image_classification.schedules import warmup_steps
 
+_USUAL_PIXELS = {"max_translation": "a few pixels; 4 is usual", "cutout": "a smaller square; 8 to 16 is usual"}
 _MOST_PARAMETERS = 2 * 10**9  # 8 GB of float32, and as much for each moment that an optimiser keeps
 
 
@@ -60,10 +61,11 @@ def _stats_problems(config: Config) -> Iterator[Problem]:
 
 
 def _train_problems(config: Config, spec: DataSpec) -> list[Problem]:
-    shift = config.train.max_translation
-    if shift >= spec.image_size:
-        allowed = f"fewer pixels than the {spec.image_size} of an image"
-        return [Problem("train.max_translation", shift, allowed, remedy="a few pixels; 4 is usual for 32x32 images")]
+    for name, usual in _USUAL_PIXELS.items():
+        given = getattr(config.train, name)
+        if given >= spec.image_size:
+            allowed = f"fewer pixels than the {spec.image_size} of an image"
+            return [Problem(f"train.{name}", given, allowed, remedy=f"{usual} for 32x32 images")]
     images = spec.train_images(config.data)
     if config.data.val_images is not None and images < 1:
         allowed = f"fewer than the {spec.source_train_images} training images of data={config.data.name}"

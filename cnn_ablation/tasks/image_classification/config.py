@@ -123,6 +123,11 @@ class ModelConfig(NetworkConfig):
     Convolutions, `pool_after` (which of them are followed by pooling) and the fully connected layers of `hidden`.
     `dropout` acts after every hidden layer, `conv_dropout` after every pooling. `last_activation` false leaves the last
     convolution without one, as the paper lists it.
+    `residual` n adds a skip connection around every n convolutions (He et al. 2016; 2 is their building block), or
+    around fewer where pooling follows, and activates after the sum. The first convolution stays outside, and so do
+    those that change the size of their maps by more than a stride (`padding=valid`). Where a block changes the number
+    of filters, or has a stride, a 1x1 convolution is its shortcut. `global_pool` gives the mean of each last map to the
+    fully connected layers instead of all its pixels (Lin et al. 2014).
     """
 
     name: str = setting("three_conv", choices=CONV_NETWORKS)
@@ -137,6 +142,8 @@ class ModelConfig(NetworkConfig):
     pool_stride: int = setting(2, at_least=1)
     pool_after: Any = setting(True, per_layer=bool)
     conv_dropout: float = setting(0.0, at_least=0, below=1)
+    residual: int = setting(0, at_least=0)
+    global_pool: bool = setting(False)
 
 
 @dataclass
@@ -213,7 +220,14 @@ class TrainConfig(Section):
     `updates` ends training after that many optimiser steps, whatever `epochs` says; `scale` shortens either, for a
     small version of a long study. `stop_on` ends it once that quantity has not improved for `patience` epochs, with the
     weights of the last epoch.
-    `max_translation` and `horizontal_flip` move and mirror training images at random (gonzalez, on AlexNet).
+
+    Training images are changed at random in every epoch. `max_translation` shifts by up to so many pixels each way,
+    with black around: the random crop of an image padded with so many zeros (4 for CIFAR-10: He et al. 2016).
+    `horizontal_flip` mirrors half of them (both: gonzalez, on AlexNet). `color_jitter` s draws brightness, contrast and
+    saturation, each from 1 - s to 1 + s. `cutout` is the side in pixels of a square of zeros in the network's input
+    (DeVries and Taylor 2017). `mixup` is the alpha of the Beta distribution of mixtures of two images and their losses
+    (Zhang et al. 2018). 0 is none.
+
     `schedule` multiplies `optimizer.lr`: `step` by `step_factor` every `step_epochs`, `cosine` down to
     `final_lr_factor`, `one_cycle` up and down; `warmup_epochs` rise linearly before. `scale` shortens these too.
     `clip_norm` is the largest L2 norm of all gradients together, `label_smoothing` the share of the targets that is
@@ -230,6 +244,9 @@ class TrainConfig(Section):
     patience: int = setting(3, at_least=1)
     max_translation: int = setting(0, at_least=0)
     horizontal_flip: bool = setting(False)
+    color_jitter: float = setting(0.0, at_least=0)
+    cutout: int = setting(0, at_least=0)
+    mixup: float = setting(0.0, at_least=0)
     schedule: str = setting("constant", choices=("constant", "step", "cosine", "one_cycle"))
     warmup_epochs: float = setting(0.0, at_least=0)
     step_epochs: float = setting(2.0, above=0)

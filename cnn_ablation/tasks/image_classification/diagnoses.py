@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.tasks.image_classification.losses import Loss, cross_entropy
+from cnn_ablation.tasks.image_classification.models.modules import ResidualBlock
 from cnn_ablation.tasks.image_classification.training import gradients
 
 GRADIENT_IMAGES = 64
@@ -74,10 +75,11 @@ def activation_layers(
         batches: normalised images (batch, channels, height, width) and labels.
         rewrite: what a layer, handed over as a network of its own, is computed by: `Technique.rewrite`.
     """
-    watched = {name: module for name, module in network.named_modules() if name.startswith("Activation")}
+    modules = ((name.rpartition(".")[2], module) for name, module in network.named_modules())  # in blocks too
+    watched = {name: module for name, module in modules if name.startswith("Activation")}
     watches = {name: _Watch(type(module)) for name, module in watched.items()}
     hooks = [module.register_forward_hook(watches[name]) for name, module in watched.items()]
-    computed = nn.Sequential(*(rewrite(nn.Sequential(layer)) for layer in network))
+    computed = _layer_by_layer(network, rewrite)
     was_training = network.training
     network.eval()
     try:
@@ -88,6 +90,16 @@ def activation_layers(
             hook.remove()
         network.train(was_training)
     return [_summary(name, watched[name], watch) for name, watch in watches.items()]
+
+
+def _layer_by_layer(network: nn.Sequential, rewrite: Callable[[nn.Module], nn.Module]) -> nn.Sequential:
+    """The same network, no layer of which is computed in one with another: what each gives can be seen."""
+    return nn.Sequential(*(
+        ResidualBlock(*(_layer_by_layer(part, rewrite) for part in (layer.branch, layer.shortcut)))
+        if isinstance(layer, ResidualBlock)
+        else rewrite(nn.Sequential(layer))
+        for layer in network
+    ))  # fmt: skip
 
 
 def _summary(name: str, module: nn.Module, watch: _Watch) -> ActivationLayer:

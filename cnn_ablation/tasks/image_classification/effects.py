@@ -27,14 +27,18 @@ from cnn_ablation.tasks.image_classification.config import (
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, num_validation
 from cnn_ablation.tasks.image_classification.lengths import num_epochs, num_updates
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
+from cnn_ablation.tasks.image_classification.models.convolutional import may_be_skipped
 from cnn_ablation.tasks.image_classification.models.layers import (
     Activation,
     AveragePool,
     BatchNorm,
     Conv,
+    Flatten,
+    GlobalAveragePool,
     Layer,
     Linear,
     MaxPool,
+    Residual,
     TracedLayer,
     trace,
 )
@@ -60,10 +64,12 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     settings["data.val_fraction"] = settings["data.val_images"] = num_validation(spec.source_train_images, config.data)
     settings |= _length(config.train, spec.train_images(config.data))
     settings |= _recipe(config.train, spec.train_images(config.data))
+    if config.train.batch_size == 1:
+        settings["train.mixup"] = None
     if _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         inside = [key for key in settings if key.startswith("model.") and key != "model.init"]
-        settings |= dict.fromkeys(inside, None) | {"layers": [repr(layer) for layer in _acting(steps)]}
+        settings |= dict.fromkeys(inside, None) | {"layers": list(_acting(steps))}
         if type(config.optimizer) in GROUPS["optimizer"].values():
             penalties = _penalties(config.optimizer, [step.layer for step in steps])
             settings |= penalties
@@ -85,21 +91,36 @@ def _is_of_package(function: Callable[..., Any]) -> bool:
     return function.__module__.partition(".")[0] == _PACKAGE
 
 
-def _acting(steps: list[TracedLayer]) -> Iterator[Layer]:
-    """The layers that change what passes through them, without settings that do not matter to them."""
+def _acting(steps: list[TracedLayer]) -> Iterator[tuple[int, str]]:
+    """The layers that change what passes through them, and in how many blocks they lie.
+
+    Without settings that do not matter to them, and without names.
+    """
     for step in steps:
-        layer = step.layer
-        if isinstance(layer, Activation):
-            if layer.name != "none":
-                yield layer if _has_slope(layer.name) else Activation(layer.name, 0.0)
-        elif isinstance(layer, MaxPool | AveragePool):
-            stride = layer.stride if max(step.output_shape[1:]) > 1 else 0  # a single window never moves
-            if layer.window > 1:
-                yield dataclasses.replace(layer, stride=stride)
-            elif stride != 1 and step.output_shape != step.input_shape:
-                yield MaxPool(1, stride)  # one pixel is its own largest and its own mean
-        else:
-            yield layer
+        layer = _as_it_acts(step)
+        if layer is not None:
+            yield step.depth, repr(layer)
+
+
+def _as_it_acts(step: TracedLayer) -> Layer | None:
+    layer = step.layer
+    if isinstance(layer, Activation):
+        has_slope = _has_slope(layer.name)
+        return None if layer.name == "none" else layer if has_slope else Activation(layer.name, 0.0)
+    if isinstance(layer, MaxPool | AveragePool):
+        stride = layer.stride if max(step.output_shape[1:]) > 1 else 0  # a single window never moves
+        if layer.window > 1:
+            return dataclasses.replace(layer, stride=stride)
+        # one pixel is its own largest and its own mean
+        return MaxPool(1, stride) if stride != 1 and step.output_shape != step.input_shape else None
+    if isinstance(layer, Residual):
+        return Residual((), layer.shortcut)  # the branch has been told
+    return Flatten() if isinstance(layer, GlobalAveragePool) and _are_pixels(step) else layer
+
+
+def _are_pixels(step: TracedLayer) -> bool:
+    """Whether the maps that reach a layer are single pixels."""
+    return max(step.input_shape[1:]) == 1
 
 
 def _has_slope(name: str) -> bool:
@@ -166,18 +187,18 @@ def inert(config: Config) -> dict[str, Inert]:
         config: that has been checked.
     """
     spec = data.describe(config.data)
-    found = dict(_inert_lengths(config, spec)) | dict(_inert_recipe(config.train, spec.train_images(config.data)))
+    found = dict(_inert_training(config, spec)) | dict(_inert_recipe(config.train, spec.train_images(config.data)))
     if _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         layers = [step.layer for step in steps]
         found |= dict(_inert_activations(config.model, layers)) | dict(_inert_blocks(config.model, layers))
         if isinstance(config.model, ModelConfig):
-            found |= dict(_inert_pooling(config.model, steps))
+            found |= dict(_inert_pooling(config.model, steps)) | dict(_inert_skips(config.model, steps))
         found |= dict(_inert_penalties(config.optimizer, layers))
     return found
 
 
-def _inert_lengths(config: Config, spec: DataSpec) -> Iterator[tuple[str, Inert]]:
+def _inert_training(config: Config, spec: DataSpec) -> Iterator[tuple[str, Inert]]:
     train = config.train
     if config.data.val_images is not None:
         yield "data.val_fraction", Inert(f"data.val_images={config.data.val_images}", "data.val_images=null")
@@ -185,6 +206,8 @@ def _inert_lengths(config: Config, spec: DataSpec) -> Iterator[tuple[str, Inert]
         yield "train.epochs", Inert(f"train.updates={train.updates}", "train.updates=null")
     if train.stop_on is None:
         yield "train.patience", Inert("train.stop_on=null", "train.stop_on=val_loss")
+    if train.batch_size == 1:
+        yield "train.mixup", Inert("train.batch_size=1", "train.batch_size=64")
     num_images = spec.train_images(config.data)
     if _never_stops(train, num_images):
         because = f"train.patience={train.patience} never runs out in {num_epochs(train, num_images)} epochs"
@@ -231,7 +254,7 @@ def _inert_blocks(model: NetworkConfig, layers: list[Layer]) -> Iterator[tuple[s
         yield "model.batch_norm_place", no_hidden
     elif not model.batch_norm:
         yield "model.batch_norm_place", Inert("model.batch_norm=false", "model.batch_norm=true")
-    elif not _norm_meets_activation(layers):
+    elif not _norm_meets_activation(layers) and not any(isinstance(layer, Residual) for layer in layers):
         because = "no batch norm stands beside an activation"
         yield "model.batch_norm_place", Inert(because, "model.activation=relu and model.last_activation=true")
 
@@ -254,6 +277,16 @@ def _inert_pooling(model: ModelConfig, steps: list[TracedLayer]) -> Iterator[tup
         yield "model.pool_stride", Inert("one window covers the whole map", "a smaller model.pool_size")
     if model.pool_size == 1:
         yield "model.pool", Inert("model.pool_size=1", "model.pool_size=2")
+
+
+def _inert_skips(model: ModelConfig, steps: list[TracedLayer]) -> Iterator[tuple[str, Inert]]:
+    """Of skip connections and global pooling."""
+    if not any(may_be_skipped(model)):
+        because = "no convolution after the first keeps the size of its maps"
+        yield "model.residual", Inert(because, "model.padding=same, two or more model.filters")
+    last = next(step for step in steps if isinstance(step.layer, Flatten | GlobalAveragePool))
+    if _are_pixels(last):
+        yield "model.global_pool", Inert("the last maps are single pixels", "fewer poolings, or larger images")
 
 
 def _inert_penalties(optimizer: OptimizerConfig, layers: list[Layer]) -> Iterator[tuple[str, Inert]]:

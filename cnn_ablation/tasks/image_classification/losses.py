@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnn_ablation.tasks.image_classification.config import TrainConfig
+from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels
 
 _SMALLEST = 1e-7  # probabilities stay this far from 1 where a logarithm is taken of what is left, as in Keras
 
@@ -67,6 +69,18 @@ def loss_to_train(train: TrainConfig) -> Loss:
     if train.loss == "cross_entropy" and train.label_smoothing:
         return SmoothedCrossEntropy(train.label_smoothing)
     return LOSSES[train.loss]
+
+
+def loss_in_training(loss: Loss) -> Callable[[Tensor, Tensor | MixedLabels], Tensor]:
+    """The mean loss of a batch; of mixed images the mixture of the losses for both labels."""
+
+    def of(outputs: Tensor, labels: Tensor | MixedLabels) -> Tensor:
+        if isinstance(labels, Tensor):
+            return loss(outputs, labels)
+        own, others = (loss(outputs, each, reduction="none") for each in (labels.labels, labels.others))
+        return (labels.shares * own + (1 - labels.shares) * others).mean()
+
+    return of
 
 
 def _wide(outputs: Tensor) -> Tensor:

@@ -18,11 +18,12 @@ from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.tasks.image_classification import devices
 from cnn_ablation.tasks.image_classification.checkpoints import DAMAGED, Checkpoints
 from cnn_ablation.tasks.image_classification.config import Config, TrainConfig
-from cnn_ablation.tasks.image_classification.data.augmentation import image_moves
+from cnn_ablation.tasks.image_classification.data.augmentation import epoch_draws
 from cnn_ablation.tasks.image_classification.data.images import ImageData
+from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels
 from cnn_ablation.tasks.image_classification.data.resident import Resident, ResidentSplit, resident
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs
-from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy, loss_to_train
+from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy, loss_in_training, loss_to_train
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
 from cnn_ablation.tasks.image_classification.scoring import Evaluation, evaluate, probabilities_from
@@ -58,8 +59,8 @@ class Epoch:
 
     epoch: int
     train_loss: float
-    """Mean over the images of the epoch as they were trained on: with dropout and label smoothing, and while the
-    weights moved."""
+    """Mean over the images of the epoch as they were trained on: augmented, with dropout and label smoothing, and while
+    the weights moved."""
     val_loss: float
     val_accuracy: float
     train_seconds: float
@@ -192,8 +193,8 @@ def train(
     state = _started_or_resumed(config, data, checkpoints, seed=seed, device=device, technique=technique)
     num_images, batch_size = len(parts.train), config.train.batch_size
     orders = image_orders(num_images, shuffle=config.train.shuffle, seed=seed)
-    moves_of = image_moves(config.train, num_images, seed=seed)
-    epochs = itertools.islice(zip(orders, moves_of, strict=True), len(state.curves), None)
+    draws_of = epoch_draws(config.train, num_images, parts.train.pixels.shape[2:], seed=seed)
+    epochs = itertools.islice(zip(orders, draws_of, strict=True), len(state.curves), None)
     for epoch in state.curves:
         on_epoch(epoch)
 
@@ -201,10 +202,10 @@ def train(
         warm_up(state.computed, next(parts.train.in_order(batch_size)), precision=precision, loss_of=state.trained_loss)
         _set_random_state(state.random, device)
         while not state.is_finished(num_images):
-            order, moves = next(epochs)
+            order, draws = next(epochs)
             rest = slice(state.sums.num_batches * batch_size, epoch_images(config.train, len(state.curves), num_images))
-            moves = None if moves is None else moves[rest].to(device)
-            batches = parts.train.batches(order[rest].to(device), batch_size, moves)
+            draws = None if draws is None else draws[rest].to(device)
+            batches = parts.train.training_batches(order[rest].to(device), batch_size, draws)
             train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
             state.end_epoch(train_loss, score(state, parts.val, precision), state.clock.seconds)
             on_epoch(state.curves[-1])
@@ -264,7 +265,11 @@ def _started_or_resumed(
 
 
 def _train_epoch(
-    state: TrainingState, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, *, precision: str
+    state: TrainingState,
+    batches: Iterator[tuple[Tensor, Tensor | MixedLabels]],
+    checkpoints: Checkpoints,
+    *,
+    precision: str,
 ) -> float:
     """The rest of an epoch under the clock, which stands still while a checkpoint is written."""
     steps = partial(
@@ -288,7 +293,7 @@ def _train_epoch(
 def train_batches(
     network: nn.Module,
     optimizer: optim.Optimizer | Updates,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, Tensor | MixedLabels]],
     sums: EpochSums,
     *,
     precision: str = "float32",
@@ -303,10 +308,11 @@ def train_batches(
         Whether the batches have ended.
     """
     network.train()
+    mean_loss = loss_in_training(loss_of)
     for inputs, labels in batches:
         optimizer.zero_grad()
         with autocast(inputs.device, precision):
-            loss = loss_of(network(inputs), labels)
+            loss = mean_loss(network(inputs), labels)
         loss.backward()
         optimizer.step()
         sums.loss += loss.detach() * len(labels)

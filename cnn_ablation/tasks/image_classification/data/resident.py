@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cnn_ablation.tasks.image_classification.data.augmentation import moved
+from cnn_ablation.tasks.image_classification.data.augmentation import Draws, cut_out, jittered, moved
 from cnn_ablation.tasks.image_classification.data.images import ImageData, Split
+from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels, mixed
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,43 @@ class ResidentSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, indices: Tensor, moves: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised images float32 (batch, channels, height, width) and their labels, by int64 `indices` (batch,).
 
-        The images have the memory format of `pixels`. `moves` (batch, 3) is a part of `augmentation.image_moves`.
+        The images have the memory format of `pixels`.
         """
-        pixels = _rows(self.pixels, indices)
-        pixels = pixels if moves is None else moved(pixels, moves)
-        return pixels.float().mul_(self.factor).add_(self.shift), self.labels[indices]
+        return self._normalised(_rows(self.pixels, indices).float()), self.labels[indices]
 
-    def batches(self, order: Tensor, batch_size: int, moves: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def augmented(self, indices: Tensor, draws: Draws) -> tuple[Tensor, Tensor | MixedLabels]:
+        """The same images as they were drawn: mirrored, moved, other colours, normalised, cut out, mixed."""
+        pixels, labels = _rows(self.pixels, indices), self.labels[indices]
+        values = (pixels if draws.moves is None else moved(pixels, draws.moves)).float()
+        inputs = self._normalised(values if draws.jitter is None else jittered(values, draws.jitter))
+        if draws.squares is not None:
+            cut_out(inputs, draws.squares)
+        if draws.partners is None or draws.shares is None:
+            return inputs, labels
+        both = MixedLabels(labels, labels[draws.partners], draws.shares)
+        return mixed(inputs, _rows(inputs, draws.partners), draws.shares), both
+
+    def _normalised(self, values: Tensor) -> Tensor:
+        return values.mul_(self.factor).add_(self.shift)
+
+    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in the given order; the last one may be smaller."""
         for start in range(0, len(order), batch_size):
+            yield self.batch(order[start : start + batch_size])
+
+    def training_batches(
+        self, order: Tensor, batch_size: int, draws: Draws | None
+    ) -> Iterator[tuple[Tensor, Tensor | MixedLabels]]:
+        """`batches`, augmented where something was drawn for the images in this order."""
+        if draws is None:
+            yield from self.batches(order, batch_size)
+            return
+        for start in range(0, len(order), batch_size):
             part = slice(start, start + batch_size)
-            yield self.batch(order[part], None if moves is None else moves[part])
+            yield self.augmented(order[part], draws[part])
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in stored order."""

@@ -56,7 +56,7 @@ def train(
 def trains_together(config: Config, device: torch.device) -> bool:
     """Whether the seeds of an arm are trained together; on a CPU that is slower than runs side by side.
 
-    Augmented images are not: each seed moves its own.
+    Augmented images are not: each seed changes its own.
     """
     return device.type == "cuda" and config.engine == "fast" and not augments(config.train)
 

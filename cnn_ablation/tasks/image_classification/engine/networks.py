@@ -8,6 +8,7 @@ from torch import nn
 
 from cnn_ablation.tasks.image_classification.engine.convolution import Convolution, is_computable
 from cnn_ablation.tasks.image_classification.engine.pooling import PooledActivation
+from cnn_ablation.tasks.image_classification.models.modules import ResidualBlock
 
 # Functions that never decrease: the largest value of a window stays the largest, so that pooling may come first.
 _NEVER_DECREASING = (nn.ReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Identity)
@@ -20,13 +21,16 @@ def rewritten(network: nn.Module) -> nn.Module:
     a function is flat to the last bit, so that windows hold ties. A quarter of the values are then left to activate.
 
     Args:
-        network: an `nn.Sequential`; anything else comes back as it is.
+        network: an `nn.Sequential`; anything else comes back as it is. The parts of residual blocks are rewritten each
+            for itself: nothing moves across a sum.
     """
-    if type(network) is not nn.Sequential:
-        return network
+    return _rewritten_sequence(network) if type(network) is nn.Sequential else network
+
+
+def _rewritten_sequence(network: nn.Sequential) -> nn.Sequential:
     left, ordered = list(network), list[nn.Module]()
     while left:
-        module = left.pop(0)
+        module = _rewritten_block(left.pop(0))
         following = left[0] if left else None
         if _never_decreases(module) and _is_pooling(following):
             ordered.append(PooledActivation(left.pop(0), module))
@@ -35,6 +39,12 @@ def rewritten(network: nn.Module) -> nn.Module:
         else:
             ordered.append(module)
     return nn.Sequential(*_merged(ordered))
+
+
+def _rewritten_block(module: nn.Module) -> nn.Module:
+    if type(module) is not ResidualBlock:
+        return module
+    return ResidualBlock(_rewritten_sequence(module.branch), _rewritten_sequence(module.shortcut))
 
 
 def _merged(modules: Sequence[nn.Module]) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
 from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
 from cnn_ablation.tasks.image_classification.engine.updates import ReplayableUpdates
 from cnn_ablation.tasks.image_classification.lengths import updates_per_epoch
+from cnn_ablation.tasks.image_classification.models.modules import ResidualBlock
 from cnn_ablation.tasks.image_classification.training import TrainingState, autocast
 
 
@@ -137,8 +138,12 @@ def _gradient(weight: Tensor) -> Tensor:
 
 def _with_generator(network: nn.Module, generator: torch.Generator) -> nn.Module:
     """The same modules, but for dropout, which draws from `generator`."""
-    if type(network) is not nn.Sequential:
-        return network
-    return nn.Sequential(
-        *(OwnDropout(module.p, generator) if isinstance(module, nn.Dropout) else module for module in network)
-    )
+    if isinstance(network, nn.Dropout):
+        return OwnDropout(network.p, generator)
+    if type(network) is ResidualBlock:
+        return ResidualBlock(_parts(network.branch, generator), _parts(network.shortcut, generator))
+    return _parts(network, generator) if type(network) is nn.Sequential else network
+
+
+def _parts(network: nn.Sequential, generator: torch.Generator) -> nn.Sequential:
+    return nn.Sequential(*(_with_generator(module, generator) for module in network))

@@ -193,6 +193,16 @@ class Flatten(_Plain):
 
 
 @dataclass(frozen=True)
+class GlobalAveragePool(_Plain):
+    """The mean of each whole map, (channels, height, width) -> (channels,) (Lin et al. 2014, arXiv:1312.4400)."""
+
+    kind = "GlobalAveragePool"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape[:1]
+
+
+@dataclass(frozen=True)
 class Linear(_Plain):
     """A fully connected layer."""
 
@@ -222,9 +232,37 @@ class Softmax(_Plain):
 
 
 @dataclass(frozen=True)
+class Residual(_Plain):
+    """F(x) + x, or F(x) + P(x): the sum of a branch F and a shortcut (He et al. 2016, equations 1 and 2).
+
+    Stands for the sum alone; `trace` counts the layers inside where they stand. An empty shortcut is the identity.
+    """
+
+    branch: tuple[Layer, ...]
+    shortcut: tuple[Layer, ...] = ()
+    kind = "Residual"
+
+    @property
+    def summary(self) -> str:
+        return "adds the shortcut's maps" if self.shortcut else "adds the block's input"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        for layer in self.branch:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def __str__(self) -> str:
+        return "a residual branch"
+
+
+@dataclass(frozen=True)
 class TracedLayer:
     """A layer at its place in a network: what comes in, what goes out, what it costs per image."""
 
+    name: str
+    """Its kind and place among its kind: `Conv1`, `Activation1`, `Conv2`; `ShortcutConv1` on a shortcut."""
+    depth: int
+    """In how many residual blocks it lies."""
     layer: Layer
     input_shape: Shape
     output_shape: Shape
@@ -234,31 +272,46 @@ class TracedLayer:
 
 
 def trace(layers: Sequence[Layer], input_shape: Shape) -> list[TracedLayer]:
-    """Follows a shape through a network.
+    """Follows a shape through a network: the branch of a residual block, its shortcut, then their sum.
+
+    Layers on shortcuts are counted apart, so that all others are called what they are called without them.
 
     Raises:
-        LayerError: a window is larger than the map it slides over, or channels cannot be shared by groups.
+        LayerError: a window is larger than the map it slides over, channels cannot be shared by groups, or a branch
+            and its shortcut give other shapes.
     """
-    traced, shape = [], input_shape
-    for index, layer in enumerate(layers):
-        if isinstance(layer, Conv) and (shape[0] % layer.groups or layer.filters % layer.groups):
-            raise LayerError(layer, index, f"{layer.groups} groups of {shape[0]} channels")
-        output = layer.output_shape(shape)
-        if min(output) < 1:
-            raise LayerError(layer, index, f"a {min(shape[1:])}x{min(shape[1:])} map")
-        costs = layer.num_params(shape), layer.num_statistics(shape), layer.multiply_adds(shape)
-        traced.append(TracedLayer(layer, shape, output, *costs))
-        shape = output
+    traced: list[TracedLayer] = []
+    _trace(layers, input_shape, traced, Counter(), depth=0)
     return traced
 
 
-def layer_names(layers: Sequence[Layer]) -> list[str]:
-    """Each layer's kind and place among its kind: `Conv1`, `Activation1`, `Conv2`."""
-    seen, names = Counter[str](), []
+def _trace(
+    layers: Sequence[Layer], shape: Shape, traced: list[TracedLayer], seen: Counter[str], *, depth: int, on: str = ""
+) -> Shape:
+    """Appends to `traced`; returns the shape that comes out. `on` stands before the names of a shortcut's layers."""
     for layer in layers:
-        seen[layer.kind] += 1
-        names.append(f"{layer.kind}{seen[layer.kind]}")
-    return names
+        if isinstance(layer, Residual):
+            output = _trace(layer.branch, shape, traced, seen, depth=depth + 1, on=on)
+            beside = _trace(layer.shortcut, shape, traced, seen, depth=depth + 1, on="Shortcut")
+            if output != beside:
+                raise LayerError(layer, len(traced), f"a shortcut of {beside}: it gives {output}")
+        else:
+            output = _fitting_output(layer, shape, len(traced))
+        kind = f"{on}{layer.kind}"
+        seen[kind] += 1
+        costs = layer.num_params(shape), layer.num_statistics(shape), layer.multiply_adds(shape)
+        traced.append(TracedLayer(f"{kind}{seen[kind]}", depth, layer, shape, output, *costs))
+        shape = output
+    return shape
+
+
+def _fitting_output(layer: Layer, shape: Shape, index: int) -> Shape:
+    if isinstance(layer, Conv) and (shape[0] % layer.groups or layer.filters % layer.groups):
+        raise LayerError(layer, index, f"{layer.groups} groups of {shape[0]} channels")
+    output = layer.output_shape(shape)
+    if min(output) < 1:
+        raise LayerError(layer, index, f"a {min(shape[1:])}x{min(shape[1:])} map")
+    return output
 
 
 def total_params(layers: Sequence[Layer], input_shape: Shape) -> int:
