@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from cnn_ablation import describe
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.streams import stream_seed
-from cnn_ablation.launch.workers import process_bytes
 from cnn_ablation.runs.run import run
 from cnn_ablation.study import checks
 from cnn_ablation.tasks.image_classification import data, diagnoses, engine
@@ -44,7 +43,7 @@ from cnn_ablation.tasks.image_classification.models.layers import (
     trace,
 )
 from cnn_ablation.tasks.image_classification.models.modules import ResidualBlock
-from cnn_ablation.tasks.image_classification.task import cost
+from cnn_ablation.tasks.image_classification.task import cost, footprint
 
 CPU = torch.device("cpu")
 SAME: dict[str, Any] = {"kernel_sizes": 3, "padding": "same", "pool_after": False, "hidden": []}
@@ -228,7 +227,7 @@ def test_forecasts_and_the_memory_of_a_process_see_inside(tiny_config: Config) -
     work = sum(work for _, _, work in measured(network, (3, 8, 8)).values())
     assert cost(config).multiply_adds == work
     plain = replace(config, model=replace(RESNET_8, residual=0))
-    assert process_bytes(config) > process_bytes(plain) > process_bytes(replace(config, model=resnet(8, width=2)))
+    assert footprint(config).own > footprint(plain).own > footprint(replace(config, model=resnet(8, width=2))).own
 
 
 @pytest.mark.parametrize(
