@@ -140,9 +140,11 @@ def _fields(section: Any) -> dict[str, dataclasses.Field[Any]]:
 
 
 def as_python(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's own, in lists too; anything else as it is."""
+    """NumPy's numbers and arrays as Python's own, in lists and dictionaries too; anything else as it is."""
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
+    if type(value) is dict:
+        return {key: as_python(each) for key, each in value.items()}
     return [as_python(each) for each in value] if type(value) is list else value
 
 
@@ -165,6 +167,11 @@ def paper_names() -> tuple[str, ...]:
 def group_name(name: str, *, role: Role = RESULT) -> Any:
     """The `name` of a config group's option: fixed by the group file, never set alone."""
     return setting(name, choices=(name,), role=role)
+
+
+def free_keys(role: Role = RESULT) -> Any:
+    """A dataclass field whose keys are the user's own: `model.kwargs.width`; each of them can be a knob."""
+    return field(default_factory=dict, metadata={"bounds": Bounds(), "role": role, "is_free": True})
 
 
 @dataclass
@@ -228,15 +235,25 @@ class ImageFolderConfig(DataConfig):
 
 
 @dataclass
-class NetworkConfig(Section):
-    """What every network shares: its fully connected part, activations, initial weights and output.
+class AnyNetworkConfig(Section):
+    """What networks of every make share.
+
+    `output` says what a network gives: logits, or probabilities, of which cross-entropy takes a softmax once more.
+    """
+
+    name: str
+    output: str = setting("logits", choices=("logits", "softmax"))
+
+
+@dataclass
+class NetworkConfig(AnyNetworkConfig):
+    """What every network that is a list of layers shares: its fully connected part, activations and initial weights.
 
     `leaky_slope` is what `activation=leaky` multiplies negative inputs with; eq2425 (section 5.3) divides by 100.
     `init`: `pytorch` (its own uniform weights and biases), `he_normal` (svalheim, equations 37 to 39) or `glorot`
     (uniform, as in Keras); the last two start with biases of 0.
     """
 
-    name: str
     hidden: list[int] = setting([512], at_least=1, at_most=_MOST_UNITS)
     activation: str = setting("relu", choices=lambda: tuple(ACTIVATIONS))
     leaky_slope: float = setting(0.01, at_least=0)
@@ -244,7 +261,6 @@ class NetworkConfig(Section):
     batch_norm: bool = setting(False)
     batch_norm_place: str = setting("before", choices=("before", "after"))
     init: str = setting("pytorch", choices=("pytorch", "he_normal", "glorot"))
-    output: str = setting("logits", choices=("logits", "softmax"))
     output_bias: bool = setting(True)
 
 
@@ -276,6 +292,19 @@ class MLPConfig(NetworkConfig):
     """A fully connected network on the pixels of an image."""
 
     name: str = setting("svalheim_mlp", choices=("svalheim_mlp", "jappinen_mlp"))
+
+
+@dataclass
+class ModuleConfig(AnyNetworkConfig):
+    """A network of your own: `target` names a class of `torch.nn.Module`, or a function that returns one.
+
+    It is called with `kwargs`, and with those of `num_classes` and `input_shape` (channels, height, width) that it
+    takes.
+    """
+
+    name: str = group_name("module")
+    target: str = setting("")
+    kwargs: dict[str, Any] = free_keys()
 
 
 @dataclass
@@ -371,7 +400,7 @@ class Config(Section):
     """One configuration: everything that `python -m cnn_ablation` can be told."""
 
     data: DataConfig
-    model: NetworkConfig
+    model: AnyNetworkConfig
     optimizer: OptimizerConfig
     train: TrainConfig = field(default_factory=TrainConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
@@ -403,12 +432,12 @@ GROUPS: dict[str, dict[str, type]] = {
         "torchvision": TorchvisionConfig,
         "image_folder": ImageFolderConfig,
     },
-    "model": {"convolutional": ModelConfig, "mlp": MLPConfig},
+    "model": {"convolutional": ModelConfig, "mlp": MLPConfig, "module": ModuleConfig},
     "optimizer": {"sgd": SGDConfig, "adam": AdamConfig, "adagrad": AdaGradConfig, "rmsprop": RMSPropConfig},
 }
 """The schemas of each config group."""
 
-_BASES = (DataConfig, NetworkConfig, OptimizerConfig)  # what options share; none of them is an option
+_BASES = (DataConfig, AnyNetworkConfig, NetworkConfig, OptimizerConfig)  # what options share; none of them is an option
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
@@ -417,8 +446,44 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
         value, key = getattr(config, item.name), f"{prefix}{item.name}"
         if dataclasses.is_dataclass(value):
             yield from leaves(value, f"{key}.")
+        elif is_free(item):
+            yield from ((name, item, each) for name, each in _flat(key, value))
         else:
             yield key, item, value
+
+
+def is_free(item: dataclasses.Field[Any]) -> bool:
+    """Whether the keys inside a field are the user's own."""
+    return bool(item.metadata.get("is_free"))
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The values in a dictionary by dotted key, those of dictionaries within it too."""
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, each in value.items():
+        yield from [(f"{key}.{name}", each)] if each == {} else _flat(f"{key}.{name}", each)
+
+
+def _nested(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """What `_flat` took apart."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if key.startswith(prefix):
+            *parts, name = key.removeprefix(prefix).split(".")
+            functools.reduce(lambda inner, part: inner.setdefault(part, {}), parts, found)[name] = value
+    return found
+
+
+def split_free(key: str) -> tuple[str, str]:
+    """`model.kwargs.width` -> (`model.kwargs`, `width`): a key of the schema, and the user's own inside; else `""`."""
+    owners = [("", Config), *((f"{part}.", option) for part, options in GROUPS.items() for option in options.values())]
+    for prefix, owner in owners:
+        for item in _fields(owner).values():
+            if is_free(item) and key.startswith(f"{prefix}{item.name}."):
+                return f"{prefix}{item.name}", key.removeprefix(f"{prefix}{item.name}.")
+    return key, ""
 
 
 def keys_of(config: Any) -> dict[str, dataclasses.Field[Any]]:
@@ -597,9 +662,11 @@ def with_settings(config: Config, settings: Iterable[tuple[str, Any]]) -> Config
     """
     changed = copy.deepcopy(config)
     for key, value in settings:
-        owner, item = _owner(changed, key, value)
+        outer, inside = split_free(key) if isinstance(key, str) else (key, "")
+        owner, item = _owner(changed, outer, value)
         present = getattr(owner, item.name)
-        setattr(owner, item.name, copy.deepcopy(value))
+        whole = _nested({**dict(_flat("", present)), f".{inside}": as_python(value)}, ".") if inside else value
+        setattr(owner, item.name, copy.deepcopy(whole))
         wanted = types_of(type(owner)).get(item.name, Any)
         if not fits(getattr(owner, item.name), wanted):
             problem = _type_problem(key, value, wanted, item)
@@ -660,8 +727,9 @@ def from_settings(settings: dict[str, Any]) -> Config:
 
 
 def _filled(part: type, settings: dict[str, Any], prefix: str) -> Any:
-    names = [item.name for item in dataclasses.fields(part)]
-    return part(**{name: settings[prefix + name] for name in names if prefix + name in settings})
+    items = dataclasses.fields(part)
+    free = {item.name: _nested(settings, f"{prefix}{item.name}.") for item in items if is_free(item)}
+    return part(**free, **{item.name: settings[prefix + item.name] for item in items if prefix + item.name in settings})
 
 
 def all_settings(config: Config) -> dict[str, Any]:

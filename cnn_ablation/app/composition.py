@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnn_ablation import config as schema
 from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra, unknown_key
-from cnn_ablation.app.keys import CONF_DIR
+from cnn_ablation.app.keys import CONF_DIR, settable
 from cnn_ablation.app.request import check_options, parse
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
 from cnn_ablation.config import Config
@@ -99,7 +99,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         with _own_hydra():
             _refuse_levels(lines)
             with initialize_config_dir(CONF_DIR, version_base="1.3"):
-                return to_config(hydra_compose(CONFIG_NAME, lines))
+                return to_config(hydra_compose(CONFIG_NAME, list(map(settable, lines))))
     except Exception as error:
         if isinstance(error, HYDRA_ERRORS) or is_from_hydra(error):
             raise explain(error) from error

@@ -28,9 +28,7 @@ from typing import Any
 from cnn_ablation.common import machine, progress
 from cnn_ablation.config import Config
 from cnn_ablation.launch import sharing
-from cnn_ablation.tasks.image_classification import computing, data
-from cnn_ablation.tasks.image_classification.models import network_layers
-from cnn_ablation.tasks.image_classification.models.layers import trace
+from cnn_ablation.tasks.image_classification import computing, data, models
 
 LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
 _BYTES_OF_A_PROCESS = 600 * 2**20  # its own share of what is imported, and what the allocator keeps; without images
@@ -100,8 +98,7 @@ def image_bytes(config: Config) -> int:
 def process_bytes(config: Config) -> int:
     """Memory of a process that trains a configuration, besides shared images: itself, and the maps of a step."""
     spec = data.describe(config.data)
-    steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
-    maps = 4 * sum(math.prod(step.output_shape) for step in steps)
+    maps = 4 * models.describe(config.model, spec.num_classes, spec.input_shape).num_values
     own_images = image_bytes(config) if config.engine == "reference" else 0  # in another order of channels
     return _BYTES_OF_A_PROCESS + own_images + maps * max(2 * config.train.batch_size, _IMAGES_EVALUATED)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from cnn_ablation.runs import sources
 from cnn_ablation.tasks.image_classification.computing import Computing
 
 PACKAGE = Path(__file__).parent.parent
@@ -68,14 +69,14 @@ def fingerprint(identity: dict[str, Any]) -> str:
 
 
 def extension_version(extension: Any) -> str:
-    """A hash of a function's or class's code and of what it uses from its own module; "" for our own code.
+    """A hash of a function's or class's code, of its file and of the user's own files that it uses; "" for our own.
 
-    Code from this package is covered by `training_code_version`. What the extension takes from other modules is not
-    looked at.
+    Code from this package is covered by `training_code_version`. Of what is defined in a notebook, which is no file,
+    it is the code and what that uses from there.
     """
     if extension.__module__.partition(".")[0] == __name__.partition(".")[0]:
         return ""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(sources.version(extension.__module__).encode())
     for line in _code_lines(extension, extension.__module__, set()):
         digest.update(line.encode())
     return digest.hexdigest()[:16]

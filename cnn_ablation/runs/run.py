@@ -37,16 +37,13 @@ from cnn_ablation.runs.records import (
 from cnn_ablation.runs.store import BusyError, RunStore
 from cnn_ablation.study import checks
 from cnn_ablation.study.plans import counted
-from cnn_ablation.tasks.image_classification import computing, data, devices, diagnoses, engine, metrics
+from cnn_ablation.tasks.image_classification import computing, data, devices, diagnoses, engine, metrics, models
 from cnn_ablation.tasks.image_classification import weights as trained
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.lengths import num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES
-from cnn_ablation.tasks.image_classification.models import extensions, network_layers
-from cnn_ablation.tasks.image_classification.models.build import build
-from cnn_ablation.tasks.image_classification.models.layers import trace
 from cnn_ablation.tasks.image_classification.training import TrainingResult, autocast
 
 log = logging.getLogger(__name__)
@@ -256,7 +253,7 @@ def _identity(config: Config, seed: int, how: Computing) -> dict[str, Any]:
         seed=seed,
         data_digest=data.load(config.data).digest,
         computing=how,
-        extensions=extensions(config.model),
+        extensions=models.extensions(config.model),
     )
 
 
@@ -335,9 +332,8 @@ def _diagnosis(
     config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """The part of a record that explains its scores; the initial network is built once more from its seed."""
-    layers = network_layers(config.model, images.num_classes)
     technique = engine.technique_of(config)
-    initial = build(layers, images.input_shape, seed=seed, init=config.model.init).to(device)
+    initial = models.build_network(config.model, images.num_classes, images.input_shape, seed=seed).to(device)
     initial, final = initial.to(memory_format=technique.memory_format), result.network
     parts = resident(images, device, technique.memory_format)
     some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
@@ -355,10 +351,11 @@ def _diagnosis(
         )
         for network in (initial, final)
     ]
+    network = models.describe(config.model, images.num_classes, images.input_shape)
     deadest, flattest = (max(found, key=attrgetter(share), default=None) for share in ("dead", "saturated"))
     return {
         "num_classes": images.num_classes,
-        "multiply_adds": sum(step.multiply_adds for step in trace(layers, images.input_shape)),
+        "multiply_adds": _whole(network.multiply_adds),
         "lowest_train_loss": _lowest_train_loss(result) if by_cross_entropy else math.nan,
         "initial_gradient_norm": norms[0],
         "final_gradient_norm": norms[1],
@@ -367,6 +364,11 @@ def _diagnosis(
         "double_softmax": double_softmax,
         "activation_layers": [dataclasses.asdict(layer) for layer in found],
     }
+
+
+def _whole(count: float) -> int:
+    """0 where it is not known."""
+    return int(count) if math.isfinite(count) else 0
 
 
 def _lowest_train_loss(result: TrainingResult) -> float:

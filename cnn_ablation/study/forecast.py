@@ -21,11 +21,9 @@ from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store.entries import entries
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.plans import counted
-from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification import data, models
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs, num_updates
-from cnn_ablation.tasks.image_classification.models import extensions, network_layers
-from cnn_ablation.tasks.image_classification.models.layers import trace
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,11 @@ class ArmForecast:
 
 
 def cost(config: Config) -> notes.Cost:
-    """Updates, parameters and work of a configuration, by arithmetic."""
+    """Updates, parameters and work of a configuration."""
     spec = data.describe(config.data)
     updates = num_updates(config.train, spec.train_images(config.data))
-    steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
-    return notes.Cost(updates, sum(step.num_params for step in steps), sum(step.multiply_adds for step in steps))
+    network = models.describe(config.model, spec.num_classes, spec.input_shape)
+    return notes.Cost(updates, network.num_params, network.multiply_adds)
 
 
 def forecast(configs: dict[Arm, Config], how_of: Callable[[Config], Computing] | None) -> list[ArmForecast]:
@@ -101,7 +99,7 @@ class _Past:
 
 def _identity(config: Config, how: Computing, seed: int) -> dict[str, Any]:
     """Of a run to come; the data are known only once they are loaded."""
-    settings, added = result_settings(config), extensions(config.model)
+    settings, added = result_settings(config), models.extensions(config.model)
     return provenance.identity(settings, seed=seed, data_digest="", computing=how, extensions=added)
 
 

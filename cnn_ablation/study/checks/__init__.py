@@ -11,8 +11,9 @@ from cnn_ablation.common.errors import ConfigError, Problem, UserError
 from cnn_ablation.config import (
     GROUPS,
     LARGEST_SEED,
+    AnyNetworkConfig,
     Config,
-    NetworkConfig,
+    ModuleConfig,
     Role,
     all_settings,
     bounds_of,
@@ -24,7 +25,7 @@ from cnn_ablation.config import (
 )
 from cnn_ablation.study.checks.effects import effective, inert, same_because
 from cnn_ablation.study.designs import DESIGNS, Arm, Knob, comparisons, keys_moved_twice, labels_used_twice
-from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification import data, models
 from cnn_ablation.tasks.image_classification.data.images import DataSpec
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
 from cnn_ablation.tasks.image_classification.models.layers import LayerError, Shape, trace
@@ -245,17 +246,21 @@ def _split_problem(config: Config, spec: DataSpec, images: int) -> Problem | Non
     return Problem(key, all_settings(config)[key], f"{allowed}; {here}", remedy=f"another {key}, or more images")
 
 
-def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
+def network_problems(model: AnyNetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
     """Settings of a network that are out of bounds, contradict each other or do not fit images of this shape."""
     problems = value_problems(model, "model.")
     if problems:
         return problems
+    if isinstance(model, ModuleConfig):
+        from cnn_ablation.tasks.image_classification.models import module  # as does the network, it imports torch
+
+        return module.problems(model, num_classes, input_shape) or _too_many_parameters(model, input_shape, num_classes)
     if model.name not in NETWORKS:
         table = "cnn_ablation.tasks.image_classification.models.NETWORKS"
         remedy = f'{table}["{model.name}"] = FUNCTION, from its settings to a list of layers'
         return [Problem("model.name", model.name, ", ".join(NETWORKS), remedy=remedy)]
     try:
-        steps = trace(network_layers(model, num_classes), input_shape)
+        trace(network_layers(model, num_classes), input_shape)
     except ConfigError as error:
         return list(error.problems)
     except LayerError as error:
@@ -270,9 +275,14 @@ def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int)
                 else "groups that divide the channels and filters of their convolution",
             )
         ]
-    num_params = sum(step.num_params for step in steps)
+    return _too_many_parameters(model, input_shape, num_classes)
+
+
+def _too_many_parameters(model: AnyNetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
+    num_params = models.describe(model, num_classes, input_shape).num_params
     if num_params <= _MOST_PARAMETERS:
         return []
     allowed = f"widths that give at most {_MOST_PARAMETERS:,} parameters; here {num_params:,}"
-    key = "model.hidden" if model.hidden else "model.filters"
+    wide = [name for name in ("hidden", "filters", "kwargs") if getattr(model, name, None)]
+    key = f"model.{next(iter(wide), 'name')}"
     return [Problem(key, getattr(model, key.removeprefix("model."), None), allowed, remedy="narrower layers")]

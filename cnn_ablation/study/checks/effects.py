@@ -67,7 +67,7 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     settings["data.image_size"] = spec.image_size
     settings["data.val_fraction"] = settings["data.val_images"] = num_validation(spec.source_train_images, config.data)
     settings |= _length(config.train, spec.train_images(config.data))
-    if _is_ours(config.model):
+    if isinstance(config.model, NetworkConfig) and _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         inside = [key for key in settings if key.startswith("model.") and key != "model.init"]
         settings |= dict.fromkeys(inside, None) | {"layers": [repr(layer) for layer in _acting(steps)]}
@@ -176,7 +176,7 @@ def inert(config: Config) -> dict[str, Inert]:
     """
     spec = data.describe(config.data)
     found = dict(_inert_lengths(config, spec))
-    if _is_ours(config.model):
+    if isinstance(config.model, NetworkConfig) and _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         layers = [step.layer for step in steps]
         found |= dict(_inert_activations(config.model, layers)) | dict(_inert_blocks(config.model, layers))

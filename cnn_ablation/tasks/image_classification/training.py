@@ -23,8 +23,7 @@ from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.data.resident import Resident, ResidentSplit, resident
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy
-from cnn_ablation.tasks.image_classification.models import network_layers
-from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models import build_network
 from cnn_ablation.tasks.image_classification.optimizers import make_optimizer
 from cnn_ablation.tasks.image_classification.scoring import Evaluation, evaluate, probabilities_from
 
@@ -72,7 +71,7 @@ class TrainingResult:
     `status` is `ok`, or `diverged` if a loss stopped being finite; a diverged network is evaluated all the same.
     """
 
-    network: nn.Sequential
+    network: nn.Module
     status: str
     train: Evaluation
     """Of up to `SCORED_TRAIN_IMAGES` training images, evenly spaced; the other two are of all images."""
@@ -102,10 +101,9 @@ class TrainingState:
     def __init__(
         self, config: Config, data: ImageData, *, seed: int, device: torch.device, technique: Technique = REFERENCE
     ):
-        layers = network_layers(config.model, data.num_classes)
         self.device, self.train, self.loss = device, config.train, LOSSES[config.train.loss]
         self.to_probabilities = probabilities_from(config.model.output)
-        network = build(layers, data.input_shape, seed=seed, init=config.model.init)
+        network = build_network(config.model, data.num_classes, data.input_shape, seed=seed)
         self.network = network.to(device).to(memory_format=technique.memory_format)
         self.computed = technique.rewrite(self.network)
         fused = technique.fused_optimizer

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.config import Config
 from cnn_ablation.tasks.image_classification.data.images import ImageData
-from cnn_ablation.tasks.image_classification.models import network_layers
-from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models import build_network
 from cnn_ablation.tasks.image_classification.scoring import probabilities_from
 
 _FORMAT = 1
@@ -73,7 +72,7 @@ def read(path: Path, config: Config) -> Trained:
     try:
         content = _content(path)
         shape, names = tuple(content["input_shape"]), tuple(content["class_names"])
-        network = build(network_layers(config.model, len(names)), shape, seed=0)
+        network = build_network(config.model, len(names), shape, seed=0)
         _fill(network, content["network"])
         factor, shift = (content[name].view(1, -1, 1, 1) for name in ("factor", "shift"))
     except UserError:
