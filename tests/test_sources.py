@@ -15,7 +15,7 @@ from cnn_ablation.runs.provenance import extension_version
 FILES = {
     "src_main.py": "import json\nimport numpy\nfrom src_pkg import middle\n\ndef make():\n    return middle.value()\n",
     "src_pkg/__init__.py": "",
-    "src_pkg/middle.py": "from .deep import VALUE\n\ndef value():\n    import src_late\n    return VALUE + src_late.late\n",
+    "src_pkg/middle.py": "from .deep import VALUE\n\ndef value():\n    import src_late as s\n    return VALUE, s\n",
     "src_pkg/deep.py": "VALUE = 1\n",
     "src_pkg/unused.py": "VALUE = 5\n",
     "src_late.py": "late = 2  # imported in a function\n",

@@ -332,7 +332,7 @@ def _diagnosis(
     config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """The part of a record that explains its scores; the initial network is built once more from its seed."""
-    technique = engine.technique_of(config)
+    technique = engine.technique_of(config, images)
     initial = models.build_network(config.model, images.num_classes, images.input_shape, seed=seed).to(device)
     initial, final = initial.to(memory_format=technique.memory_format), result.network
     parts = resident(images, device, technique.memory_format)

@@ -16,6 +16,7 @@ from cnn_ablation.config import (
     GROUPS,
     Config,
     ModelConfig,
+    ModuleConfig,
     NetworkConfig,
     OptimizerConfig,
     TrainConfig,
@@ -27,7 +28,7 @@ from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, num_validation
 from cnn_ablation.tasks.image_classification.lengths import num_epochs, num_updates
-from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
+from cnn_ablation.tasks.image_classification.models import NETWORKS, arguments, network_layers
 from cnn_ablation.tasks.image_classification.models.layers import (
     Activation,
     AveragePool,
@@ -67,6 +68,9 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     settings["data.image_size"] = spec.image_size
     settings["data.val_fraction"] = settings["data.val_images"] = num_validation(spec.source_train_images, config.data)
     settings |= _length(config.train, spec.train_images(config.data))
+    if isinstance(config.model, ModuleConfig):
+        settings = {key: value for key, value in settings.items() if not key.startswith("model.kwargs.")}
+        settings["model.kwargs"] = arguments(config.model)
     if isinstance(config.model, NetworkConfig) and _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         inside = [key for key in settings if key.startswith("model.") and key != "model.init"]

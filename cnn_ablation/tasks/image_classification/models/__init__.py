@@ -48,6 +48,13 @@ def network_layers(model: AnyNetworkConfig, num_classes: int) -> list[Layer]:
     return NETWORKS[model.name](model, num_classes)
 
 
+def arguments(model: ModuleConfig) -> dict[str, Any]:
+    """Of a module's constructor, with its defaults: what tells one network of a target from another."""
+    from cnn_ablation.tasks.image_classification.models import module
+
+    return module.arguments(model)
+
+
 def describe(model: AnyNetworkConfig, num_classes: int, input_shape: Shape) -> NetworkSpec:
     """What the configured network is; of a list of layers without torch.
 

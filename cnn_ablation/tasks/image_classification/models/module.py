@@ -216,6 +216,17 @@ def _num_statistics(module: nn.Module) -> int:
     return sum(buffer.numel() for buffer in module.buffers(recurse=False) if buffer.is_floating_point())
 
 
+def arguments(model: ModuleConfig) -> dict[str, Any]:
+    """What its constructor is given of a person's own, with the defaults of what she leaves out."""
+    taken = _parameters(imports.named("model.target", model.target))
+    defaults = {
+        name: parameter.default
+        for name, parameter in taken.items()
+        if parameter.default is not inspect.Parameter.empty and name not in FROM_DATA
+    }
+    return {**defaults, **model.kwargs}
+
+
 def _call(model: ModuleConfig, num_classes: int, input_shape: Shape) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What to call, and with what.
 
