@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
+LOSS_NAMES = ["cross_entropy", "mean_squared_error", "kullback_leibler"]
+"""What `train.loss` may be; extensions add to it."""
 CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lenet5", "alexnet")
 
 
@@ -101,6 +103,8 @@ SEEDS = Role(identifies=False, is_fixed=False, not_a_knob="replicates=N trains e
 """Which seeds a study has; a seed enters the identity of its run on its own."""
 CONDUCT = Role(identifies=False, is_fixed=False, not_a_knob="give it once, for all arms; it changes no result")
 """How a study is carried out, kept and read; without effect on what a run computes."""
+OWN_CODE = Role(identifies=False, is_fixed=False, not_a_knob="give them once, for all arms; their parts can be knobs")
+"""Modules of the user's own, whose content, not their name, identifies a run."""
 LABEL = Role(identifies=False, is_fixed=False, not_a_knob="the study names its arms itself")
 
 LARGEST_SEED = 2**32 - 1  # as NumPy takes them
@@ -365,7 +369,7 @@ class TrainConfig(Section):
     scale: float = setting(1.0, above=0, at_most=1)
     batch_size: int = setting(64, at_least=1)
     shuffle: bool = setting(True)
-    loss: str = setting("cross_entropy", choices=("cross_entropy", "mean_squared_error", "kullback_leibler"))
+    loss: str = setting("cross_entropy", choices=lambda: tuple(LOSS_NAMES))
     stop_on: str | None = setting(None, choices=("train_loss", "val_loss", "val_accuracy"))
     patience: int = setting(3, at_least=1)
     max_translation: int = setting(0, at_least=0)
@@ -419,6 +423,7 @@ class Config(Section):
     paper: str | None = setting(None, choices=paper_names, role=CONDUCT)
     on_error: str = setting("continue", choices=("continue", "stop"), role=CONDUCT)
     dry_run: bool = setting(False, role=CONDUCT)
+    extensions: list[str] = setting([], role=OWN_CODE)
 
     @property
     def seeds(self) -> range:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation.common import commands
+from cnn_ablation.common import commands, extensions
 from cnn_ablation.common.errors import DataError, RecordError
 from cnn_ablation.common.progress import warn
 from cnn_ablation.config import Config, from_settings
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: Sequence[str] | None) -> int:
     options = _parse(arguments)
-    written = predict(options.run, options.images, seed=options.seed, out=options.out)
+    modules = options.module or []
+    written = predict(options.run, options.images, seed=options.seed, out=options.out, modules=modules)
     print(f"written: {', '.join(map(str, written))}")
     return 0
 
@@ -55,11 +56,28 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="*", help="pictures of any size and mode")
     parser.add_argument("--seed", type=int, help="which of the folder's seeds (default: the first)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to draw (default: RUN)")
+    about = "your own code that the run was trained with: my_nets.ResNet8, my_parts; it is imported only if named"
+    parser.add_argument("--module", metavar="NAME", action="append", help=about)
     return parser.parse_args(arguments)
 
 
-def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: Path | None = None) -> list[Path]:
+def predict(
+    run: Path,
+    images: Sequence[Path],
+    *,
+    seed: int | None = None,
+    out: Path | None = None,
+    modules: Sequence[str] = (),
+) -> list[Path]:
     """Classifies pictures, or draws grids of validation images where none are given.
+
+    Args:
+        run: a job's folder.
+        images: pictures.
+        seed: which of the folder's seeds; the smallest by default.
+        out: where to draw; into `run` by default.
+        modules: code of the user's own that may be imported, because she names it; what the run's files name alone is
+            not.
 
     Returns:
         The pictures drawn.
@@ -69,7 +87,9 @@ def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: 
     """
     folder = out or run
     record = _record(run, seed)
+    _import_extensions(record, modules)
     config = _config(record, run)
+    _require_named(config, modules, needs_data=not images)
     _check_whole(weights_path(run, record.seed))
     _check_writable(folder)
     given = _opened(images)
@@ -142,6 +162,41 @@ def _config(record: Run, folder: Path) -> Config:
     except (KeyError, TypeError, AttributeError) as error:
         path = record_path(folder, record.seed)
         raise RecordError(f"{path} is damaged: its configuration is not whole ({error})") from error
+
+
+def _import_extensions(record: Run, modules: Sequence[str]) -> None:
+    """Imports those extensions of a run that are named.
+
+    Raises:
+        RecordError: one of them is not.
+    """
+    names = record.settings.get("extensions") or []
+    extensions.load([name for name in names if name in modules])
+    missing = [name for name in names if name not in modules]
+    if missing:
+        raise RecordError(_name_it("extensions", ",".join(map(str, missing)), missing))
+
+
+def _require_named(config: Config, modules: Sequence[str], *, needs_data: bool) -> None:
+    """Refuses to import what nobody but the run's record names.
+
+    Raises:
+        RecordError: says what to name.
+    """
+    targets = {"model.target": getattr(config.model, "target", "")}
+    if needs_data:
+        targets["data.target"] = getattr(config.data, "target", "")
+    for key, target in targets.items():
+        if target and target not in modules:
+            raise RecordError(_name_it(key, target, [target]))
+
+
+def _name_it(key: str, value: str, names: Sequence[str]) -> str:
+    flags = " ".join(f"--module {name}" for name in names)
+    return (
+        f"this run was trained with somebody's own code, {key}={value}, which is imported only if you name it\n"
+        f"  remedy: {flags}, if you trust it, where Python finds it (the working directory, or installed)"
+    )
 
 
 def _check_whole(weights: Path) -> None:

@@ -19,12 +19,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cnn_ablation import config as schema
+from cnn_ablation.app import extensions as own
 from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra, unknown_key
 from cnn_ablation.app.keys import CONF_DIR, settable
 from cnn_ablation.app.request import check_options, parse
+from cnn_ablation.common import extensions
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
 from cnn_ablation.config import Config
 from cnn_ablation.study.designs import DESIGNS
+from cnn_ablation.tasks.image_classification import parts
 
 CONFIG_NAME = "config"
 
@@ -47,6 +50,9 @@ def register_schemas(store: ConfigStore) -> None:
     vars(store)["__deepcopy__"] = lambda memo: store
     store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
     store.store(name="schema", node=Config, provider="cnn_ablation")
+    for group, options in parts.OPTIONS.items():
+        for name, node in options.items():
+            store.store(group=group, name=name, node=node, provider="cnn_ablation")
     for group, options in schema.GROUPS.items():
         for name, node in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
             store.store(group=f"schema/{group}", name=name, node=node, provider="cnn_ablation")
@@ -95,6 +101,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         ConfigError: an override is unknown, of the wrong type or cannot be read.
     """
     lines = _checked(overrides)
+    own.load(lines)
     try:
         with _own_hydra():
             _refuse_levels(lines)
@@ -151,7 +158,9 @@ def to_config(composed: DictConfig, *, arm: str | None = None) -> Config:
         config = OmegaConf.to_object(plain)
     except OmegaConfBaseException as error:
         raise explain(error) from error
-    if not isinstance(config, Config):
+    if isinstance(config, Config):
+        extensions.load(config.extensions)
+    else:
         raise UserError(
             f"the configuration '{CONFIG_NAME}' does not start from the schema: add '- schema' to its defaults"
         )

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from cnn_ablation.common.errors import as_typed
 from cnn_ablation.config import GROUPS, Bounds, Config, is_free, nearest, split_free
 from cnn_ablation.study.designs import DESIGNS
+from cnn_ablation.tasks.image_classification import parts
 
 _HERE = Path(__file__).resolve().parent.parent
 # Inside a wheel conf/ lies in the package, in a checkout beside it.
@@ -77,6 +78,8 @@ def group_options(config_dir: str | None = None) -> dict[str, list[str]]:
     for folder in filter(None, (CONF_DIR, config_dir)):
         for path in Path(folder).glob("*/*.yaml"):
             found.setdefault(path.parent.name, set()).add(path.stem)
+    for group, registered in parts.OPTIONS.items():
+        found.setdefault(group, set()).update(registered)
     return {group: sorted(options) for group, options in sorted(found.items())}
 
 

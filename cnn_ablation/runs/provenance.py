@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 from cnn_ablation.runs import sources
@@ -47,7 +47,7 @@ def identity(
         seed: the run's seed.
         data_digest: `ImageData.digest`.
         computing: how it is computed on this machine: what `auto` stands for here, threads, instructions and kernels.
-        extensions: functions the run uses that may come from outside the package, as an activation or a network.
+        extensions: what the run uses that may come from outside the package: functions, classes, whole modules.
     """
     return {
         "settings": {**settings, **dataclasses.asdict(computing)},
@@ -69,11 +69,13 @@ def fingerprint(identity: dict[str, Any]) -> str:
 
 
 def extension_version(extension: Any) -> str:
-    """A hash of a function's or class's code, of its file and of the user's own files that it uses; "" for our own.
+    """A hash of code, of its file and of the user's own files that it uses; "" for our own.
 
     Code from this package is covered by `training_code_version`. Of what is defined in a notebook, which is no file,
     it is the code and what that uses from there.
     """
+    if isinstance(extension, ModuleType):
+        return sources.version(extension.__name__)
     if extension.__module__.partition(".")[0] == __name__.partition(".")[0]:
         return ""
     digest = hashlib.sha256(sources.version(extension.__module__).encode())

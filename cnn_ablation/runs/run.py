@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from cnn_ablation.common import progress
+from cnn_ablation.common import extensions, progress
 from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.config import Config, all_settings, result_settings
 from cnn_ablation.runs import provenance
@@ -37,7 +37,7 @@ from cnn_ablation.runs.records import (
 from cnn_ablation.runs.store import BusyError, RunStore
 from cnn_ablation.study import checks
 from cnn_ablation.study.plans import counted
-from cnn_ablation.tasks.image_classification import computing, data, devices, diagnoses, engine, metrics, models
+from cnn_ablation.tasks.image_classification import computing, data, devices, diagnoses, engine, metrics, models, parts
 from cnn_ablation.tasks.image_classification import weights as trained
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.data.images import ImageData
@@ -86,6 +86,7 @@ def run(
         ConfigError: the configuration must not be trained, or its device is not here.
         RecordError: a record cannot be written.
     """
+    extensions.load(config.extensions)  # in a worker or a launcher's job nobody has done so
     if study is None:
         checks.check(config)
     how = computing.resolve(config, threads=threads)
@@ -253,7 +254,7 @@ def _identity(config: Config, seed: int, how: Computing) -> dict[str, Any]:
         seed=seed,
         data_digest=data.load(config.data).digest,
         computing=how,
-        extensions=models.extensions(config.model),
+        extensions=parts.used(config),
     )
 
 

@@ -35,7 +35,7 @@ def files(module: str) -> dict[str, Path]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = _file(name)
+        path = file(name)
         if name in found or path is None or not _is_own(path):
             continue
         found[name] = path
@@ -58,7 +58,7 @@ def version(module: str) -> str:
 
 
 def _installed(module: str) -> str:
-    path, (libraries, _) = _file(module), _folders()
+    path, (libraries, _) = file(module), _folders()
     if path is None or not any(path.is_relative_to(folder) for folder in libraries):
         return ""
     names = metadata.packages_distributions().get(module.partition(".")[0], [])
@@ -87,7 +87,7 @@ def _parsed(content: bytes) -> ast.Module:
     return ast.parse(content)
 
 
-def _file(name: str) -> Path | None:
+def file(name: str) -> Path | None:
     """The source file of a module that is or could be imported, without importing it."""
     loaded = getattr(sys.modules.get(name), "__file__", None)
     if loaded:

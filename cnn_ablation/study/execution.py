@@ -46,8 +46,7 @@ from cnn_ablation.study.designs import (
     seed_by_seed,
 )
 from cnn_ablation.study.plans import PathStep, Plan, counted, refuse_other_study, write_plan
-from cnn_ablation.tasks.image_classification import computing, data
-from cnn_ablation.tasks.image_classification.models import has_extensions
+from cnn_ablation.tasks.image_classification import computing, data, parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +155,7 @@ class Study:
         """
         arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
         configs = [self._compose(arm) for arm in arms]
-        if any(has_extensions(config.model) for config in configs):
+        if any(parts.lives_here_alone(config) for config in configs):
             return workers.ONE_AT_A_TIME
         return workers.packing(self.baseline, len(configs) * self.baseline.replicates, configs)
 

@@ -21,7 +21,7 @@ from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store.entries import entries
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.plans import counted
-from cnn_ablation.tasks.image_classification import data, models
+from cnn_ablation.tasks.image_classification import data, models, parts
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs, num_updates
 
@@ -99,7 +99,7 @@ class _Past:
 
 def _identity(config: Config, how: Computing, seed: int) -> dict[str, Any]:
     """Of a run to come; the data are known only once they are loaded."""
-    settings, added = result_settings(config), models.extensions(config.model)
+    settings, added = result_settings(config), parts.used(config)
     return provenance.identity(settings, seed=seed, data_digest="", computing=how, extensions=added)
 
 

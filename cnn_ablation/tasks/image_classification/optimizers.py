@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, optim
 
 from cnn_ablation.config import OptimizerConfig
+from cnn_ablation.tasks.image_classification import parts
 
 _OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "sgd": lambda params, c, **how: optim.SGD(params, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, **how),
@@ -35,6 +36,9 @@ def make_optimizer(
         fused: asks for the single kernel where there is one.
     """
     one_kernel = fused and config.name in _FUSED.get(device.type, ())
+    if config.name in parts.OPTIMIZERS:
+        made: optim.Optimizer = parts.OPTIMIZERS[config.name](_groups(config, dict(params)), config)
+        return made
     return _OPTIMIZERS[config.name](_groups(config, dict(params)), config, **({"fused": True} if one_kernel else {}))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cnn_ablation.config import CONV_NETWORKS, AnyNetworkConfig, ModuleConfig
-from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.models import convolutional, mlp
 from cnn_ablation.tasks.image_classification.models.layers import Layer, Shape
@@ -30,13 +29,6 @@ def extensions(model: AnyNetworkConfig) -> tuple[Any, ...]:
         return (imports.named("model.target", model.target),)
     activation = getattr(model, "activation", None)
     return (*([ACTIVATIONS[activation]] if activation in ACTIVATIONS else []), NETWORKS[model.name])
-
-
-def has_extensions(model: AnyNetworkConfig) -> bool:
-    """Whether a model uses something that was registered in this process alone; a module's name is known anywhere."""
-    if isinstance(model, ModuleConfig):
-        return False
-    return any(provenance.extension_version(extension) for extension in extensions(model))
 
 
 def network_layers(model: AnyNetworkConfig, num_classes: int) -> list[Layer]:
