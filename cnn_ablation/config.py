@@ -239,6 +239,18 @@ class ImageFolderConfig(DataConfig):
 
 
 @dataclass
+class ArraysConfig(DataConfig):
+    """Images of your own: `target` names a function that, called with `kwargs`, gives `train` and `test`.
+
+    Each is a pair of arrays, images and labels, or a map-style dataset.
+    """
+
+    name: str = group_name("arrays", role=TEST_SET)
+    target: str = setting("", role=FILES)
+    kwargs: dict[str, Any] = free_keys(role=FILES)
+
+
+@dataclass
 class AnyNetworkConfig(Section):
     """What networks of every make share.
 
@@ -436,6 +448,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "shapes": ShapesConfig,
         "torchvision": TorchvisionConfig,
         "image_folder": ImageFolderConfig,
+        "arrays": ArraysConfig,
     },
     "model": {"convolutional": ModelConfig, "mlp": MLPConfig, "module": ModuleConfig},
     "optimizer": {"sgd": SGDConfig, "adam": AdamConfig, "adagrad": AdaGradConfig, "rmsprop": RMSPropConfig},

@@ -105,7 +105,7 @@ def predict(
         raise RecordError(f"{weights_path(run, record.seed)} is of another run: its classes are not those of {run}")
     if not images:
         return _draw_grids(network, _images(record, network, config), run, folder)
-    channels, size, _ = network.input_shape
+    channels, size = _picture_size(network, run)
     seen = np.concatenate([as_input(picture, channels, size) for picture in given])
     answers = list(map(Answer, map(str, images), given, seen, _probabilities(network, seen, run)))
     for answer in answers:
@@ -113,6 +113,21 @@ def predict(
     if len(answers) > _MAX_DRAWN:
         print(f"the first {_MAX_DRAWN} of {len(answers)} are drawn")
     return [_draw_predictions(answers[:_MAX_DRAWN], _drawable(network.class_names), folder)]
+
+
+def _picture_size(network: Any, run: Path) -> tuple[int, int]:
+    """Channels and size of the pictures that a network can be shown.
+
+    Raises:
+        RecordError: it was trained on what no picture can be made into.
+    """
+    channels, height, width = network.input_shape
+    if network.pixels == "uint8" and channels in (1, 3) and height == width:
+        return channels, height
+    raise RecordError(
+        f"the network of {run} takes images {network.input_shape} of {network.pixels}; pictures become square ones of "
+        f"1 or 3 channels, of uint8\n  remedy: leave out the pictures: its own validation images are drawn"
+    )
 
 
 def _most_probable(probabilities: npt.NDArray[np.float32], class_names: Sequence[str]) -> str:

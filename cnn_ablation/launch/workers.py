@@ -90,9 +90,10 @@ def _that_fit(memory: int | None, images: int, one: int, cores: int) -> int:
 
 
 def image_bytes(config: Config) -> int:
-    """Of all images of a configuration's data, uint8."""
+    """Of all images of a configuration's data."""
     spec = data.describe(config.data)
-    return int(spec.source_train_images * (1 + _SHARE_OF_TEST_IMAGES)) * math.prod(spec.input_shape)
+    images = int(spec.source_train_images * (1 + _SHARE_OF_TEST_IMAGES))
+    return images * math.prod(spec.input_shape) * spec.bytes_per_value
 
 
 def process_bytes(config: Config) -> int:

@@ -22,6 +22,7 @@ from cnn_ablation.config import (
     nearest,
     role_of,
     shown,
+    split_free,
     value_problems,
 )
 from cnn_ablation.study.checks.effects import effective, inert, same_because
@@ -87,6 +88,7 @@ def _design_problems(design: object, knobs: Sequence[Knob]) -> Iterator[Problem]
 def _roles(key: str, baseline: Config) -> Iterator[Role]:
     """Of a key, or of what decides a whole group: in the baseline, or else in options that the baseline has not."""
     present = keys_of(baseline)
+    key, _ = split_free(key)
     if key in present:
         yield role_of(present[key])
     elif f"{key}.name" in present and key in GROUPS:  # `optimizer=adam,sgd` moves all keys of the group

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from cnn_ablation import config as schema
@@ -116,6 +117,8 @@ def _schema(group: str, name: str, settings: type | None, function: Callable[...
     )
     for item in dataclasses.fields(made):  # as text, as in a file that postpones annotations
         item.type = item.type.__name__ if type(item.type) is type else str(item.type)
+        if group == "data" and item.name not in _names(base) and schema.role_of(item) is schema.RESULT:
+            item.metadata = MappingProxyType({**item.metadata, "role": schema.TEST_SET})  # it may change the pictures
     setattr(module, attribute, made)
     return made
 
@@ -125,6 +128,10 @@ def _words(settings: type | None, function: Callable[..., Any]) -> str:
     words = (settings.__doc__ if settings is not None else None) or ""
     is_signature = settings is not None and words.startswith(f"{settings.__name__}(")
     return (function.__doc__ if is_signature else words or function.__doc__) or ""
+
+
+def _names(owner: Any) -> set[str]:
+    return {item.name for item in dataclasses.fields(owner)}
 
 
 def _role(group: str) -> schema.Role:

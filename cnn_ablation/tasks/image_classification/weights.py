@@ -34,6 +34,8 @@ class Trained:
     factor: Tensor
     shift: Tensor
     """input = pixel * factor + shift; float32 (1, channels, 1, 1)."""
+    pixels: str = "uint8"
+    """What factor and shift are for; `float32` for images in a unit of the user's own."""
 
     @torch.inference_mode()
     def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -54,6 +56,7 @@ def as_bytes(network: nn.Module, data: ImageData) -> bytes:
         "input_shape": list(data.input_shape),
         "factor": torch.from_numpy(factor),
         "shift": torch.from_numpy(shift),
+        "pixels": str(data.train.images.dtype),
     }
     torch.save(content, buffer)
     return buffer.getvalue()
@@ -83,7 +86,7 @@ def read(path: Path, config: Config) -> Trained:
             f"{path} is missing, damaged or of another network ({reason})\n"
             f"  remedy: train again with keep_weights=true reuse=false"
         ) from error
-    return Trained(network.eval(), config.model.output, names, shape, factor, shift)
+    return Trained(network.eval(), config.model.output, names, shape, factor, shift, content.get("pixels", "uint8"))
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnn_ablation.common import imports
+from cnn_ablation.common import imports, signatures
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.streams import stream_seed
-from cnn_ablation.config import ModuleConfig, nearest
+from cnn_ablation.config import ModuleConfig
 from cnn_ablation.tasks.image_classification.models.layers import Shape
 from cnn_ablation.tasks.image_classification.models.spec import NetworkSpec, Row
 
@@ -218,7 +218,7 @@ def _num_statistics(module: nn.Module) -> int:
 
 def arguments(model: ModuleConfig) -> dict[str, Any]:
     """What its constructor is given of a person's own, with the defaults of what she leaves out."""
-    taken = _parameters(imports.named("model.target", model.target))
+    taken = signatures.parameters(imports.named("model.target", model.target))
     defaults = {
         name: parameter.default
         for name, parameter in taken.items()
@@ -238,47 +238,12 @@ def _call(model: ModuleConfig, num_classes: int, input_shape: Shape) -> tuple[Ca
     make = imports.named("model.target", model.target)
     if not callable(make):
         raise ConfigError([_no_module(model, make)])
-    taken = _parameters(make)
+    taken = signatures.parameters(make)
     of_data = {"num_classes": num_classes, "input_shape": tuple(input_shape)}
-    wrong = list(_wrong_arguments(model, taken))
+    wrong = list(signatures.problems("model.kwargs", model.target, make, model.kwargs, ours=FROM_DATA))
     if wrong:
         raise ConfigError(wrong)
     return make, {**{name: value for name, value in of_data.items() if name in taken}, **model.kwargs}
-
-
-def _parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """By name; none where Python cannot tell."""
-    try:
-        return dict(inspect.signature(make).parameters)
-    except (TypeError, ValueError):
-        return {}
-
-
-def _wrong_arguments(model: ModuleConfig, taken: dict[str, inspect.Parameter]) -> Iterator[Problem]:
-    kinds = inspect.Parameter
-    named = [
-        name
-        for name, parameter in taken.items()
-        if parameter.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY) and name not in FROM_DATA
-    ]
-    takes_any = any(parameter.kind is kinds.VAR_KEYWORD for parameter in taken.values())
-    for name, value in model.kwargs.items():
-        key = f"model.kwargs.{name}"
-        if name in FROM_DATA:
-            yield Problem(key, value, "no value: it is that of the data", remedy="leave it out")
-        elif name not in named and not takes_any:
-            close = nearest(name, named)
-            yield Problem(
-                key,
-                value,
-                f"parameters of {model.target}: {', '.join(named) or 'none'}",
-                nearest=f"model.kwargs.{close}={value}" if close else None,
-                remedy=None if close else "leave it out",
-            )
-    for name in named:
-        if taken[name].default is kinds.empty and name not in model.kwargs:
-            allowed = f"a value: {model.target} has no default for it"
-            yield Problem(f"model.kwargs.{name}", "", allowed, remedy=f"model.kwargs.{name}=VALUE")
 
 
 def _no_module(model: ModuleConfig, found: object) -> Problem:
