@@ -43,7 +43,7 @@ class Viewing(nn.Module):
     def __init__(self, num_classes: int):
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.out = nn.LazyLinear(num_classes) if num_classes < 0 else nn.Linear(8 * 8 * 8, num_classes)
+        self.out = nn.Linear(8 * 8 * 8, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.conv(x))
@@ -74,6 +74,18 @@ class Dropping(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(F.dropout(x.mean(dim=(2, 3)), self.probability, self.training))
+
+
+class Lazy(nn.Module):
+    """Learns the sizes of its layers from the first images."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.conv = nn.LazyConv2d(4, 3)
+        self.out = nn.LazyLinear(num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.conv(x)).flatten(1))
 
 
 class Values(nn.Module):

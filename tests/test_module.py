@@ -82,7 +82,7 @@ def test_what_cannot_be_trained_is_one_message(lines: list[str], model: ModuleCo
 
 @pytest.mark.parametrize(
     "model",
-    [RESNET, *map(module, ("Viewing", "Looking", "Dropping", "Values", "Attending", "make_linear"))],
+    [RESNET, *map(module, ("Viewing", "Looking", "Dropping", "Values", "Attending", "Lazy", "make_linear"))],
     ids=lambda model: model.target,
 )
 def test_modules_of_many_kinds_pass_their_checks_and_train(model: ModuleConfig, own_config: Config) -> None:
@@ -109,6 +109,7 @@ def test_work_and_parameters_are_those_of_the_papers_arithmetic() -> None:
         pytest.param(3 * 8 * 8 * CLASSES, "make_linear", id="one-layer"),
         pytest.param(2 * 8 * 8 * 24 + 24 * CLASSES, "Attending", id="products-without-a-layer"),
         pytest.param(3 * CLASSES, "Values", id="built-on-the-cpu"),
+        pytest.param(4 * 36 * 27 + 144 * CLASSES, "Lazy", id="sizes-from-the-first-images"),
         pytest.param(8 * 64 * 27 + 72 // 3 * CLASSES, "Looking", id="weights-used-by-a-function"),
     ],
 )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnn_ablation.common import imports, signatures
@@ -45,8 +46,12 @@ def build(model: ModuleConfig, num_classes: int, input_shape: Shape, *, seed: in
     make, arguments = _call(model, num_classes, input_shape)
     with _seeded(stream_seed(seed, "weights")):
         network = make(**arguments)
-    if not isinstance(network, nn.Module):
-        raise ConfigError([_no_module(model, network)])
+        if not isinstance(network, nn.Module):
+            raise ConfigError([_no_module(model, network)])
+        if any(isinstance(parameter, UninitializedParameter) for parameter in network.parameters()):
+            with torch.no_grad():  # lazy layers take their sizes from the first images, and then draw
+                network.eval()(torch.zeros(_SEEN, *input_shape))
+            network.train()
     return network
 
 
