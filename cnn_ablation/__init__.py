@@ -6,6 +6,7 @@
     cnn_ablation.load_runs(DIR)                         table of runs of a study
     cnn_ablation.load_curves(DIR)                       its learning curves
     cnn_ablation.ablation_table(runs)                   table of arms: intervals, verdicts, notes
+    @cnn_ablation.activation("mish")                    a part of your own; also network, optimizer, loss, data_source
     cnn_ablation.__version__                            of the installed package
 
 Importing the package loads none of torch, pandas and hydra; each name is imported when it is first used.
@@ -19,12 +20,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnn_ablation.analysis.tables import ablation_table, load_curves, load_runs
     from cnn_ablation.app.composition import compose
+    from cnn_ablation.config import setting
     from cnn_ablation.launch.execution import ablate
     from cnn_ablation.runs.run import run
+    from cnn_ablation.tasks.image_classification.parts import activation, data_source, loss, network, optimizer
 
     __version__: str
 
-__all__ = ["ablate", "ablation_table", "compose", "load_curves", "load_runs", "run"]
+__all__ = [
+    "ablate",
+    "ablation_table",
+    "activation",
+    "compose",
+    "data_source",
+    "load_curves",
+    "load_runs",
+    "loss",
+    "network",
+    "optimizer",
+    "run",
+    "setting",
+]
 
 _HOMES = {
     "ablate": "launch.execution",
@@ -33,9 +49,14 @@ _HOMES = {
     "load_curves": "analysis.tables",
     "load_runs": "analysis.tables",
     "run": "runs.run",
+    "setting": "config",
+    **dict.fromkeys(("activation", "data_source", "loss", "network", "optimizer"), "tasks.image_classification.parts"),
 }
 
-_MODULES = {"metrics": "analysis.metrics"}
+_MODULES = {
+    "layers": "tasks.image_classification.models.layers",
+    "metrics": "analysis.metrics",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -40,8 +40,9 @@ def answer() -> int:
 
     asked = arguments.read(sys.argv[1:])
     if "--help" in asked.flags:
-        from cnn_ablation.app import manual
+        from cnn_ablation.app import extensions, manual
 
+        extensions.load(asked.overrides, asked.flags.get("--config-dir"), asked.flags.get("--config-name"))
         print(manual.text(asked.flags.get("--config-dir")))
     elif "--version" in asked.flags:
         print(_versions())
@@ -83,6 +84,7 @@ def _run_hydra(asked: Arguments) -> None:
     import hydra
     from hydra.core.config_store import ConfigStore
 
+    from cnn_ablation.app import extensions
     from cnn_ablation.app.composition import CONFIG_NAME, register_schemas
     from cnn_ablation.app.keys import CONF_DIR
     from cnn_ablation.app.request import as_sweep, check_options, parse
@@ -93,6 +95,7 @@ def _run_hydra(asked: Arguments) -> None:
     def job(composed: DictConfig) -> None:
         errors.extend(_job(composed))
 
+    extensions.load(asked.overrides, asked.flags.get("--config-dir"), asked.flags.get("--config-name"))
     register_schemas(ConfigStore.instance())
     register_sweeper()
     if "--shell-completion" not in asked.flags:

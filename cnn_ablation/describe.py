@@ -5,6 +5,7 @@ Trains nothing. `input` and `classes` are those of the data set unless given.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from cnn_ablation.common.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cnn_ablation.tasks.image_classification.config import NetworkConfig
-    from cnn_ablation.tasks.image_classification.models.layers import Shape, TracedLayer
+    from cnn_ablation.tasks.image_classification.config import AnyNetworkConfig
+    from cnn_ablation.tasks.image_classification.models.layers import Shape
+    from cnn_ablation.tasks.image_classification.models.spec import NetworkSpec
 
 _WIDTH_WITHOUT_TERMINAL = 100
 _OWN = ("input", "classes")
@@ -72,7 +74,7 @@ def _classes(text: str) -> int:
     return int(text)
 
 
-def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
+def show(model: AnyNetworkConfig, input_shape: Shape, num_classes: int) -> None:
     """Prints a network's layers: output shape, parameters, and how many of them are trained.
 
     Parameters are counted as Keras does, with the mean and variance that batch norm keeps but does not train.
@@ -82,23 +84,21 @@ def show(model: NetworkConfig, input_shape: Shape, num_classes: int) -> None:
     """
     from rich.console import Console
 
-    from cnn_ablation.tasks.image_classification import checks
-    from cnn_ablation.tasks.image_classification.models import network_layers
-    from cnn_ablation.tasks.image_classification.models.layers import trace
+    from cnn_ablation.tasks.image_classification import checks, models
 
     problems = checks.network_problems(model, input_shape, num_classes)
     if problems:
         raise ConfigError(problems)
-    steps = trace(network_layers(model, num_classes), input_shape)
+    spec = models.describe(model, num_classes, input_shape)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False, markup=False)
-    console.print(_table(steps, f"{model.name}, input {_times(input_shape)}"))
-    trained = sum(step.num_params for step in steps)
-    kept = sum(step.num_statistics for step in steps)
-    work = sum(step.multiply_adds for step in steps)
-    console.print(f"{trained + kept:,} parameters, {trained:,} of them trainable; {work:,} multiply-adds an image")
+    name = getattr(model, "target", model.name)
+    console.print(_table(spec, f"{name}, input {_times(input_shape)}"))
+    work = f"{spec.multiply_adds:,.0f}" if math.isfinite(spec.multiply_adds) else "an unknown number of"
+    total, trained = spec.num_trainable + spec.num_kept, spec.num_trainable
+    console.print(f"{total:,} parameters, {trained:,} of them trainable; {work} multiply-adds an image")
 
 
-def _table(steps: Sequence[TracedLayer], title: str) -> Table:
+def _table(spec: NetworkSpec, title: str) -> Table:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -106,10 +106,10 @@ def _table(steps: Sequence[TracedLayer], title: str) -> Table:
         table.add_column(name)
     for name in ("output shape", "parameters", "trainable"):
         table.add_column(name, justify="right")
-    for step in steps:
-        name = "  " * step.depth + step.name
-        counts = step.num_params + step.num_statistics, step.num_params
-        table.add_row(name, step.layer.summary, _times(step.output_shape), *(f"{count:,}" for count in counts))
+    for row in spec.rows:
+        counts = row.num_trainable + row.num_kept, row.num_trainable
+        shape = "not called" if row.output_shape is None else _times(row.output_shape)
+        table.add_row(row.name, row.summary, shape, *(f"{count:,}" for count in counts))
     return table
 
 

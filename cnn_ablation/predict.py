@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation.common import commands
+from cnn_ablation.common import commands, extensions
 from cnn_ablation.common.errors import DataError, RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.common.looks import cannot_write
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: Sequence[str] | None) -> int:
     options = _parse(arguments)
-    written = predict(options.run, options.images, seed=options.seed, out=options.out)
+    modules = options.module or []
+    written = predict(options.run, options.images, seed=options.seed, out=options.out, modules=modules)
     print(f"written: {', '.join(map(str, written))}")
     return 0
 
@@ -57,11 +58,28 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="*", help="pictures of any size and mode")
     parser.add_argument("--seed", type=int, help="which of the folder's seeds (default: the first)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to draw (default: RUN)")
+    about = "your own code that the run was trained with: my_nets.ResNet8, my_parts; it is imported only if named"
+    parser.add_argument("--module", metavar="NAME", action="append", help=about)
     return parser.parse_args(arguments)
 
 
-def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: Path | None = None) -> list[Path]:
+def predict(
+    run: Path,
+    images: Sequence[Path],
+    *,
+    seed: int | None = None,
+    out: Path | None = None,
+    modules: Sequence[str] = (),
+) -> list[Path]:
     """Classifies pictures, or draws grids of validation images where none are given.
+
+    Args:
+        run: a job's folder.
+        images: pictures.
+        seed: which of the folder's seeds; the smallest by default.
+        out: where to draw; into `run` by default.
+        modules: code of the user's own that may be imported, because she names it; what the run's files name alone is
+            not.
 
     Returns:
         The pictures drawn.
@@ -71,7 +89,9 @@ def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: 
     """
     folder = out or run
     record = _record(run, seed)
+    _import_extensions(record, modules)
     config = _config(record, run)
+    _require_named(config, modules, needs_data=not images)
     _check_whole(weights_path(run, record.seed))
     _check_writable(folder)
     given = _opened(images)
@@ -87,7 +107,7 @@ def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: 
         raise RecordError(f"{weights_path(run, record.seed)} is of another run: its classes are not those of {run}")
     if not images:
         return _draw_grids(network, _images(record, network, config), run, folder)
-    channels, size, _ = network.input_shape
+    channels, size = _picture_size(network, run)
     seen = np.concatenate([as_input(picture, channels, size) for picture in given])
     answers = list(map(Answer, map(str, images), given, seen, _probabilities(network, seen, run)))
     for answer in answers:
@@ -95,6 +115,21 @@ def predict(run: Path, images: Sequence[Path], *, seed: int | None = None, out: 
     if len(answers) > _MAX_DRAWN:
         print(f"the first {_MAX_DRAWN} of {len(answers)} are drawn")
     return [_draw_predictions(answers[:_MAX_DRAWN], _drawable(network.class_names), folder)]
+
+
+def _picture_size(network: Any, run: Path) -> tuple[int, int]:
+    """Channels and size of the pictures that a network can be shown.
+
+    Raises:
+        RecordError: it was trained on what no picture can be made into.
+    """
+    channels, height, width = network.input_shape
+    if network.pixels == "uint8" and channels in (1, 3) and height == width:
+        return channels, height
+    raise RecordError(
+        f"the network of {run} takes images {network.input_shape} of {network.pixels}; pictures become square ones of "
+        f"1 or 3 channels, of uint8\n  remedy: leave out the pictures: its own validation images are drawn"
+    )
 
 
 def _most_probable(probabilities: npt.NDArray[np.float32], class_names: Sequence[str]) -> str:
@@ -144,6 +179,41 @@ def _config(record: Run, folder: Path) -> Config:
     except (KeyError, TypeError, AttributeError) as error:
         path = record_path(folder, record.seed)
         raise RecordError(f"{path} is damaged: its configuration is not whole ({error})") from error
+
+
+def _import_extensions(record: Run, modules: Sequence[str]) -> None:
+    """Imports those extensions of a run that are named.
+
+    Raises:
+        RecordError: one of them is not.
+    """
+    names = record.settings.get("extensions") or []
+    extensions.load([name for name in names if name in modules])
+    missing = [name for name in names if name not in modules]
+    if missing:
+        raise RecordError(_name_it("extensions", ",".join(map(str, missing)), missing))
+
+
+def _require_named(config: Config, modules: Sequence[str], *, needs_data: bool) -> None:
+    """Refuses to import what nobody but the run's record names.
+
+    Raises:
+        RecordError: says what to name.
+    """
+    targets = {"model.target": getattr(config.model, "target", "")}
+    if needs_data:
+        targets["data.target"] = getattr(config.data, "target", "")
+    for key, target in targets.items():
+        if target and target not in modules:
+            raise RecordError(_name_it(key, target, [target]))
+
+
+def _name_it(key: str, value: str, names: Sequence[str]) -> str:
+    flags = " ".join(f"--module {name}" for name in names)
+    return (
+        f"this run was trained with somebody's own code, {key}={value}, which is imported only if you name it\n"
+        f"  remedy: {flags}, if you trust it, where Python finds it (the working directory, or installed)"
+    )
 
 
 def _check_whole(weights: Path) -> None:

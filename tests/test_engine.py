@@ -349,8 +349,9 @@ def test_without_a_compiler_the_result_has_the_same_bits(
 
 
 def test_the_engine_is_the_reference_where_asked(tiny_config: Config) -> None:
-    assert engine.technique_of(replace(tiny_config, engine="reference")) is training.REFERENCE
-    assert engine.technique_of(tiny_config) is engine.FAST
+    images = data.load(tiny_config.data)
+    assert engine.technique_of(replace(tiny_config, engine="reference"), images) is training.REFERENCE
+    assert engine.technique_of(tiny_config, images) is engine.FAST
 
 
 SEEDS = (0, 1, 2)

@@ -87,7 +87,7 @@ def test_options_of_ones_own_stand_there(cli: Callable[..., Answer], tmp_path: P
     answer = cli("train.epochs=3", "--help", "--config-dir", "mine")
     assert answer.code == 0
     groups = next(part for part in parts_of(answer.out) if part.startswith("Groups"))
-    assert "lenet5, my_net, sorensen" in groups
+    assert "lenet5, module, my_net, sorensen" in groups
     assert "knobs, my_study" in groups
 
 

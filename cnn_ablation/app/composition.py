@@ -18,13 +18,16 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from cnn_ablation.app import extensions as own
 from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra, unknown_key
-from cnn_ablation.app.keys import CONF_DIR
+from cnn_ablation.app.keys import CONF_DIR, settable
 from cnn_ablation.app.request import check_options, parse
+from cnn_ablation.common import extensions
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.runs.task import TASKS, task_named, task_of
 from cnn_ablation.study.designs import DESIGNS
+from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 CONFIG_NAME = "config"
@@ -58,6 +61,9 @@ def register_schemas(store: ConfigStore) -> None:
     store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
     for name in TASKS:
         store.store(group="schema", name=name, node=_schema(task_named(name).CONFIG), provider="cnn_ablation")
+    for group, options in parts.OPTIONS.items():
+        for name, node in options.items():
+            store.store(group=group, name=name, node=node, provider="cnn_ablation")
     for group, options in GROUPS.items():
         for name, node in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
             store.store(group=f"schema/{group}", name=name, node=node, provider="cnn_ablation")
@@ -108,11 +114,12 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         ConfigError: an override is unknown, of the wrong type or cannot be read.
     """
     lines = _checked(overrides)
+    own.load(lines)
     try:
         with _own_hydra():
             _refuse_levels(lines)
             with initialize_config_dir(CONF_DIR, version_base="1.3"):
-                return cast(Config, to_config(hydra_compose(CONFIG_NAME, lines)))
+                return cast(Config, to_config(hydra_compose(CONFIG_NAME, list(map(settable, lines)))))
     except Exception as error:
         if isinstance(error, HYDRA_ERRORS) or is_from_hydra(error):
             raise explain(error) from error
@@ -164,7 +171,9 @@ def to_config(composed: DictConfig, *, arm: str | None = None) -> StudyConfig:
         config = OmegaConf.to_object(plain)
     except OmegaConfBaseException as error:
         raise explain(error) from error
-    if not isinstance(config, StudyConfig):
+    if isinstance(config, StudyConfig):
+        extensions.load(config.extensions)
+    else:
         raise UserError(
             f"the configuration '{CONFIG_NAME}' does not start from the schema: add '- schema' to its defaults"
         )

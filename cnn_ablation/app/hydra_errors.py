@@ -163,8 +163,8 @@ def _where_it_belongs(key: str, owner: type) -> str:
 
 def _options_with(key: str, owner: type) -> list[str]:
     """The options of a config group that have the key, where the chosen one has not."""
-    name, base = key.rpartition(".")[2], owner.__bases__[0]
-    siblings = base.__subclasses__() if dataclasses.is_dataclass(base) else []
+    name = key.rpartition(".")[2]
+    siblings = next((options.values() for options in GROUPS.values() if owner in options.values()), ())
     return [
         str(vars(option)["name"]) for option in siblings if name in {item.name for item in dataclasses.fields(option)}
     ]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from cnn_ablation.common.errors import as_typed
-from cnn_ablation.config import Bounds, nearest
+from cnn_ablation.config import Bounds, is_free, nearest, split_free
 from cnn_ablation.study.designs import DESIGNS
+from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 _HERE = Path(__file__).resolve().parent.parent
@@ -52,9 +53,18 @@ def schema_keys(owner: type = Config, prefix: str = "") -> dict[str, Field]:
         if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
             keys[name] = item
             continue
-        for option in (kind, *kind.__subclasses__()):
+        for option in (kind, *GROUPS.get(name, {}).values()):
             keys = {**schema_keys(option, f"{name}."), **keys}
     return keys
+
+
+def settable(line: str) -> str:
+    """An override as Hydra takes it: a key of the user's own (`model.kwargs.width=16`) is in no schema, so is added."""
+    key, equals, _ = line.partition("=")
+    outer, inside = split_free(key)
+    known = schema_keys().get(outer)
+    is_own = inside or (known is not None and is_free(known))
+    return f"++{line}" if equals and is_own and not key.startswith(("+", "~")) else line
 
 
 def sections() -> dict[str, type]:
@@ -70,6 +80,8 @@ def group_options(config_dir: str | None = None) -> dict[str, list[str]]:
     for folder in filter(None, (CONF_DIR, config_dir)):
         for path in Path(folder).glob("*/*.yaml"):
             found.setdefault(path.parent.name, set()).add(path.stem)
+    for group, registered in parts.OPTIONS.items():
+        found.setdefault(group, set()).update(registered)
     return {group: sorted(options) for group, options in sorted(found.items())}
 
 
@@ -80,6 +92,8 @@ def bounds_of(field: Field) -> Bounds:
 
 def allowed(field: Field) -> str:
     """The type and the bounds of a key: `int, at least 1`; choices tell their type."""
+    if is_free(field):
+        return f"keys of your own: NAME:VALUE in braces, or {field.name}.NAME=VALUE"
     bounds, kind = bounds_of(field), str(field.type)
     words = str(bounds)
     if bounds.choices and kind.startswith("str"):

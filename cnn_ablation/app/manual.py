@@ -6,14 +6,15 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import FLAGS, Flag
+from cnn_ablation.config import Section
 from cnn_ablation.runs.task import TASKS
 from cnn_ablation.study.designs import DESIGNS
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
@@ -132,21 +133,38 @@ def _with_date(folder: str) -> str:
 
 
 def _group_parts(group: str, default_option: str) -> Iterator[list[str]]:
-    """The keys that all options of a group share, then those of each."""
+    """The keys that all options of a group share, those that options of one kind share, then those of each."""
     options = list(GROUPS[group].values())
-    fields = [{item.name: item for item in dataclasses.fields(option)} for option in options]
-    shared = [item for item in fields[0].values() if all(_same(item, other.get(item.name)) for other in fields)]
-    yield [f"{group}=ANY", *_about(options[0].__mro__[1]), *_rows(group, shared)]
-    for option, own in zip(options, fields, strict=True):
-        names = str(keys.bounds_of(own["name"])).split(", ")
-        heading = f"{group}={'|'.join(names)}" + (
-            f" ({default_option} is the default)" if default_option in names else ""
+    base = get_type_hints(Config)[group]
+    shown: dict[type, list[keys.Field]] = {base: _shared(options)}
+    yield [f"{group}=ANY", *_about(base), *_rows(group, shown[base])]
+    for option in options:
+        kind = next(parent for parent in option.__mro__[1:] if issubclass(parent, Section))
+        if kind not in shown and kind not in options:
+            alike = [other for other in options if issubclass(other, kind)]
+            shown[kind] = [item for item in _shared(alike) if item.name not in _names(shown[base])]
+            names = "|".join(name for other in alike for name in _options(other))
+            yield [f"{group}={names}", *_about(kind), *_rows(group, shown[kind])]
+        known = _names(shown[base]) | _names(shown.get(kind, []))
+        heading = f"{group}={'|'.join(_options(option))}" + (
+            f" ({default_option} is the default)" if default_option in _options(option) else ""
         )
-        yield [heading, *_about(option), *_rows(group, [item for item in own.values() if not _is_in(item, shared)])]
+        own = [item for item in dataclasses.fields(option) if item.name not in known]
+        yield [heading, *_about(option), *_rows(group, own)]
 
 
-def _is_in(item: keys.Field, shared: Iterable[keys.Field]) -> bool:
-    return item.name in {other.name for other in shared}
+def _shared(options: Sequence[type]) -> list[keys.Field]:
+    """Fields that are the same in all of several options."""
+    first, *others = ({item.name: item for item in dataclasses.fields(option)} for option in options)
+    return [item for item in first.values() if all(_same(item, other.get(item.name)) for other in others)]
+
+
+def _options(option: type) -> list[str]:
+    return next(str(keys.bounds_of(item)).split(", ") for item in dataclasses.fields(option) if item.name == "name")
+
+
+def _names(items: Iterable[keys.Field]) -> set[str]:
+    return {item.name for item in items}
 
 
 def _same(first: keys.Field, second: keys.Field | None) -> bool:

@@ -35,7 +35,7 @@ class StudyRequest:
         """What composes an arm: its settings take the place of fixed overrides of the same keys."""
         settings = dict(arm.settings)
         kept = [line for key, line in self.fixed.items() if key not in settings]
-        return [*kept, *(f"{key}={value}" for key, value in arm.settings)]
+        return [*kept, *(keys.settable(f"{key}={value}") for key, value in arm.settings)]
 
     def name(self, arm: Arm) -> str:
         """An arm by its levels as they were typed, for messages."""
@@ -106,10 +106,13 @@ def parse_params(params: Mapping[str, str], parser: OverridesParser) -> list[Ove
 
 
 def as_sweep(override: Override) -> str:
-    """A zipped knob with a single level looks to Hydra like a value for an unknown key; `choice` makes it a sweep."""
+    """An override in the form in which Hydra takes it.
+
+    A zipped knob with a single level looks like a value for an unknown key; `choice` makes it a sweep.
+    """
     line = str(override.input_line)
     if not _key(override).startswith(ZIP) or override.is_sweep_override():
-        return line
+        return keys.settable(line)
     key, _, value = line.partition("=")
     return f"{key.lstrip('+')}=choice({value})"
 

@@ -67,6 +67,8 @@ def _imported(key: str, target: str, name: str) -> ModuleType | None:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             return None
         raise ConfigError([_fails(key, target, name, error)]) from error
+    except ConfigError:  # of a decorator of ours: a message already
+        raise
     except (Exception, SystemExit) as error:  # a person's file may do anything when it is imported
         raise ConfigError([_fails(key, target, name, error)]) from error
 

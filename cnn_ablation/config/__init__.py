@@ -9,6 +9,7 @@ from cnn_ablation.config.schema import (
     FILES,
     LABEL,
     LARGEST_SEED,
+    OWN_CODE,
     RESULT,
     SEEDS,
     TEST_SET,
@@ -20,7 +21,9 @@ from cnn_ablation.config.schema import (
     bounds_of,
     default_of,
     fields_of,
+    free_keys,
     group_name,
+    is_free,
     keys_of,
     leaves,
     one_form,
@@ -36,15 +39,16 @@ from cnn_ablation.config.values import (
     from_settings,
     result_settings,
     shown,
+    split_free,
     unknown_key,
     value_problems,
     with_settings,
 )
 
 __all__ = [
-    "CONDUCT", "FILES", "LABEL", "LARGEST_SEED", "RESULT", "SEEDS", "TEST_SET", "WHAT_IS_TRAINED",
+    "CONDUCT", "FILES", "LABEL", "LARGEST_SEED", "OWN_CODE", "RESULT", "SEEDS", "TEST_SET", "WHAT_IS_TRAINED",
     "ArmConfig", "Bounds", "Role", "Section", "StatsConfig", "StudyConfig", "TaskConfig",
-    "all_settings", "as_python", "bounds_of", "default_of", "field_of", "fields_of", "fits", "from_settings",
-    "group_name", "keys_of", "leaves", "nearest", "one_form", "result_settings", "role_of", "setting", "shown",
-    "types_of", "unknown_key", "value_problems", "with_settings",
+    "all_settings", "as_python", "bounds_of", "default_of", "field_of", "fields_of", "fits", "free_keys",
+    "from_settings", "group_name", "is_free", "keys_of", "leaves", "nearest", "one_form", "result_settings",
+    "role_of", "setting", "shown", "split_free", "types_of", "unknown_key", "value_problems", "with_settings",
 ]  # fmt: skip

@@ -93,6 +93,8 @@ SEEDS = Role(identifies=False, is_fixed=False, not_a_knob="replicates=N trains e
 """Which seeds a study has; a seed enters the identity of its run on its own."""
 CONDUCT = Role(identifies=False, is_fixed=False, not_a_knob="give it once, for all arms; it changes no result")
 """How a study is carried out, kept and read; without effect on what a run computes."""
+OWN_CODE = Role(identifies=False, is_fixed=False, not_a_knob="give them once, for all arms; their parts can be knobs")
+"""Modules of the user's own, whose content, not their name, identifies a run."""
 LABEL = Role(identifies=False, is_fixed=False, not_a_knob="the study names its arms itself")
 WHAT_IS_TRAINED = Role(identifies=True, is_fixed=True, not_a_knob="one study for each task")
 
@@ -135,9 +137,11 @@ def fields_of(section: Any) -> dict[str, dataclasses.Field[Any]]:
 
 
 def as_python(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's own, in lists too; anything else as it is."""
+    """NumPy's numbers and arrays as Python's own, in lists and dictionaries too; anything else as it is."""
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
+    if type(value) is dict:
+        return {key: as_python(each) for key, each in value.items()}
     return [as_python(each) for each in value] if type(value) is list else value
 
 
@@ -157,14 +161,35 @@ def group_name(name: str, *, role: Role = RESULT) -> Any:
     return setting(name, choices=(name,), role=role)
 
 
+def free_keys(role: Role = RESULT) -> Any:
+    """A dataclass field whose keys are the user's own: `model.kwargs.width`; each of them can be a knob."""
+    return field(default_factory=dict, metadata={"bounds": Bounds(), "role": role, "is_free": True})
+
+
+def is_free(item: dataclasses.Field[Any]) -> bool:
+    """Whether the keys inside a field are the user's own."""
+    return bool(item.metadata.get("is_free"))
+
+
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """(dotted key, field, value) for every value of a configuration, depth first."""
     for item in dataclasses.fields(config):
         value, key = getattr(config, item.name), f"{prefix}{item.name}"
         if dataclasses.is_dataclass(value):
             yield from leaves(value, f"{key}.")
+        elif is_free(item):
+            yield from ((name, item, each) for name, each in flat(key, value))
         else:
             yield key, item, value
+
+
+def flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The values in a dictionary by dotted key, those of dictionaries within it too."""
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, each in value.items():
+        yield from [(f"{key}.{name}", each)] if each == {} else flat(f"{key}.{name}", each)
 
 
 def keys_of(config: Any) -> dict[str, dataclasses.Field[Any]]:

@@ -9,6 +9,7 @@ from cnn_ablation.config.schema import (
     CONDUCT,
     LABEL,
     LARGEST_SEED,
+    OWN_CODE,
     SEEDS,
     WHAT_IS_TRAINED,
     Section,
@@ -73,6 +74,7 @@ class StudyConfig(Section):
     store: str = setting(".ablation_runs", role=CONDUCT, is_folder=True)
     on_error: str = setting("continue", choices=("continue", "stop"), role=CONDUCT)
     dry_run: bool = setting(False, role=CONDUCT)
+    extensions: list[str] = setting([], role=OWN_CODE)
 
     @property
     def seeds(self) -> range:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import types
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,19 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.words import nearest
-from cnn_ablation.config.schema import Bounds, Section, bounds_of, fields_of, is_section, leaves, role_of, types_of
+from cnn_ablation.config.schema import (
+    Bounds,
+    Section,
+    as_python,
+    bounds_of,
+    fields_of,
+    flat,
+    is_free,
+    is_section,
+    leaves,
+    role_of,
+    types_of,
+)
 from cnn_ablation.config.study import StudyConfig
 
 C = TypeVar("C", bound=StudyConfig)
@@ -128,6 +141,26 @@ def _nearest_key(owner: Section, name: str) -> str | None:
     return next((key for key in keys if key.endswith(f".{name}")), nearest(name, keys))
 
 
+def _nested(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """What `flat` took apart."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if key.startswith(prefix):
+            *parts, name = key.removeprefix(prefix).split(".")
+            functools.reduce(lambda inner, part: inner.setdefault(part, {}), parts, found)[name] = value
+    return found
+
+
+def split_free(key: str) -> tuple[str, str]:
+    """`model.kwargs.width` -> (`model.kwargs`, `width`): a key of the schema, and the user's own inside; else `""`."""
+    groups = ((f"{part}.", option) for part, options in _groups().items() for option in options.values())
+    for prefix, owner in (*(("", config) for config in StudyConfig.__subclasses__()), *groups):
+        for item in fields_of(owner).values():
+            if is_free(item) and key.startswith(f"{prefix}{item.name}."):
+                return f"{prefix}{item.name}", key.removeprefix(f"{prefix}{item.name}.")
+    return key, ""
+
+
 def with_settings(config: C, settings: Iterable[tuple[str, Any]]) -> C:
     """A copy with some values replaced, for studies written in Python.
 
@@ -140,9 +173,11 @@ def with_settings(config: C, settings: Iterable[tuple[str, Any]]) -> C:
     """
     changed = copy.deepcopy(config)
     for key, value in settings:
-        owner, item = _owner(changed, key, value)
+        outer, inside = split_free(key) if isinstance(key, str) else (key, "")
+        owner, item = _owner(changed, outer, value)
         present = getattr(owner, item.name)
-        setattr(owner, item.name, copy.deepcopy(value))
+        whole = _nested({**dict(flat("", present)), f".{inside}": as_python(value)}, ".") if inside else value
+        setattr(owner, item.name, copy.deepcopy(whole))
         wanted = types_of(type(owner)).get(item.name, Any)
         if not fits(getattr(owner, item.name), wanted):
             problem = _type_problem(key, value, wanted, item)
@@ -223,8 +258,9 @@ def _option(config: type[StudyConfig], group: str, name: str) -> type:
 
 
 def _filled(part: type, settings: dict[str, Any], prefix: str) -> Any:
-    names = [item.name for item in dataclasses.fields(part)]
-    return part(**{name: settings[prefix + name] for name in names if prefix + name in settings})
+    items = dataclasses.fields(part)
+    free = {item.name: _nested(settings, f"{prefix}{item.name}.") for item in items if is_free(item)}
+    return part(**free, **{item.name: settings[prefix + item.name] for item in items if prefix + item.name in settings})
 
 
 def all_settings(config: StudyConfig) -> dict[str, Any]:

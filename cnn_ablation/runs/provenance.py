@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
+
+from cnn_ablation.runs import sources
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -28,7 +30,7 @@ def identity(
         seed: the run's seed.
         data_digest: of the data's content; empty where that is not known yet, or the task has none.
         made_with: `code_identity` of the task.
-        extensions: functions the run uses that may come from outside the package, as an activation or a network.
+        extensions: what the run uses that may come from outside the package: functions, classes, whole modules.
     """
     return {
         "settings": settings,
@@ -55,14 +57,16 @@ def fingerprint(identity: dict[str, Any]) -> str:
 
 
 def extension_version(extension: Any) -> str:
-    """A hash of a function's or class's code and of what it uses from its own module; "" for our own code.
+    """A hash of code, of its file and of the user's own files that it uses; "" for our own.
 
-    Code from this package is covered by `code_version`. What the extension takes from other modules is not
-    looked at.
+    Code from this package is covered by `training_code_version`. Of what is defined in a notebook, which is no file,
+    it is the code and what that uses from there.
     """
+    if isinstance(extension, ModuleType):
+        return sources.version(extension.__name__)
     if extension.__module__.partition(".")[0] == __name__.partition(".")[0]:
         return ""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(sources.version(extension.__module__).encode())
     for line in _code_lines(extension, extension.__module__, set()):
         digest.update(line.encode())
     return digest.hexdigest()[:16]

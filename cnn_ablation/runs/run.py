@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common import progress
+from cnn_ablation.common import extensions, progress
 from cnn_ablation.common.errors import RecordError, UserError, one_line
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.common.looks import one_look
@@ -69,6 +69,8 @@ def run(
         ConfigError: the configuration must not be trained, or its device is not here.
         RecordError: a record cannot be written.
     """
+    extensions.load(config.extensions)  # in a worker or a launcher's job nobody has done so
+    extensions.load(config.extensions)  # in a worker or a launcher's job nobody has done so
     if study is None:
         check(config)
     task = task_of(config)

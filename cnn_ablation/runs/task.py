@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
+from cnn_ablation.common import extensions
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.config import LARGEST_SEED, StudyConfig, shown, value_problems
 from cnn_ablation.runs.records import Run
@@ -212,6 +213,7 @@ def check(config: object, *, arm: str | None = None) -> None:
     """
     if not isinstance(config, StudyConfig):
         raise ConfigError([not_a_config("config", config)], arm=arm)
+    extensions.load(config.extensions)
     problems = value_problems(config) or [*_seed_problems(config), *task_of(config).problems(config)]
     if problems:
         raise ConfigError(problems, arm=arm)

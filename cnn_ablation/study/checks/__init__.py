@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
-from cnn_ablation.config import Role, StudyConfig, keys_of, leaves, nearest, one_form, role_of
+from cnn_ablation.config import Role, StudyConfig, keys_of, leaves, nearest, one_form, role_of, split_free
 from cnn_ablation.runs.task import check, task_of
 from cnn_ablation.study.designs import (
     DESIGNS,
@@ -75,6 +75,8 @@ def _design_problems(design: object, knobs: Sequence[Knob]) -> Iterator[Problem]
 def _roles(key: str, baseline: StudyConfig) -> Iterator[Role]:
     """Of a key, or of what decides a whole group: in the baseline, or else in options that the baseline has not."""
     present = keys_of(baseline)
+    key, _ = split_free(key)
+    key, _ = split_free(key)
     if key in present:
         yield role_of(present[key])
     elif f"{key}.name" in present and key in baseline.groups:  # `optimizer=adam,sgd` moves all keys of the group

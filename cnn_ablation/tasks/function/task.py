@@ -17,11 +17,11 @@ from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import StatsConfig, leaves, one_form, result_settings
-from cnn_ablation.runs import provenance
+from cnn_ablation.runs import provenance, sources
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.task import Cost, Footprint, How, Inert, Place, Trained
 from cnn_ablation.study.metric import settings_problems
-from cnn_ablation.tasks.function import call, signature, sources
+from cnn_ablation.tasks.function import call, signature
 from cnn_ablation.tasks.function.config import FunctionConfig
 
 CONFIG = FunctionConfig

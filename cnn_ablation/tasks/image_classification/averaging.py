@@ -15,7 +15,7 @@ class WeightAverage:
     running means and variances are averaged alike: they then belong to the averaged weights, not to the last ones.
     """
 
-    def __init__(self, network: nn.Sequential, decay: float):
+    def __init__(self, network: nn.Module, decay: float):
         self.decay = decay
         self.network = copy.deepcopy(network)
         """What has the averages, in tensors that stay where they are."""

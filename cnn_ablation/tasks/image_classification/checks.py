@@ -8,12 +8,13 @@ from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.config import all_settings, bounds_of, keys_of, value_problems
 from cnn_ablation.runs.records import FIGURES
 from cnn_ablation.study.metric import settings_problems, unknown_metric
-from cnn_ablation.tasks.image_classification import data
-from cnn_ablation.tasks.image_classification.config import GROUPS, Config, NetworkConfig, SGDConfig
+from cnn_ablation.tasks.image_classification import data, models
+from cnn_ablation.tasks.image_classification.config import GROUPS, AnyNetworkConfig, Config, ModuleConfig, SGDConfig
 from cnn_ablation.tasks.image_classification.data.images import DataSpec
 from cnn_ablation.tasks.image_classification.lengths import num_updates
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
 from cnn_ablation.tasks.image_classification.models.layers import LayerError, Shape, trace
+from cnn_ablation.tasks.image_classification.parts import OPTIONS
 from cnn_ablation.tasks.image_classification.schedules import warmup_steps
 
 _USUAL_PIXELS = {"max_translation": "a few pixels; 4 is usual", "cutout": "a smaller square; 8 to 16 is usual"}
@@ -109,34 +110,60 @@ def _recipe_problems(config: Config, spec: DataSpec) -> Iterator[Problem]:
         yield Problem("train.warmup_epochs", train.warmup_epochs, allowed, remedy="a shorter one, or a longer training")
 
 
-def network_problems(model: NetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
+def network_problems(model: AnyNetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
     """Settings of a network that are out of bounds, contradict each other or do not fit images of this shape."""
-    problems = value_problems(model, "model.")
+    problems = value_problems(model, "model.") or _build_problems(model, input_shape, num_classes)
     if problems:
         return problems
+    num_params = models.describe(model, num_classes, input_shape).num_params
+    if num_params <= _MOST_PARAMETERS:
+        return []
+    allowed = f"widths that give at most {_MOST_PARAMETERS:,} parameters; here {num_params:,}"
+    wide = [name for name in ("hidden", "filters", "kwargs") if getattr(model, name, None)]
+    key = f"model.{next(iter(wide), 'name')}"
+    return [Problem(key, getattr(model, key.removeprefix("model."), None), allowed, remedy="narrower layers")]
+
+
+def _build_problems(model: AnyNetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:
+    if isinstance(model, ModuleConfig):
+        from cnn_ablation.tasks.image_classification.models import module  # as does the network, it imports torch
+
+        return module.problems(model, num_classes, input_shape)
     if model.name not in NETWORKS:
         table = "cnn_ablation.tasks.image_classification.models.NETWORKS"
         remedy = f'{table}["{model.name}"] = FUNCTION, from its settings to a list of layers'
         return [Problem("model.name", model.name, ", ".join(NETWORKS), remedy=remedy)]
     try:
-        steps = trace(network_layers(model, num_classes), input_shape)
-    except ConfigError as error:
-        return list(error.problems)
-    except LayerError as error:
-        key = "model.groups" if "groups" in str(error) else "model.kernel_sizes"
-        return [
-            Problem(
-                key,
-                getattr(model, key.removeprefix("model."), None),
-                f"filters and pooling windows that fit their maps; here {error} (layer {error.index + 1})",
-                remedy=f"smaller filters, fewer convolutions, or a data.image_size above {min(input_shape[1:])}"
-                if key == "model.kernel_sizes"
-                else "groups that divide the channels and filters of their convolution",
-            )
-        ]
-    num_params = sum(step.num_params for step in steps)
-    if num_params <= _MOST_PARAMETERS:
+        output = trace(network_layers(model, num_classes), input_shape)[-1].output_shape
+    except Exception as error:
+        return _layer_problems(model, error, input_shape)
+    if output == (num_classes,):
         return []
-    allowed = f"widths that give at most {_MOST_PARAMETERS:,} parameters; here {num_params:,}"
-    key = "model.hidden" if model.hidden else "model.filters"
-    return [Problem(key, getattr(model, key.removeprefix("model."), None), allowed, remedy="narrower layers")]
+    allowed = f"layers that end in {num_classes} numbers, one for each class; here {output}"
+    return [Problem("model.name", model.name, allowed, remedy="Flatten() and Linear(num_classes) at the end")]
+
+
+def _layer_problems(model: AnyNetworkConfig, error: Exception, input_shape: Shape) -> list[Problem]:
+    """What is wrong with a network, from what was raised when its layers were made and followed."""
+    if isinstance(error, ConfigError):
+        return list(error.problems)
+    if isinstance(error, LayerError):
+        return [_misfit(model, error, input_shape)]
+    if type(model) not in OPTIONS.get("model", {}).values():  # else by a function of the user's own
+        raise error
+    allowed = f"a list of layers; its function raised {type(error).__name__}: {error}"
+    return [Problem("model.name", model.name, allowed, remedy="layers of cnn_ablation.layers, one or more")]
+
+
+def _misfit(model: AnyNetworkConfig, error: LayerError, input_shape: Shape) -> Problem:
+    """A layer that does not fit what reaches it, by the key that has to do with it."""
+    key = "model.groups" if "groups" in str(error) else "model.kernel_sizes"
+    key = key if hasattr(model, key.removeprefix("model.")) else "model.name"
+    return Problem(
+        key,
+        getattr(model, key.removeprefix("model."), None),
+        f"filters and pooling windows that fit their maps; here {error} (layer {error.index + 1})",
+        remedy="groups that divide the channels and filters of their convolution"
+        if key == "model.groups"
+        else f"smaller filters, fewer convolutions, or a data.image_size above {min(input_shape[1:])}",
+    )

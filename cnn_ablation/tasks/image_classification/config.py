@@ -18,12 +18,15 @@ from cnn_ablation.config import (
     Section,
     StudyConfig,
     TaskConfig,
+    free_keys,
     group_name,
     setting,
 )
 from cnn_ablation.study.papers import paper_names
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
+LOSS_NAMES = ["cross_entropy", "mean_squared_error", "kullback_leibler"]
+"""What `train.loss` may be; extensions add to it."""
 CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lenet5", "alexnet")
 
 # Beyond these a number is a slip of the pen: it would be trained, drawn or planned for years.
@@ -94,8 +97,32 @@ class ImageFolderConfig(DataConfig):
 
 
 @dataclass
-class NetworkConfig(Section):
-    """What every network shares: its fully connected part, activations, initial weights and output.
+class ArraysConfig(DataConfig):
+    """Images of your own: `target` names a function that, called with `kwargs`, gives `train` and `test`.
+
+    Each is a pair of arrays, images and labels, or a map-style dataset.
+    """
+
+    name: str = group_name("arrays", role=TEST_SET)
+    target: str = setting("", role=FILES)
+    kwargs: dict[str, Any] = free_keys(role=FILES)
+
+
+@dataclass
+class AnyNetworkConfig(Section):
+    """What networks of every make share.
+
+    `output` says what a network gives: logits, or probabilities, of which cross-entropy takes a softmax once more.
+    """
+
+    is_option = False
+    name: str
+    output: str = setting("logits", choices=("logits", "softmax"))
+
+
+@dataclass
+class NetworkConfig(AnyNetworkConfig):
+    """What every network that is a list of layers shares: its fully connected part, activations and initial weights.
 
     `leaky_slope` is what `activation=leaky` multiplies negative inputs with; eq2425 (section 5.3) divides by 100.
     `init`: `pytorch` (its own uniform weights and biases), `he_normal` (svalheim, equations 37 to 39) or `glorot`
@@ -104,7 +131,6 @@ class NetworkConfig(Section):
 
     is_option = False
 
-    name: str
     hidden: list[int] = setting([512], at_least=1, at_most=_MOST_UNITS)
     activation: str = setting("relu", choices=lambda: tuple(ACTIVATIONS))
     leaky_slope: float = setting(0.01, at_least=0)
@@ -112,7 +138,6 @@ class NetworkConfig(Section):
     batch_norm: bool = setting(False)
     batch_norm_place: str = setting("before", choices=("before", "after"))
     init: str = setting("pytorch", choices=("pytorch", "he_normal", "glorot"))
-    output: str = setting("logits", choices=("logits", "softmax"))
     output_bias: bool = setting(True)
 
 
@@ -151,6 +176,19 @@ class MLPConfig(NetworkConfig):
     """A fully connected network on the pixels of an image."""
 
     name: str = setting("svalheim_mlp", choices=("svalheim_mlp", "jappinen_mlp"))
+
+
+@dataclass
+class ModuleConfig(AnyNetworkConfig):
+    """A network of your own: `target` names a class of `torch.nn.Module`, or a function that returns one.
+
+    It is called with `kwargs`, and with those of `num_classes` and `input_shape` (channels, height, width) that it
+    takes.
+    """
+
+    name: str = group_name("module")
+    target: str = setting("")
+    kwargs: dict[str, Any] = free_keys()
 
 
 @dataclass
@@ -239,7 +277,7 @@ class TrainConfig(Section):
     scale: float = setting(1.0, above=0, at_most=1)
     batch_size: int = setting(64, at_least=1)
     shuffle: bool = setting(True)
-    loss: str = setting("cross_entropy", choices=("cross_entropy", "mean_squared_error", "kullback_leibler"))
+    loss: str = setting("cross_entropy", choices=lambda: tuple(LOSS_NAMES))
     stop_on: str | None = setting(None, choices=("train_loss", "val_loss", "val_accuracy"))
     patience: int = setting(3, at_least=1)
     max_translation: int = setting(0, at_least=0)
@@ -274,8 +312,9 @@ class Config(StudyConfig):
             "shapes": ShapesConfig,
             "torchvision": TorchvisionConfig,
             "image_folder": ImageFolderConfig,
+            "arrays": ArraysConfig,
         },
-        "model": {"convolutional": ModelConfig, "mlp": MLPConfig},
+        "model": {"convolutional": ModelConfig, "mlp": MLPConfig, "module": ModuleConfig},
         "optimizer": {
             "sgd": SGDConfig,
             "adam": AdamConfig,
@@ -287,7 +326,7 @@ class Config(StudyConfig):
 
     task: TaskConfig = field(default_factory=ImageClassification, kw_only=True)
     data: DataConfig
-    model: NetworkConfig
+    model: AnyNetworkConfig
     optimizer: OptimizerConfig
     train: TrainConfig = field(default_factory=TrainConfig)
     precision: str = setting("auto", choices=("auto", "float32", "tf32", "bfloat16"))

@@ -45,6 +45,13 @@ class ActivationLayer:
         return f"{self.kind} units in {self.layer}"
 
 
+ACTIVATIONS = (
+    nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.ReLU6, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
+    nn.Mish, nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.RReLU, nn.Softsign, nn.LogSigmoid,
+)  # fmt: skip
+"""Told by their types in a module of the user's own; `torch.nn.functional.relu` in a `forward` is seen by nobody."""
+
+
 class _Watch:
     """Forward hook on an activation: what it gave so far."""
 
@@ -55,41 +62,72 @@ class _Watch:
         self.num_flat = self.num_outputs = 0
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        sums = torch.linalg.vector_norm(output.detach(), 1, [0, *range(2, output.dim())])
+        others = [0, 1] if output.dim() == 3 else [0, *range(2, output.dim())]  # (batch, tokens, features)
+        sums = torch.linalg.vector_norm(output.detach(), 1, others)
         self.sums = sums if self.sums is None else self.sums + sums
         if self.slope:
             self.num_flat += int((self.slope(output.detach().float()) < FLAT_SLOPE).sum())
         self.num_outputs += output.numel()
 
 
+class _Watches:
+    """Forward hook on an activation that a network may call more than once: a watch for each place."""
+
+    def __init__(self, name: str, module: nn.Module):
+        self.name, self.module = name, module
+        self.of_calls: list[_Watch] = []
+        self.place = 0
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if self.place == len(self.of_calls):
+            self.of_calls.append(_Watch(type(module)))
+        self.of_calls[self.place](module, inputs, output)
+        self.place += 1
+
+    def summaries(self) -> list[ActivationLayer]:
+        calls = self.of_calls or [_Watch(type(self.module))]
+        names = [self.name, *(f"{self.name}, call {place}" for place in range(2, len(calls) + 1))]
+        return [_summary(name, self.module, watch) for name, watch in zip(names, calls, strict=True)]
+
+
 @torch.no_grad()
 def activation_layers(
-    network: nn.Sequential,
+    network: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     rewrite: Callable[[nn.Module], nn.Module] = lambda network: network,
 ) -> list[ActivationLayer]:
-    """Dead units and saturated outputs of every layer whose name begins with "Activation".
+    """Dead units and saturated outputs of every layer that is an activation.
+
+    In a network of layers that is one whose name begins with "Activation", in a module of the user's own one of a type
+    in `ACTIVATIONS`.
 
     Args:
-        network: from `models.build.build`; left in the mode it was in.
+        network: from `models.build_network`; left in the mode it was in.
         batches: normalised images (batch, channels, height, width) and labels.
         rewrite: what a layer, handed over as a network of its own, is computed by: `Technique.rewrite`.
     """
-    modules = ((name.rpartition(".")[2], module) for name, module in network.named_modules())  # in blocks too
-    watched = {name: module for name, module in modules if name.startswith("Activation")}
-    watches = {name: _Watch(type(module)) for name, module in watched.items()}
-    hooks = [module.register_forward_hook(watches[name]) for name, module in watched.items()]
-    computed = _layer_by_layer(network, rewrite)
+    watches = [_Watches(name, module) for name, module in _activations(network)]
+    hooks = [watch.module.register_forward_hook(watch) for watch in watches]
+    computed = _layer_by_layer(network, rewrite) if type(network) is nn.Sequential else network
     was_training = network.training
     network.eval()
     try:
         for inputs, _ in batches:
+            for watch in watches:
+                watch.place = 0
             computed(inputs)
     finally:
         for hook in hooks:
             hook.remove()
         network.train(was_training)
-    return [_summary(name, watched[name], watch) for name, watch in watches.items()]
+    return [found for watch in watches for found in watch.summaries()]
+
+
+def _activations(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """By name; of a list of layers by the name of the layer, in blocks too."""
+    modules = ((name.rpartition(".")[2], module) for name, module in network.named_modules())
+    named = [(name, module) for name, module in modules if name.startswith("Activation")]
+    return named or [(name, module) for name, module in network.named_modules() if type(module) in ACTIVATIONS]
 
 
 def _layer_by_layer(network: nn.Sequential, rewrite: Callable[[nn.Module], nn.Module]) -> nn.Sequential:

@@ -20,13 +20,14 @@ from cnn_ablation.tasks.image_classification.config import (
     GROUPS,
     Config,
     ModelConfig,
+    ModuleConfig,
     NetworkConfig,
     OptimizerConfig,
     TrainConfig,
 )
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, num_validation
 from cnn_ablation.tasks.image_classification.lengths import num_epochs, num_updates
-from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
+from cnn_ablation.tasks.image_classification.models import NETWORKS, arguments, network_layers
 from cnn_ablation.tasks.image_classification.models.convolutional import may_be_skipped
 from cnn_ablation.tasks.image_classification.models.layers import (
     Activation,
@@ -66,7 +67,10 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     settings |= _recipe(config.train, spec.train_images(config.data))
     if config.train.batch_size == 1:
         settings["train.mixup"] = None
-    if _is_ours(config.model):
+    if isinstance(config.model, ModuleConfig):
+        settings = {key: value for key, value in settings.items() if not key.startswith("model.kwargs.")}
+        settings["model.kwargs"] = arguments(config.model)
+    if isinstance(config.model, NetworkConfig) and _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         inside = [key for key in settings if key.startswith("model.") and key != "model.init"]
         settings |= dict.fromkeys(inside, None) | {"layers": list(_acting(steps))}
@@ -188,7 +192,7 @@ def inert(config: Config) -> dict[str, Inert]:
     """
     spec = data.describe(config.data)
     found = dict(_inert_training(config, spec)) | dict(_inert_recipe(config.train, spec.train_images(config.data)))
-    if _is_ours(config.model):
+    if isinstance(config.model, NetworkConfig) and _is_ours(config.model):
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         layers = [step.layer for step in steps]
         found |= dict(_inert_activations(config.model, layers)) | dict(_inert_blocks(config.model, layers))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnn_ablation.common.errors import UserError
+from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import TrainConfig
 from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels
 
@@ -44,11 +46,35 @@ def kullback_leibler(outputs: Tensor, labels: Tensor, reduction: str = "mean") -
     return _reduced(-(targets * logarithms + (1 - targets) * rest).sum(dim=1), reduction)
 
 
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": cross_entropy,
-    "mean_squared_error": mean_squared_error,
-    "kullback_leibler": kullback_leibler,
-}
+@dataclass(frozen=True)
+class Own:
+    """A loss of the user's own, from one value for each image."""
+
+    of_images: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, outputs: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+        losses = self.of_images(_wide(outputs), labels)
+        if losses.shape != labels.shape:
+            name = getattr(self.of_images, "__name__", "the loss")
+            raise UserError(
+                f"train.loss: {name} gave the shape {tuple(losses.shape)} for {len(labels)} images\n"
+                f"  allowed: one loss for each image, ({len(labels)},); the mean is taken here"
+            )
+        return _reduced(losses, reduction)
+
+
+class _Losses(dict[str, Loss]):
+    """By name, with those that extensions have registered."""
+
+    def __missing__(self, name: str) -> Loss:
+        return Own(parts.LOSSES[name])
+
+
+LOSSES: dict[str, Loss] = _Losses(
+    cross_entropy=cross_entropy,
+    mean_squared_error=mean_squared_error,
+    kullback_leibler=kullback_leibler,
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
+from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import OptimizerConfig
 
 _OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
@@ -43,6 +44,9 @@ def make_optimizer(
         fused: asks for the single kernel where there is one.
     """
     one_kernel = fused and config.name in _FUSED.get(device.type, ())
+    if config.name in parts.OPTIMIZERS:
+        made: optim.Optimizer = parts.OPTIMIZERS[config.name](_groups(config, dict(params)), config)
+        return made
     return _OPTIMIZERS[config.name](_groups(config, dict(params)), config, **({"fused": True} if one_kernel else {}))
 
 

@@ -20,7 +20,7 @@ from cnn_ablation.config import all_settings
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run, labels
 from cnn_ablation.runs.task import Place, Trained
-from cnn_ablation.tasks.image_classification import data, devices, diagnoses, engine
+from cnn_ablation.tasks.image_classification import data, devices, diagnoses, engine, models
 from cnn_ablation.tasks.image_classification import weights as trained
 from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
 from cnn_ablation.tasks.image_classification.computing import Computing
@@ -30,9 +30,6 @@ from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 from cnn_ablation.tasks.image_classification.lengths import num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES
-from cnn_ablation.tasks.image_classification.models import network_layers
-from cnn_ablation.tasks.image_classification.models.build import build
-from cnn_ablation.tasks.image_classification.models.layers import trace
 from cnn_ablation.tasks.image_classification.training import TrainingResult, autocast
 
 _MOST_CLASSES_CONFUSED = 100  # a matrix of more would outgrow the rest of a record
@@ -133,9 +130,8 @@ def _diagnosis(
     config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """The part of a record that explains its scores; the initial network is built once more from its seed."""
-    layers = network_layers(config.model, images.num_classes)
-    technique = engine.technique_of(config)
-    initial = build(layers, images.input_shape, seed=seed, init=config.model.init).to(device)
+    technique = engine.technique_of(config, images)
+    initial = models.build_network(config.model, images.num_classes, images.input_shape, seed=seed).to(device)
     initial, final = initial.to(memory_format=technique.memory_format), result.network
     parts = resident(images, device, technique.memory_format)
     some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
@@ -153,10 +149,11 @@ def _diagnosis(
         )
         for network in (initial, final)
     ]
+    network = models.describe(config.model, images.num_classes, images.input_shape)
     deadest, flattest = (max(found, key=attrgetter(share), default=None) for share in ("dead", "saturated"))
     return {
         "num_classes": images.num_classes,
-        "multiply_adds": sum(step.multiply_adds for step in trace(layers, images.input_shape)),
+        "multiply_adds": _whole(network.multiply_adds),
         "lowest_train_loss": _lowest_train_loss(result) if by_cross_entropy else math.nan,
         "initial_gradient_norm": norms[0],
         "final_gradient_norm": norms[1],
@@ -165,6 +162,11 @@ def _diagnosis(
         "double_softmax": double_softmax,
         "activation_layers": [dataclasses.asdict(layer) for layer in found],
     }
+
+
+def _whole(count: float) -> int:
+    """0 where it is not known."""
+    return int(count) if math.isfinite(count) else 0
 
 
 def _lowest_train_loss(result: TrainingResult) -> float:

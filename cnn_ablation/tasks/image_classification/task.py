@@ -15,12 +15,12 @@ from cnn_ablation.config import result_settings
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.task import Cost, Footprint, Inert, Place, Trained
-from cnn_ablation.tasks.image_classification import checks, computing, data, effects, models
+from cnn_ablation.tasks.image_classification import checks, computing, data, effects, models, parts
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.config import Config, DataConfig
 from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs, num_updates
-from cnn_ablation.tasks.image_classification.models.layers import TracedLayer, trace
+from cnn_ablation.tasks.image_classification.models.spec import NetworkSpec
 
 CONFIG = Config
 PRELOADED = "cnn_ablation.tasks.image_classification.preloaded"
@@ -62,7 +62,7 @@ def identity(config: Config, how: Computing, *, seed: int, planned: bool = False
         seed=seed,
         data_digest="" if planned else data.load(config.data).digest,
         made_with=provenance.code_identity(CODE, LIBRARIES),
-        extensions=models.extensions(config.model),
+        extensions=parts.used(config),
     )
 
 
@@ -96,14 +96,14 @@ def take_over(loaded: dict[str, data.ImageData]) -> None:
 
 
 def cost(config: Config) -> Cost:
-    spec, steps = data.describe(config.data), _steps(config)
-    updates = num_updates(config.train, spec.train_images(config.data))
-    return Cost(updates, sum(step.num_params for step in steps), sum(step.multiply_adds for step in steps))
+    updates = num_updates(config.train, data.describe(config.data).train_images(config.data))
+    network = _network(config)
+    return Cost(updates, network.num_params, network.multiply_adds)
 
 
-def _steps(config: Config) -> list[TracedLayer]:
+def _network(config: Config) -> NetworkSpec:
     spec = data.describe(config.data)
-    return trace(models.network_layers(config.model, spec.num_classes), spec.input_shape)
+    return models.describe(config.model, spec.num_classes, spec.input_shape)
 
 
 def work(config: Config) -> float:
@@ -119,10 +119,12 @@ def work_done(run: Run) -> float:
 
 
 def footprint(config: Config) -> Footprint:
-    """Images uint8; of a process itself and the maps of a step."""
+    """Images; of a process itself and the maps of a step."""
     spec = data.describe(config.data)
-    images = int(spec.source_train_images * (1 + _SHARE_OF_TEST_IMAGES)) * math.prod(spec.input_shape)
-    maps = 4 * sum(math.prod(step.output_shape) for step in _steps(config))
+    images = (
+        int(spec.source_train_images * (1 + _SHARE_OF_TEST_IMAGES)) * math.prod(spec.input_shape) * spec.bytes_per_value
+    )
+    maps = 4 * _network(config).num_values
     own_images = images if config.engine == "reference" else 0  # in another order of channels
     own = _BYTES_OF_A_PROCESS + own_images + maps * max(2 * config.train.batch_size, _IMAGES_EVALUATED)
     return Footprint(shared=images, own=own)
@@ -130,7 +132,7 @@ def footprint(config: Config) -> Footprint:
 
 def is_known_elsewhere(config: Config) -> bool:
     """What was registered in this process is known in no other."""
-    return not models.has_extensions(config.model)
+    return not parts.lives_here_alone(config)
 
 
 def room_for_more(how: Computing) -> int:

@@ -24,8 +24,7 @@ from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels
 from cnn_ablation.tasks.image_classification.data.resident import Resident, ResidentSplit, resident
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy, loss_in_training, loss_to_train
-from cnn_ablation.tasks.image_classification.models import network_layers
-from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models import build_network
 from cnn_ablation.tasks.image_classification.scoring import Evaluation, evaluate, probabilities_from
 from cnn_ablation.tasks.image_classification.updates import Updates
 
@@ -74,7 +73,7 @@ class TrainingResult:
     `status` is `ok`, or `diverged` if a loss stopped being finite; a diverged network is evaluated all the same.
     """
 
-    network: nn.Sequential
+    network: nn.Module
     status: str
     train: Evaluation
     """Of up to `SCORED_TRAIN_IMAGES` training images, evenly spaced; the other two are of all images."""
@@ -104,11 +103,10 @@ class TrainingState:
     def __init__(
         self, config: Config, data: ImageData, *, seed: int, device: torch.device, technique: Technique = REFERENCE
     ):
-        layers = network_layers(config.model, data.num_classes)
         self.device, self.train = device, config.train
         self.loss, self.trained_loss = LOSSES[config.train.loss], loss_to_train(config.train)
         self.to_probabilities = probabilities_from(config.model.output)
-        network = build(layers, data.input_shape, seed=seed, init=config.model.init)
+        network = build_network(config.model, data.num_classes, data.input_shape, seed=seed)
         self.network = network.to(device).to(memory_format=technique.memory_format)
         self.computed = technique.rewrite(self.network)
         self.updates = Updates(config, self.network, len(data.train), device, fused=technique.fused_optimizer)

@@ -24,7 +24,7 @@ class Updates:
         fused: asks for the optimiser's single kernel where there is one.
     """
 
-    def __init__(self, config: Config, network: nn.Sequential, train_images: int, device: torch.device, *, fused: bool):
+    def __init__(self, config: Config, network: nn.Module, train_images: int, device: torch.device, *, fused: bool):
         self.parameters = list(network.parameters())
         self.optimizer = make_optimizer(config.optimizer, network.named_parameters(), device, fused=fused)
         self.lr, self.clip_norm = config.optimizer.lr, config.train.clip_norm

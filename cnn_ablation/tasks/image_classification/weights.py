@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.images import ImageData
-from cnn_ablation.tasks.image_classification.models import network_layers
-from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.models import build_network
 from cnn_ablation.tasks.image_classification.scoring import probabilities_from
 
 _FORMAT = 1
@@ -35,6 +34,8 @@ class Trained:
     factor: Tensor
     shift: Tensor
     """input = pixel * factor + shift; float32 (1, channels, 1, 1)."""
+    pixels: str = "uint8"
+    """What factor and shift are for; `float32` for images in a unit of the user's own."""
 
     @torch.inference_mode()
     def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -55,6 +56,7 @@ def as_bytes(network: nn.Module, data: ImageData) -> bytes:
         "input_shape": list(data.input_shape),
         "factor": torch.from_numpy(factor),
         "shift": torch.from_numpy(shift),
+        "pixels": str(data.train.images.dtype),
     }
     torch.save(content, buffer)
     return buffer.getvalue()
@@ -73,7 +75,7 @@ def read(path: Path, config: Config) -> Trained:
     try:
         content = _content(path)
         shape, names = tuple(content["input_shape"]), tuple(content["class_names"])
-        network = build(network_layers(config.model, len(names)), shape, seed=0)
+        network = build_network(config.model, len(names), shape, seed=0)
         _fill(network, content["network"])
         factor, shift = (content[name].view(1, -1, 1, 1) for name in ("factor", "shift"))
     except UserError:
@@ -84,7 +86,7 @@ def read(path: Path, config: Config) -> Trained:
             f"{path} is missing, damaged or of another network ({reason})\n"
             f"  remedy: train again with keep_weights=true reuse=false"
         ) from error
-    return Trained(network.eval(), config.model.output, names, shape, factor, shift)
+    return Trained(network.eval(), config.model.output, names, shape, factor, shift, content.get("pixels", "uint8"))
 
 
 def _content(path: Path) -> dict[str, Any]:

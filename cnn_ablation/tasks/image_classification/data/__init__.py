@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from cnn_ablation.common.looks import folder, one_look
+from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import DataConfig, TorchvisionConfig
-from cnn_ablation.tasks.image_classification.data import digits, image_folder, shapes, torchvision_sets
+from cnn_ablation.tasks.image_classification.data import arrays, digits, image_folder, shapes, torchvision_sets
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, ImageData, Split, split
 
 __all__ = ["DataSpec", "ImageData", "Split", "check_available", "describe", "forget", "load", "one_look"]
@@ -22,6 +23,7 @@ _SOURCES: dict[str, Any] = {
     "digits": digits,
     "shapes": shapes,
     "image_folder": image_folder,
+    "arrays": arrays,
     **dict.fromkeys(torchvision_sets.SETS, torchvision_sets),
 }
 
@@ -76,7 +78,12 @@ def _key(data: DataConfig) -> str:
     settings = dataclasses.asdict(data)
     if "root" in settings:
         settings["root"] = str(folder("data.root", settings["root"]))
-    return json.dumps(settings, sort_keys=True)
+    return json.dumps(settings, sort_keys=True, default=repr)
+
+
+def _source(data: DataConfig) -> Any:
+    """What reads a data set; a source that an extension has registered gives arrays."""
+    return arrays if data.name in parts.SOURCES else _SOURCES[data.name]
 
 
 @one_look()
@@ -86,7 +93,7 @@ def describe(data: DataConfig) -> DataSpec:
     Raises:
         DataError: `data.root` of an image folder has not the right form.
     """
-    spec: DataSpec = _SOURCES[data.name].describe(data)
+    spec: DataSpec = _source(data).describe(data)
     return spec
 
 
@@ -97,7 +104,7 @@ def load(data: DataConfig) -> ImageData:
     Raises:
         DataError: files cannot be downloaded, read or decoded.
     """
-    key, source = _key(data), _SOURCES[data.name]
+    key, source = _key(data), _source(data)
     images = _memory.find(key, lambda: source.stamp(data))
     if images is None:
         images = split(source.load(data), data)

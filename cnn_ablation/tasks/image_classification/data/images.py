@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cnn_ablation.common.errors import DataError
 from cnn_ablation.tasks.image_classification.config import DataConfig
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]  # float32 for images of the user's own that grey levels do not hold
 Labels = npt.NDArray[np.int64]
 
 
@@ -26,6 +26,9 @@ class DataSpec:
     num_classes: int
     source_train_images: int
     """Images of the source's training part, before the validation split."""
+    width: int | None = None
+    """In pixels, where images are not square; `image_size` is their height then."""
+    bytes_per_value: int = 1
 
     def train_images(self, data: DataConfig) -> int:
         """Images left for training after the validation split; below 1 where that takes all."""
@@ -33,7 +36,7 @@ class DataSpec:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        return (self.channels, self.image_size, self.image_size)
+        return (self.channels, self.image_size, self.width or self.image_size)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class ImageData:
         digest = hashlib.sha256(repr(self.class_names).encode())
         for split in (self.train, self.val, self.test):
             digest.update(repr(split.images.shape).encode())
+            digest.update(b"" if split.images.dtype == np.uint8 else str(split.images.dtype).encode())
             digest.update(np.ascontiguousarray(split.images).data)
             digest.update(np.ascontiguousarray(split.labels).data)
         return digest.hexdigest()
@@ -101,10 +105,10 @@ class ImageData:
         """(factor, shift), each float32 (channels,), so that input = pixel * factor + shift.
 
         `half` gives [-0.5, 0.5] (eq2425, section 3), `unit` [0, 1], `standard` mean 0 and deviation 1 per channel over
-        the training part.
+        the training part. Images that are held as floats are in the user's own unit, which counts as [0, 1].
         """
-        channels = self.input_shape[0]
-        factor, shift = np.full(channels, 1 / 255), np.zeros(channels)
+        channels, largest = self.input_shape[0], 255 if self.train.images.dtype == np.uint8 else 1
+        factor, shift = np.full(channels, 1 / largest), np.zeros(channels)
         if self.scale == "half":
             shift -= 0.5
         elif self.scale == "standard":
@@ -114,7 +118,10 @@ class ImageData:
 
 
 def _channel_moments(images: Pixels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and standard deviation per channel, exact, from the 256-bin histogram of each channel."""
+    """Mean and standard deviation per channel, of uint8 exact, from the 256-bin histogram of each channel."""
+    if images.dtype != np.uint8:
+        deviation = images.std(axis=(0, 2, 3), dtype=np.float64)
+        return images.mean(axis=(0, 2, 3), dtype=np.float64), np.where(deviation > 0, deviation, 1.0)
     levels = np.arange(256)
     shares = np.stack(
         [np.bincount(images[:, channel].ravel(), minlength=256) for channel in range(images.shape[1])]

@@ -13,14 +13,15 @@ import torch
 from cnn_ablation.common import progress
 from cnn_ablation.tasks.image_classification import compiled, training
 from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
-from cnn_ablation.tasks.image_classification.config import Config
+from cnn_ablation.tasks.image_classification.config import Config, ModuleConfig
 from cnn_ablation.tasks.image_classification.data.augmentation import augments
 from cnn_ablation.tasks.image_classification.data.images import ImageData
-from cnn_ablation.tasks.image_classification.engine import together
+from cnn_ablation.tasks.image_classification.engine import modules, together
 from cnn_ablation.tasks.image_classification.engine.graphs import GraphedSteps
 from cnn_ablation.tasks.image_classification.engine.memory import keep_freed_memory
 from cnn_ablation.tasks.image_classification.engine.networks import rewritten
 from cnn_ablation.tasks.image_classification.engine.steps import EagerSteps
+from cnn_ablation.tasks.image_classification.models import build_network
 from cnn_ablation.tasks.image_classification.training import Epoch, Technique, TrainingResult
 
 __all__ = ["FAST", "technique_of", "train", "train_together", "trains_together"]
@@ -28,9 +29,14 @@ __all__ = ["FAST", "technique_of", "train", "train_together", "trains_together"]
 FAST = Technique(memory_format=torch.channels_last, fused_optimizer=True, rewrite=rewritten)
 
 
-def technique_of(config: Config) -> Technique:
-    """How the steps of a configuration are computed."""
-    return training.REFERENCE if config.engine == "reference" else FAST
+def technique_of(config: Config, data: ImageData) -> Technique:
+    """How the steps of a configuration are computed; a module of the user's own is asked what it can take."""
+    if config.engine == "reference":
+        return training.REFERENCE
+    if not isinstance(config.model, ModuleConfig):
+        return FAST
+    network = build_network(config.model, data.num_classes, data.input_shape, seed=0)
+    return modules.fitting(network, data.input_shape, FAST)
 
 
 def train(
@@ -43,8 +49,8 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
     """Trains one configuration with one seed, as `training.train` does; `engine=reference` is that function."""
-    technique = technique_of(config)
-    if technique is FAST:
+    technique = technique_of(config, data)
+    if technique is not training.REFERENCE:
         keep_freed_memory()
         if device.type == "cpu" and compiled.missing():
             progress.warn_once(f"runs train more slowly: {compiled.missing()}")
@@ -56,8 +62,11 @@ def train(
 def trains_together(config: Config, device: torch.device) -> bool:
     """Whether the seeds of an arm are trained together; on a CPU that is slower than runs side by side.
 
-    Augmented images are not: each seed changes its own.
+    Augmented images are not: each seed changes its own. Nor are modules of the user's own, which may draw, or wait for
+    the device, where a graph cannot.
     """
+    if isinstance(config.model, ModuleConfig):
+        return False
     return device.type == "cuda" and config.engine == "fast" and not augments(config.train)
 
 

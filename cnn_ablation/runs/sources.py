@@ -1,0 +1,127 @@
+"""The user's own source files that a piece of code lies in or uses: what tells one version of it from another.
+
+Told from the files, as a syntax tree: comments and the layout of lines count for nothing, everything else counts,
+documentation strings too. Nothing is imported here.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from importlib import metadata
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_OF_PYTHON = ("stdlib", "platstdlib")
+_OF_PACKAGES = ("purelib", "platlib")
+
+
+def files(module: str) -> dict[str, Path]:
+    """Module name -> file, of a module and of all own modules that it imports, and those import.
+
+    Own is what is neither of Python, nor of this package, nor installed among libraries. What is imported by a name
+    that is put together while the program runs is not seen.
+
+    Args:
+        module: by its name; nothing where it has no file of Python's, as in a notebook.
+    """
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = file(name)
+        if name in found or path is None or not _is_own(path):
+            continue
+        found[name] = path
+        waiting += _imported(path, name)
+        waiting += [name.rpartition(".")[0]] if "." in name else []
+    return dict(sorted(found.items()))
+
+
+def version(module: str) -> str:
+    """A hash of the files of a module and of the own modules that it uses; "" where there are none.
+
+    Of a module that is installed among libraries it is the version of its package.
+    """
+    digest, own = hashlib.sha256(), files(module)
+    if not own:
+        return _installed(module)
+    for name, path in own.items():
+        digest.update(f"{name}\0{_tree(path)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def libraries(module: str) -> dict[str, str]:
+    """The installed packages that a module, and the own modules that it uses, import: their versions by name."""
+    known = metadata.packages_distributions()
+    imported = {name.partition(".")[0] for own, path in files(module).items() for name in _imported(path, own)}
+    return {name: metadata.version(name) for name in sorted(known[first][0] for first in imported if first in known)}
+
+
+def _installed(module: str) -> str:
+    path, (libraries, _) = file(module), _folders()
+    if path is None or not any(path.is_relative_to(folder) for folder in libraries):
+        return ""
+    names = metadata.packages_distributions().get(module.partition(".")[0], [])
+    return " ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names)))
+
+
+def _tree(path: Path) -> str:
+    return ast.dump(_parsed(path.read_bytes()))
+
+
+def _imported(path: Path, name: str) -> Iterator[str]:
+    """Names of modules that a file's import statements may mean, wherever they stand in it."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(_parsed(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: 1 - node.level or None] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+@lru_cache(maxsize=256)
+def _parsed(content: bytes) -> ast.Module:
+    return ast.parse(content)
+
+
+def file(name: str) -> Path | None:
+    """The source file of a module that is or could be imported, without importing it."""
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if loaded:
+        return Path(loaded).resolve() if loaded.endswith(".py") else None
+    first, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):  # `__main__` of a notebook has none
+        return None
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin).resolve() if spec.origin and spec.origin.endswith(".py") else None
+    places = (Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ())
+    candidates = (path for place in places for path in (place.with_suffix(".py"), place / "__init__.py"))
+    return next((path.resolve() for path in candidates if path.is_file()), None)
+
+
+def _is_own(path: Path) -> bool:
+    libraries, python = _folders()
+    return not any(path.is_relative_to(folder) for folder in (_PACKAGE, *libraries, *python))
+
+
+@cache
+def _folders() -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Where libraries are installed, and where Python's own modules lie."""
+    paths = sysconfig.get_paths()
+    libraries = {paths[name] for name in _OF_PACKAGES} | {*site.getsitepackages(), site.getusersitepackages()}
+    python = {paths[name] for name in _OF_PYTHON}
+    return tuple(Path(folder).resolve() for folder in libraries), tuple(Path(folder).resolve() for folder in python)
