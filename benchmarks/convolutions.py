@@ -91,7 +91,7 @@ def compared(size: Size) -> Iterator[dict[str, str]]:
     backward_flops = size.flops * (2 if inputs.requires_grad else 1)
     for index, (part, flops) in enumerate((("forward", size.flops), ("backward", backward_flops))):
         theirs_s, ours_s = times["PyTorch"][:, index], times["ours"][:, index]
-        ratio = log_ratio_interval(theirs_s, ours_s, 0.05, "t")
+        ratio = log_ratio_interval(theirs_s, ours_s, 0.05)
         yield {
             "layer": str(size),
             "pass": part,

@@ -158,7 +158,7 @@ def as_markdown(times: dict[str, Times], work: Work) -> str:
     rows = []
     for name, found in times.items():
         rate = np.array(found.images_per_second)
-        ratio = log_ratio_interval(ours_rate, rate, 0.05, "t")
+        ratio = log_ratio_interval(ours_rate, rate, 0.05)
         accuracy = mean_interval(np.array(found.test_accuracies), 0.05)
         rows.append(
             {

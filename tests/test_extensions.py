@@ -120,7 +120,7 @@ def test_parts_are_options(value: object, key: str, overrides: list[str]) -> Non
     checks.check(config)
     settings = cnn_ablation.config.all_settings(config)
     assert settings[key] == value
-    assert cnn_ablation.config.from_settings(settings) == config
+    assert cnn_ablation.config.from_settings(type(config), settings) == config
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def watched(fail: str = "", *, seed, run):
 
 def faulty(result: str = "none", *, seed):
     known = {"none": None, "empty": {}, "text": {"a": "b"}, "list": [1], "bool": {"a": True}}
-    known["not_a_number"] = {"a": float("nan")}
+    known |= {"not_a_number": {"a": float("nan")}, "percent": {"test_accuracy": 93.0}, "taken": {"seed": 1}}
     if result == "raises":
         raise RuntimeError("out of paint")
     return known[result]
@@ -180,6 +180,8 @@ def test_what_it_prints_goes_to_the_folder_of_the_run(here: Path, capfd: pytest.
         ("list", "failed", "returned [1]"),
         ("text", "failed", "the metric a is 'b'; a number is wanted"),
         ("bool", "failed", "the metric a is True; a number is wanted"),
+        ("percent", "failed", "returned test_accuracy=93; accuracies are fractions, 0 to 1"),
+        ("taken", "failed", "a metric seed, a column of every run"),
         ("raises", "failed", "RuntimeError: out of paint"),
         ("not_a_number", "diverged", ""),
     ],

@@ -21,7 +21,7 @@ from cnn_ablation.analysis import stats
 from cnn_ablation.analysis.tables import ablation_table, arm_columns, load_runs, read_study
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import caption, figures, readable_table
+from cnn_ablation.report import caption, figures, readable_table, write_tables
 from cnn_ablation.report.__main__ import main as report
 from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.runs.records import FIGURES, Run, as_json, read_run, record_path, write_run
@@ -449,6 +449,16 @@ def test_pictures_are_in_the_unit_of_the_metric(tmp_path: Path) -> None:
     assert levels.get_ylabel() == times.get_ylabel() == r"cost_\$ (lower is better)"
     figures.plot_curves(curves, times, column="cost_$")
     assert times.lines[-1].get_ydata() == pytest.approx([2.0, 1.0])
+
+
+def test_a_name_of_any_letters_is_text_in_tex(tmp_path: Path) -> None:
+    frame = pd.concat([runs_of("baseline", BASELINE, "f1^2_$"), runs_of("k=v", BASELINE[::-1], "f1^2_$")])
+    arms = ablation_table(frame, metric="f1^2_$", margin=0.1)
+    settings = StatsConfig(metric="f1^2_$", margin=0.1)
+    write_tables(tmp_path, frame, arms, caption(frame, arms, settings))
+    text = (tmp_path / "ablation.tex").read_text()
+    assert r"\caption{f1\textasciicircum{}2\_\$ (higher is better), mean and 95 \% t interval" in text
+    assert r"inside $\pm$0.1 in f1\textasciicircum{}2\_\$" in text
 
 
 def test_no_margin_is_no_band() -> None:

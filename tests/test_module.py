@@ -221,7 +221,7 @@ def test_settings_survive_a_record_and_python() -> None:
     )
     expected = {"width": 4, "block": {"kind": "a"}, "skip": False}
     assert config.model.kwargs == expected
-    assert from_settings(all_settings(config)).model == config.model
+    assert from_settings(Config, all_settings(config)).model == config.model
     changed = with_settings(config, [("model.kwargs.width", np.int64(8)), ("model.kwargs.block.kind", "b")])
     assert changed.model.kwargs == {"width": 8, "block": {"kind": "b"}, "skip": False}
     assert config.model.kwargs == expected

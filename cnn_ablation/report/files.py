@@ -121,10 +121,14 @@ def _tex(readable: pd.DataFrame, caption: str) -> str:
     return text.replace("& <", "& $<$")
 
 
+_TEX = str.maketrans(
+    {character: rf"\{character}" for character in "%_&#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$"}
+)
+
+
 def _tex_escape(text: str) -> str:
-    for character in "%_&#":
-        text = text.replace(character, rf"\{character}")
-    return text.replace("±", r"$\pm$")
+    return text.translate(_TEX)
 
 
 def _html(arms: pd.DataFrame, readable: pd.DataFrame, caption: str) -> str:

@@ -20,6 +20,7 @@ from cnn_ablation.config import all_settings, shown
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import TAKEN_NAMES, Run, labels
 from cnn_ablation.runs.task import How, Place, Trained
+from cnn_ablation.study.metric import ACCURACIES
 from cnn_ablation.tasks.function.config import FunctionConfig
 from cnn_ablation.tasks.function.signature import arguments_of, function_named
 
@@ -102,7 +103,11 @@ def _metrics(target: str, result: object) -> dict[str, float]:
         raise BadResultError(
             f"{target} returned a metric {taken[0]}, which is a column of every run; another name for it"
         )
-    return {name: _number(name, value) for name, value in result.items()}
+    metrics = {name: _number(name, value) for name, value in result.items()}
+    wrong = [name for name in ACCURACIES if not 0 <= metrics.get(name, 0) <= 1]
+    if wrong:
+        raise BadResultError(f"{target} returned {wrong[0]}={metrics[wrong[0]]:g}; accuracies are fractions, 0 to 1")
+    return metrics
 
 
 def _number(name: str, value: Any) -> float:
