@@ -16,7 +16,7 @@ import torch
 from cnn_ablation import ablate
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import all_settings, result_settings, with_settings
-from cnn_ablation.launch.execution import Study
+from cnn_ablation.launch.planning import Planning
 from cnn_ablation.study import checks
 from cnn_ablation.study.checks import check_effects
 from cnn_ablation.study.designs import Knob, knob, zipped_knob
@@ -376,8 +376,8 @@ TANH = knob("model.activation", ["tanh"])
 PLACE = knob("model.batch_norm_place", ["before", "after"])
 
 
-def study(config: Config, design: str, knobs: Sequence[Knob]) -> Study:
-    return Study(Path("study"), design, knobs, lambda arm: with_settings(config, arm.settings))
+def study(config: Config, design: str, knobs: Sequence[Knob]) -> Planning:
+    return Planning(design, knobs, lambda arm: with_settings(config, arm.settings))
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_only_arms_that_come_to_the_same_are_merged_and_the_plan_says_why(
 def test_a_knob_that_may_wake_up_is_not_refused_however_many_come_before(tiny_config: Config) -> None:
     others = [knob(key, [1e-3 * n for n in range(1, 12)]) for key in ("optimizer.lr", "optimizer.weight_decay")]
     more = [knob("train.epochs", list(range(1, 12))), SLOPE]
-    assert study(tiny_config, "greedy", [*others, *more]).plan.num_runs
+    assert study(tiny_config, "greedy", [*others, *more]).plan().num_runs
     wide = made(tiny_config, TWO, {"model.batch_norm": True})
     check_effects("grid", [TANH, PLACE], lambda arm: made(wide, dict(arm.settings)))
 

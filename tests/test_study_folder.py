@@ -13,7 +13,7 @@ import pytest
 from cnn_ablation import ablate
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import with_settings
-from cnn_ablation.launch.execution import Study
+from cnn_ablation.launch.planning import Planning
 from cnn_ablation.study.designs import Knob, knob, zipped_knob
 from cnn_ablation.study.plans import FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
 from cnn_ablation.tasks.image_classification.config import Config, SGDConfig
@@ -26,7 +26,7 @@ KNOBS = [ACTIVATION, EPOCHS]
 
 def plan_of(config: Config, knobs: Sequence[Knob], design: str, **settings: Any) -> Plan:
     baseline = with_settings(config, [(name.replace("__", "."), value) for name, value in settings.items()])
-    return Study(Path("study"), design, knobs, lambda arm: with_settings(baseline, arm.settings)).plan
+    return Planning(design, knobs, lambda arm: with_settings(baseline, arm.settings)).plan()
 
 
 Given = tuple[list[Knob], str, dict[str, Any]]

@@ -24,7 +24,7 @@ import cnn_ablation
 from cnn_ablation.common import machine
 from cnn_ablation.config import with_settings
 from cnn_ablation.launch import sharing
-from cnn_ablation.launch.execution import Study
+from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Packing, packing, train_side_by_side
 from cnn_ablation.runs.records import read_run, record_paths
 from cnn_ablation.runs.run import run
@@ -112,8 +112,8 @@ def test_a_greedy_study_decides_once_how_its_runs_share_the_machine(
     """Its first step has two runs, all of its steps five."""
     on_machine(16, 5)
     knobs = [knob("model.activation", ["tanh"]), knob("train.epochs", [1, 3, 4])]
-    study = Study(tmp_path, "greedy", knobs, partial(_with, replace(tiny_config, replicates=1)))
-    assert study.plan.num_runs == 2
+    study = Planning("greedy", knobs, partial(_with, replace(tiny_config, replicates=1)))
+    assert study.plan().num_runs == 2
     assert study.packing == Packing(5, 3)
 
 
@@ -225,7 +225,7 @@ def test_an_activation_of_ones_own_is_trained_where_it_is_known(
     tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ACTIVATIONS, "mine", lambda nn: nn.Hardswish())
-    study = Study(tmp_path, "one_at_a_time", [knob("model.activation", ["mine"])], partial(_with, tiny_config))
+    study = Planning("one_at_a_time", [knob("model.activation", ["mine"])], partial(_with, tiny_config))
     assert study.packing is ONE_AT_A_TIME
 
 

@@ -21,6 +21,7 @@ from cnn_ablation.common import commands, progress
 from cnn_ablation.common.errors import ConfigError, UserError
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import execution
+from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, train_side_by_side
 from cnn_ablation.study.designs import Arm
 
@@ -45,20 +46,20 @@ class AblationSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """From the overrides of the command line to the table on disk; `dry_run` stops after the plan."""
         request = self._request(arguments)
-        study = self._study(request)
-        if study.baseline.dry_run:
-            study.show_forecast()
+        planning = self._planning(request)
+        if planning.baseline.dry_run:
+            planning.show_forecast()
             return
-        if not self._folder_was_chosen():
-            study.folder = execution.new_folder(study.folder)
+        wanted = Path(self.master.hydra.sweep.dir).absolute()
+        study = execution.Study(wanted if self._folder_was_chosen() else execution.new_folder(wanted), planning)
 
         def overrides(item: execution.NumberedJob) -> list[str]:
             return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
 
         def launch(jobs: Sequence[execution.NumberedJob]) -> list[str]:
-            if study.here and study.packing is not ONE_AT_A_TIME:
+            if planning.here and planning.packing is not ONE_AT_A_TIME:
                 tasks = (self._task(study, item, overrides(item)) for item in jobs)
-                return train_side_by_side(study.baseline.task.name, tasks, study.packing)
+                return train_side_by_side(study.baseline.task.name, tasks, planning.packing)
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
         commands.raise_when_interrupted()
@@ -92,18 +93,17 @@ class AblationSweeper(Sweeper):
             f"  remedy: levels in the study's file, below {PARAMS}, or on the command line: model.activation=relu,leaky"
         )
 
-    def _study(self, request: StudyRequest) -> execution.Study:
-        """The study with its checked arms; messages name an arm as its levels were typed."""
+    def _planning(self, request: StudyRequest) -> Planning:
+        """The checked arms; messages name an arm as its levels were typed."""
         typed: dict[str, str] = {}
 
         def compose(arm: Arm) -> StudyConfig:
             typed[arm.name] = request.name(arm)
             return self._compose(arm, request.overrides(arm))
 
-        folder = Path(self.master.hydra.sweep.dir).absolute()
         here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
         try:
-            return execution.Study(folder, self.design, request.knobs, compose, here=here)
+            return Planning(self.design, request.knobs, compose, here=here)
         except ConfigError as error:
             raise ConfigError(error.problems, arm=error.arm and typed.get(error.arm, error.arm)) from error
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,9 @@ from cnn_ablation.common import progress
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
-from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, all_settings, with_settings
-from cnn_ablation.launch import forecast, workers
-from cnn_ablation.runs import provenance
+from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
+from cnn_ablation.launch import workers
+from cnn_ablation.launch.planning import Planning
 from cnn_ablation.runs.records import (
     Run,
     deferred_file,
@@ -34,30 +34,22 @@ from cnn_ablation.runs.records import (
 )
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.store import RunStore
-from cnn_ablation.runs.task import not_a_config, task_of
-from cnn_ablation.study import checks
+from cnn_ablation.runs.task import not_a_config
 from cnn_ablation.study.checks.knobs import read_folder, read_knobs
 from cnn_ablation.study.choice import figure_words, mean_score
 from cnn_ablation.study.designs import (
-    BASELINE,
-    DESIGNS,
     Arm,
     Job,
-    Knob,
     arm_by_arm,
-    greedy_steps,
-    hidden_settings,
-    one_at_a_time,
     seed_by_seed,
 )
 from cnn_ablation.study.metric import metric_of
-from cnn_ablation.study.plans import PathStep, Plan, refuse_other_study, write_plan
+from cnn_ablation.study.plans import Plan, refuse_other_study, write_plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MAX_FAILURES_SHOWN = 3
-GREEDY = "greedy"
 
 
 class StudyFailedError(UserError):
@@ -79,69 +71,25 @@ Launch = Callable[[Sequence[NumberedJob]], Sequence[str]]
 
 
 class Study:
-    """Arms with their configurations, to be trained into one folder.
+    """A planned study, carried out in a folder.
 
-    The arms come from the design, which is asked again after each batch of jobs: this is the one place that waits.
+    The design is asked again after each batch of jobs: this is the one place that waits.
 
     Args:
         folder: absolute; `<number>/` below it belongs to job `number`.
-        design: a name in `designs.DESIGNS`.
-        knobs: what varies.
-        compose: an arm -> its configuration.
-        here: its jobs run on this machine, so that what is missing here is missing for them, and `auto` is known.
-
-    Raises:
-        ConfigError: an arm must not be trained.
+        planning: its arms.
     """
 
-    @one_look()
-    def __init__(
-        self,
-        folder: Path,
-        design: str,
-        knobs: Sequence[Knob],
-        compose: Callable[[Arm], StudyConfig],
-        *,
-        here: bool = True,
-    ):
-        self.here = here
-        self.folder = folder
-        self.design = design
-        self.knobs = list(knobs)
-        self.configs: dict[Arm, StudyConfig] = {}
-        self._compose = cache(compose)
-        self._arm_of: dict[str, Arm] = {}  # the first arm with a configuration; later ones are the same arm
+    def __init__(self, folder: Path, planning: Planning):
+        self.folder, self.planning = folder, planning
+        self.baseline, self.task = planning.baseline, planning.task
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
-        self._checked = cache(self._checked_config)
-        self._effective = cache(lambda arm: self._comes_to(self._checked(arm)))
-        self.merged: dict[str, str] = {}
-        """Arms that come to the same as another one, by name: which one, and why."""
-        self.baseline = self._compose(Arm(BASELINE))
-        self.task = task_of(self.baseline)
-        checks.check_study(design, knobs, self.baseline)
-        if design == GREEDY:  # later arms depend on results; each level alone tells of mistakes before any training
-            for arm in one_at_a_time(self.knobs):
-                self._checked(arm)
-        self._next = self._new_arms()
-        checks.check_effects(design, self.knobs, self._checked, self._comes_to)
 
     @property
     def plan(self) -> Plan:
         """What is known so far."""
-        return Plan(
-            design=self.design,
-            knobs={knob.name: [level.label for level in knob.levels] for knob in self.knobs},
-            keys=list(dict.fromkeys(key for knob in self.knobs for key in knob.keys)),
-            arms=list(self.configs),
-            seeds=list(self.baseline.seeds),
-            baseline=all_settings(self.baseline),
-            stats=self.baseline.stats,
-            path=self._path(),
-            merged=dict(self.merged),
-            labelled=hidden_settings(self.knobs),
-            provenance=provenance.environment(self.task.LIBRARIES),
-        )
+        return self.planning.plan(self._score)
 
     def job_folder(self, number: int) -> Path:
         """Where a job leaves its records."""
@@ -150,37 +98,8 @@ class Study:
     def assignment(self, item: NumberedJob) -> workers.Assignment:
         """What a worker needs to train a job."""
         return workers.Assignment(
-            labelled(self.configs[item.job.arm], item.job), self.job_folder(item.number), study=self.folder
+            labelled(self.planning.configs[item.job.arm], item.job), self.job_folder(item.number), study=self.folder
         )
-
-    @cached_property
-    def packing(self) -> workers.Packing:
-        """How its runs share this machine, decided once for all steps of its design."""
-        arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
-        configs = [self._compose(arm) for arm in arms]
-        return workers.packing(self.baseline, len(configs) * self.baseline.replicates, configs)
-
-    def show_plan(self) -> None:
-        """Prints arms, seeds and runs of what comes next."""
-        plan = self.plan
-        to_come = [knob.name for knob in self.knobs[len(plan.path) :]]
-        print("\n".join(plan.step_lines(self._next, to_come) if plan.path else plan.lines()), flush=True)
-
-    @one_look()
-    def show_forecast(self) -> None:
-        """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing.
-
-        Raises:
-            ConfigError: a device is asked for that this machine lacks.
-        """
-        if self.here:
-            self._check_devices()
-        self.show_plan()
-        if self._path():
-            print("of this step:")
-        how_of = partial(self.task.resolve, threads=self.packing.threads or None, planned=True) if self.here else None
-        found = forecast.forecast(self.configs, how_of)
-        print("\n".join(forecast.lines(found, self.baseline.store)), flush=True)
 
     @one_look()
     def carry_out(self, launch: Launch) -> pd.DataFrame:
@@ -198,18 +117,17 @@ class Study:
             RecordError: a table cannot be written, or the folder holds another study.
             StudyFailedError: the table is written, but runs in it failed.
         """
-        if self.here:
-            self._check_devices()
+        self.planning.check_devices()
         refuse_other_study(self.folder, self.plan)
         with claimed(self.folder):
             RunStore(Path(self.baseline.store)).check()
-            self.task.check_available(self.configs.values())
-            if self.here and self.packing is not workers.ONE_AT_A_TIME:
+            self.task.check_available(self.planning.configs.values())
+            if self.planning.here and self.planning.packing is not workers.ONE_AT_A_TIME:
                 workers.start_loading(self.task.PRELOADED)
             stop_file(self.folder).unlink(missing_ok=True)
-            while self._next:
-                self.show_plan()
-                self._train(self._next, launch)
+            while self.planning.next:
+                self.planning.show(self._score)
+                self._train(self.planning.next, launch)
                 if is_stopped(self.folder):
                     break
                 self._go_on()
@@ -219,7 +137,7 @@ class Study:
     def _go_on(self) -> None:
         """Asks the design for more; what was trained so far is reported even if that cannot be composed."""
         try:
-            self._next = self._new_arms()
+            self.planning.go_on(self._score)
         except UserError as error:
             progress.say(str(error))
             self._report()
@@ -228,7 +146,7 @@ class Study:
     def _train(self, arms: Sequence[Arm], launch: Launch) -> None:
         """All jobs of these arms, each with its record in the end."""
         write_plan(self.folder, self.plan)
-        self.task.load(self.configs[arm] for arm in arms)
+        self.task.load(self.planning.configs[arm] for arm in arms)
         order = seed_by_seed if self.task.device(self.baseline) == "cpu" else arm_by_arm
         ordered = order(arms, self.plan.seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
@@ -249,55 +167,12 @@ class Study:
             self._report_after_interrupt()
             raise
 
-    def _check_devices(self) -> None:
-        for arm, config in self.configs.items():
-            try:
-                self.task.resolve(config, planned=True)
-            except ConfigError as error:
-                raise ConfigError(error.problems, arm=_named(arm)) from None
-
-    def _new_arms(self) -> list[Arm]:
-        """Arms that the design adds, now that it knows the scores; one that comes to the same as another is no arm."""
-        new = []
-        for arm in DESIGNS[self.design](self.knobs, self._score):
-            same = self._same(arm)
-            if same != arm and (reason := checks.same_because(self._checked(arm), self._checked(same))):
-                self.merged[arm.name] = f"{same.name} ({reason})"
-            elif same == arm and arm not in self.configs:
-                new.append(arm)
-                self.configs[arm] = self._checked(arm)
-        return new
-
-    def _checked_config(self, arm: Arm) -> StudyConfig:
-        config = self._compose(arm)
-        checks.check(config, arm=_named(arm))
-        return config
-
-    def _comes_to(self, config: StudyConfig) -> str:
-        """What a run of a configuration is made of: equal for runs that give the same."""
-        return self.task.effective(config, self._resolved(config))
-
-    def _resolved(self, config: StudyConfig) -> dict[str, str]:
-        """What `auto` stands for, where that matters and is known; a device that is not here is refused later."""
-        varied = {key for knob in self.knobs for key in knob.keys} & {"device", "precision"}
-        if not varied or not self.here:
-            return {}
-        try:
-            how = self.task.resolve(config, planned=True)
-        except ConfigError:
-            return {}
-        return {key: getattr(how, key) for key in varied}
-
-    def _same(self, arm: Arm) -> Arm:
-        """The first arm that comes to the same."""
-        return self._arm_of.setdefault(self._effective(arm), arm)
-
     def _score(self, arm: Arm) -> float | None:
         """Mean over the seeds of what a greedy study chooses by, once all are there, negative where lower is better.
 
         An arm with a failed run, or one without that figure, is never chosen.
         """
-        same = self._same(arm)
+        same = self.planning.same(arm)
         paths = [path for job in self._jobs if job.job.arm == same for path in self._paths(job)]
         if not paths or len(self._written(paths)) < len(paths):
             return None
@@ -305,22 +180,6 @@ class Study:
         if any(run is None or run.status == "failed" for run in runs):
             return -math.inf
         return mean_score([run for run in runs if run], self.baseline.stats)
-
-    def _path(self) -> list[PathStep]:
-        """The steps so far by the names of the arms that were really trained."""
-        if self.design != GREEDY:
-            return []
-        return [
-            PathStep(
-                knob=step.knob,
-                before=self._same(step.before).name,
-                candidates=[
-                    same.name for arm in step.candidates if (same := self._same(arm)) != self._same(step.before)
-                ],
-                kept=self._same(step.kept).name if step.kept else None,
-            )
-            for step in greedy_steps(self.knobs, self._score)
-        ]
 
     def _paths(self, job: NumberedJob) -> list[Path]:
         return [record_path(self.job_folder(job.number), seed) for seed in job.job.seeds]
@@ -347,7 +206,7 @@ class Study:
         for job in jobs:
             for seed, path in zip(job.job.seeds, self._paths(job), strict=True):
                 if not self._written([path]):
-                    write_run(path, failed_run(self.configs[job.job.arm], seed, f"left no record: {reason}"))
+                    write_run(path, failed_run(self.planning.configs[job.job.arm], seed, f"left no record: {reason}"))
 
     def _report(self) -> pd.DataFrame:
         from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import
@@ -377,11 +236,6 @@ class Study:
             f"stopped after {finished} of {counted(self.plan.num_runs, 'run')}; "
             "the same command goes on from there (finished runs are reused)"
         )
-
-
-def _named(arm: Arm) -> str | None:
-    """The name for messages; mistakes in the baseline need none."""
-    return arm.name if arm.settings else None
 
 
 def _read(path: Path) -> Run | None:
@@ -439,10 +293,11 @@ def run_single(config: StudyConfig, folder: Path) -> None:
     Raises:
         UserError: as `Study` and `Study.carry_out`.
     """
-    study = Study(folder, "one_at_a_time", [], lambda arm: config)
+    planning = Planning("one_at_a_time", [], lambda arm: config)
     if config.dry_run:
-        study.show_forecast()
+        planning.show_forecast()
         return
+    study = Study(folder, planning)
     study.carry_out(on_this_machine(study))
 
 
@@ -474,16 +329,15 @@ def ablate(
         raise ConfigError([not_a_config("baseline", baseline)])
     studied, chosen = read_knobs(knobs), read_folder(folder)
     wanted = chosen or Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
-    study = Study(wanted, design, studied, lambda arm: with_settings(baseline, arm.settings))
+    planning = Planning(design, studied, lambda arm: with_settings(baseline, arm.settings))
     if baseline.dry_run:
         import pandas as pd
 
         from cnn_ablation.analysis.tables import arm_columns
 
-        study.show_forecast()
+        planning.show_forecast()
         return pd.DataFrame(columns=arm_columns(metric_of(baseline.stats)))
-    if not chosen:
-        study.folder = new_folder(wanted)
+    study = Study(wanted if chosen else new_folder(wanted), planning)
     return study.carry_out(on_this_machine(study))
 
 
@@ -492,7 +346,7 @@ def on_this_machine(study: Study) -> Launch:
 
     def launch(jobs: Sequence[NumberedJob]) -> list[str]:
         """What jobs raised instead of leaving a record."""
-        how = study.packing
+        how = study.planning.packing
         assignments = [study.assignment(item) for item in jobs]
         if how is not workers.ONE_AT_A_TIME:
             return workers.train_side_by_side(study.baseline.task.name, assignments, how)

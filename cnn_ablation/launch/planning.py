@@ -1,0 +1,183 @@
+"""A study before it is carried out: its arms, composed, checked, and told apart. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property, partial
+
+from cnn_ablation.common.errors import ConfigError
+from cnn_ablation.common.looks import one_look
+from cnn_ablation.config import StudyConfig, all_settings
+from cnn_ablation.launch import forecast, workers
+from cnn_ablation.runs import provenance
+from cnn_ablation.runs.task import task_of
+from cnn_ablation.study import checks
+from cnn_ablation.study.designs import (
+    BASELINE,
+    DESIGNS,
+    Arm,
+    Knob,
+    greedy_steps,
+    hidden_settings,
+    one_at_a_time,
+)
+from cnn_ablation.study.plans import PathStep, Plan
+
+GREEDY = "greedy"
+
+Score = Callable[[Arm], float | None]
+"""What a greedy study compares arms by, larger for the better one; None while an arm is not trained."""
+
+
+def unknown(arm: Arm) -> None:
+    """The score of every arm before anything is trained."""
+
+
+class Planning:
+    """The arms that a design names, with their configurations.
+
+    A sequential design names more of them once it knows scores: `go_on` asks it again.
+
+    Args:
+        design: a name in `designs.DESIGNS`.
+        knobs: what varies.
+        compose: an arm -> its configuration.
+        here: its jobs run on this machine, so that what is missing here is missing for them, and `auto` is known.
+
+    Raises:
+        ConfigError: an arm must not be trained.
+    """
+
+    @one_look()
+    def __init__(self, design: str, knobs: Sequence[Knob], compose: Callable[[Arm], StudyConfig], *, here: bool = True):
+        self.here = here
+        self.design = design
+        self.knobs = list(knobs)
+        self.configs: dict[Arm, StudyConfig] = {}
+        self._compose = cache(compose)
+        self._arm_of: dict[str, Arm] = {}  # the first arm with a configuration; later ones are the same arm
+        self._checked = cache(self._checked_config)
+        self._effective = cache(lambda arm: self._comes_to(self._checked(arm)))
+        self.merged: dict[str, str] = {}
+        """Arms that come to the same as another one, by name: which one, and why."""
+        self.baseline = self._compose(Arm(BASELINE))
+        self.task = task_of(self.baseline)
+        checks.check_study(design, knobs, self.baseline)
+        if design == GREEDY:  # later arms depend on results; each level alone tells of mistakes before any training
+            for arm in one_at_a_time(self.knobs):
+                self._checked(arm)
+        self.next = list[Arm]()
+        """The arms that are to be trained now; none once the design is through."""
+        self.go_on(unknown)
+        checks.check_effects(design, self.knobs, self._checked, self._comes_to)
+
+    def go_on(self, score: Score) -> None:
+        """Asks the design for more arms, now that it knows the scores; one that comes to the same as another is none.
+
+        Raises:
+            ConfigError: one of them must not be trained.
+        """
+        new = []
+        for arm in DESIGNS[self.design](self.knobs, score):
+            same = self.same(arm)
+            if same != arm and (reason := checks.same_because(self._checked(arm), self._checked(same))):
+                self.merged[arm.name] = f"{same.name} ({reason})"
+            elif same == arm and arm not in self.configs:
+                new.append(arm)
+                self.configs[arm] = self._checked(arm)
+        self.next = new
+
+    def plan(self, score: Score = unknown) -> Plan:
+        """What is known so far."""
+        return Plan(
+            design=self.design,
+            knobs={knob.name: [level.label for level in knob.levels] for knob in self.knobs},
+            keys=list(dict.fromkeys(key for knob in self.knobs for key in knob.keys)),
+            arms=list(self.configs),
+            seeds=list(self.baseline.seeds),
+            baseline=all_settings(self.baseline),
+            stats=self.baseline.stats,
+            path=self._path(score),
+            merged=dict(self.merged),
+            labelled=hidden_settings(self.knobs),
+            provenance=provenance.environment(self.task.LIBRARIES),
+        )
+
+    @cached_property
+    def packing(self) -> workers.Packing:
+        """How its runs share this machine, decided once for all steps of its design."""
+        arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
+        configs = [self._compose(arm) for arm in arms]
+        return workers.packing(self.baseline, len(configs) * self.baseline.replicates, configs)
+
+    def show(self, score: Score = unknown) -> None:
+        """Prints arms, seeds and runs of what comes next."""
+        plan = self.plan(score)
+        to_come = [knob.name for knob in self.knobs[len(plan.path) :]]
+        print("\n".join(plan.step_lines(self.next, to_come) if plan.path else plan.lines()), flush=True)
+
+    @one_look()
+    def show_forecast(self) -> None:
+        """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing.
+
+        Raises:
+            ConfigError: a device is asked for that this machine lacks.
+        """
+        self.check_devices()
+        self.show()
+        if self.design == GREEDY:
+            print("of this step:")
+        how_of = partial(self.task.resolve, threads=self.packing.threads or None, planned=True) if self.here else None
+        found = forecast.forecast(self.configs, how_of)
+        print("\n".join(forecast.lines(found, self.baseline.store)), flush=True)
+
+    def check_devices(self) -> None:
+        """Refuses devices that this machine lacks, where it is the one that trains."""
+        for arm, config in self.configs.items() if self.here else ():
+            try:
+                self.task.resolve(config, planned=True)
+            except ConfigError as error:
+                raise ConfigError(error.problems, arm=_named(arm)) from None
+
+    def _checked_config(self, arm: Arm) -> StudyConfig:
+        config = self._compose(arm)
+        checks.check(config, arm=_named(arm))
+        return config
+
+    def _comes_to(self, config: StudyConfig) -> str:
+        """What a run of a configuration is made of: equal for runs that give the same."""
+        return self.task.effective(config, self._resolved(config))
+
+    def _resolved(self, config: StudyConfig) -> dict[str, str]:
+        """What `auto` stands for, where that matters and is known; a device that is not here is refused later."""
+        varied = {key for knob in self.knobs for key in knob.keys} & {"device", "precision"}
+        if not varied or not self.here:
+            return {}
+        try:
+            how = self.task.resolve(config, planned=True)
+        except ConfigError:
+            return {}
+        return {key: getattr(how, key) for key in varied}
+
+    def same(self, arm: Arm) -> Arm:
+        """The first arm that comes to the same."""
+        return self._arm_of.setdefault(self._effective(arm), arm)
+
+    def _path(self, score: Score) -> list[PathStep]:
+        """The steps so far by the names of the arms that were really trained."""
+        if self.design != GREEDY:
+            return []
+        return [
+            PathStep(
+                knob=step.knob,
+                before=self.same(step.before).name,
+                candidates=[same.name for arm in step.candidates if (same := self.same(arm)) != self.same(step.before)],
+                kept=self.same(step.kept).name if step.kept else None,
+            )
+            for step in greedy_steps(self.knobs, score)
+        ]
+
+
+def _named(arm: Arm) -> str | None:
+    """The name for messages; mistakes in the baseline need none."""
+    return arm.name if arm.settings else None
