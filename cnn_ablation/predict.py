@@ -187,7 +187,8 @@ def _import_extensions(record: Run, modules: Sequence[str]) -> None:
     Raises:
         RecordError: one of them is not.
     """
-    names = record.settings.get("extensions") or []
+    settings: Any = record.settings  # a damaged record may hold anything; that is told below
+    names = (settings.get("extensions") or []) if isinstance(settings, dict) else []
     extensions.load([name for name in names if name in modules])
     missing = [name for name in names if name not in modules]
     if missing:

@@ -114,6 +114,28 @@ class Attending(nn.Module):
         return self.out(self.gelu(mixed).mean(dim=1))
 
 
+class Recurrent(nn.Module):
+    """Rows one after the other."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.rows = nn.LSTM(24, num_classes, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rows(x.permute(0, 2, 1, 3).flatten(2))[0][:, -1]
+
+
+class Wide(nn.Module):
+    """As wide as asked for."""
+
+    def __init__(self, num_classes: int, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, width), nn.Linear(width, width), nn.Linear(width, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.mean(dim=(2, 3)))
+
+
 class FixedOutputs(nn.Module):
     """Five outputs, whatever the data."""
 

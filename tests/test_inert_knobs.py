@@ -456,7 +456,7 @@ def test_only_arms_that_come_to_the_same_are_merged_and_the_plan_says_why(
         with pytest.raises(ConfigError, match="does nothing here"):
             study(tiny_config, design, knobs)
         return
-    plan = study(tiny_config, design, knobs).plan
+    plan = study(tiny_config, design, knobs).plan()
     assert [arm.name for arm in plan.arms] == arms
     assert plan.merged.keys() == merged.keys()
     for name, reason in merged.items():

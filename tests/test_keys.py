@@ -34,15 +34,17 @@ CONDUCT = {
     *("dry_run", "stats.alpha", "stats.margin_pp", "stats.test", "stats.simultaneous"),
     *("stats.metric", "stats.direction", "stats.margin"),
     *("arm.name", "arm.knob", "arm.level", "data.cache of image_folder", "data.root of cifar10"),
+    "extensions",
 }
 # Decides which pictures are tested: levels could not be compared, and a folder holds one value.
 TEST_SET = {
     *("data.name of digits", "data.name of shapes", "data.name of cifar10", "data.name of image_folder"),
+    *("data.name of arrays", "data.target of arrays"),
     *("data.root of image_folder", "data.split_seed of digits", "data.test_fraction of digits"),
     *("data.image_size of shapes", "data.test_images of shapes", "data.difficulty of shapes"),
     *("data.generator_seed of shapes", "task.name"),
 }
-BY_CONTENT = {"data.root of image_folder"}  # the digest of its pictures enters the identity instead
+BY_CONTENT = {"data.root of image_folder", "data.target of arrays"}  # the digest of the pictures identifies instead
 
 
 def other_value(config: Config, key: str) -> Any:

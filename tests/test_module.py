@@ -118,6 +118,18 @@ def test_work_per_image_counts_every_product(work: int, name: str) -> None:
     assert models.describe(module(name), CLASSES, SHAPE).multiply_adds == work
 
 
+def test_work_that_cannot_be_counted_is_unknown() -> None:
+    assert math.isnan(models.describe(module("Recurrent"), CLASSES, SHAPE).multiply_adds)
+
+
+def test_a_large_network_is_looked_at_without_memory() -> None:
+    """A trillion weights would not fit anywhere."""
+    spec = models.describe(module("Wide", width=10**6), CLASSES, SHAPE)
+    assert spec.num_params == 3 * 10**6 + 10**6 + 10**12 + 10**6 + 10**6 * CLASSES + CLASSES
+    with pytest.raises(ConfigError, match=r"model.kwargs=\{width:1000000\}\n  allowed: widths that give at most"):
+        checks.check(cnn_ablation.compose(["model=module", "model.target=own_nets.Wide", "model.kwargs.width=1000000"]))
+
+
 def test_a_layer_table_has_names_shapes_and_parameters() -> None:
     rows = {row.name: row for row in models.describe(module("ResNet", width=4), CLASSES, SHAPE).rows}
     assert (rows["stem.0"].output_shape, rows["stem.0"].num_trainable) == ((4, 8, 8), 4 * 27 + 4)

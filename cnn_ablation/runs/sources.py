@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent.parent
 _OF_PYTHON = ("stdlib", "platstdlib")
 _OF_PACKAGES = ("purelib", "platlib")
 
@@ -115,7 +115,7 @@ def file(name: str) -> Path | None:
 
 def _is_own(path: Path) -> bool:
     libraries, python = _folders()
-    return not any(path.is_relative_to(folder) for folder in (_PACKAGE, *libraries, *python))
+    return not any(path.is_relative_to(folder) for folder in (PACKAGE, *libraries, *python))
 
 
 @cache

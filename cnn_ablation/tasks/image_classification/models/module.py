@@ -8,7 +8,7 @@ import math
 import random
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,18 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch.utils.flop_counter import FlopCounterMode
 
 from cnn_ablation.common import imports, signatures
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.streams import stream_seed
+from cnn_ablation.runs import sources
 from cnn_ablation.tasks.image_classification.config import ModuleConfig
 from cnn_ablation.tasks.image_classification.models.layers import Shape
 from cnn_ablation.tasks.image_classification.models.spec import NetworkSpec, Row
+from cnn_ablation.tasks.image_classification.models.work import Work
 
 FROM_DATA = ("num_classes", "input_shape")
 """What a constructor is given of the data, if it has parameters of these names."""
 _EXAMPLE = "model.target=my_nets.ResNet8, for the class ResNet8 in my_nets.py"
+_LARGE = 5 * 10**7  # parameters; beyond it a network is looked at without memory, which takes three seconds to load
 _SEEN = 2  # images shown to a network that is looked at
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -79,7 +81,7 @@ def problems(model: ModuleConfig, num_classes: int, input_shape: Shape) -> list[
 
 
 def spec(model: ModuleConfig, num_classes: int, input_shape: Shape) -> NetworkSpec:
-    """What a network is. It is built, and shown images, without memory or work where it can be built so.
+    """What a network is. It is built and shown two images, a large one without memory where that can be done.
 
     Raises:
         ConfigError: it cannot be built, or gives outputs of another shape than (batch, classes).
@@ -107,9 +109,15 @@ class _Call:
 def _spec(make: Callable[..., Any], call: _Call) -> NetworkSpec:
     """By its target, so that a class that was defined anew is looked at anew."""
     try:
-        return _measured(make, call, "meta")
-    except Exception:  # a network may need values where `meta` has only shapes
-        return _measured(make, call, "cpu")
+        with _seeded(0), torch.device("meta"):
+            network = make(**call.arguments)
+            is_large = sum(parameter.numel() for parameter in network.parameters()) > _LARGE
+    except Exception:  # a network may need values where `meta` has only shapes; what is wrong is told below
+        is_large = False
+    if is_large:
+        with suppress(Exception):
+            return _measured(make, call, "meta")
+    return _measured(make, call, "cpu")
 
 
 def _measured(make: Callable[..., Any], call: _Call, device: str) -> NetworkSpec:
@@ -123,7 +131,7 @@ def _measured(make: Callable[..., Any], call: _Call, device: str) -> NetworkSpec
             raise ConfigError([_no_module(ModuleConfig(target=call.target), network)])
         images = torch.zeros(_SEEN, *call.input_shape)
         network.eval()
-        with _Watch(network) as watch, torch.no_grad(), FlopCounterMode(display=False) as counted:
+        with _Watch(network) as watch, torch.no_grad(), Work() as work:
             try:
                 outputs = network(images)
             except Exception as error:
@@ -132,7 +140,7 @@ def _measured(make: Callable[..., Any], call: _Call, device: str) -> NetworkSpec
                 raise ConfigError([Problem("model.target", call.target, allowed, remedy=_remedy(call))]) from error
     if not isinstance(outputs, Tensor) or outputs.shape != (_SEEN, call.num_classes):
         raise ConfigError([_wrong_outputs(call, outputs)])
-    return watch.spec(counted.get_total_flops() / 2 / _SEEN)
+    return watch.spec(work.multiply_adds / _SEEN)
 
 
 class _Watch:
@@ -162,24 +170,18 @@ class _Watch:
         if isinstance(output, Tensor):
             self.shapes.setdefault(name, []).append(tuple(output.shape[1:]))
 
-    def spec(self, products: float) -> NetworkSpec:
-        """The network's figures, with the multiply-adds of its matrix products and convolutions."""
+    def spec(self, multiply_adds: float) -> NetworkSpec:
+        """The network's figures, with its work per image."""
         called = [name for name in self.shapes if name in self.parts]
         ordered = [*called, *(name for name, module in self.parts.items() if name not in called and _num(module))]
         parameters = list(self.network.parameters())
-        norms = sum(
-            math.prod(shape)
-            for name, shapes in self.shapes.items()
-            for shape in shapes
-            if isinstance(self.parts[name], _NORMS)
-        )
         return NetworkSpec(
             rows=tuple(map(self._row, ordered)),
             num_params=sum(parameter.numel() for parameter in parameters),
             num_trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
             num_kept=sum(map(_num_statistics, self.network.modules()))
             + sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
-            multiply_adds=products + norms if products else math.nan,
+            multiply_adds=multiply_adds or math.nan,
             num_values=sum(math.prod(shape) for shapes in self.shapes.values() for shape in shapes),
         )
 
@@ -271,7 +273,7 @@ def _remedy(call: _Call) -> str:
 def _told(error: BaseException) -> str:
     """An error in one line, with the place in the user's file."""
     text = " ".join(str(error).split())[:160]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    own = [frame for frame in frames if f"{Path(torch.__file__).parent}" not in frame.filename]
+    frames, not_own = traceback.extract_tb(error.__traceback__), (Path(torch.__file__).parent, sources.PACKAGE)
+    own = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, not_own))]
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {text}{place}"
