@@ -74,6 +74,8 @@ def watched(fail: str = "", *, seed, run):
 def faulty(result: str = "none", *, seed):
     known = {"none": None, "empty": {}, "text": {"a": "b"}, "list": [1], "bool": {"a": True}}
     known |= {"not_a_number": {"a": float("nan")}, "percent": {"test_accuracy": 93.0}, "taken": {"seed": 1}}
+    if result == "exits":
+        raise SystemExit(3)
     if result == "raises":
         raise RuntimeError("out of paint")
     return known[result]
@@ -130,6 +132,9 @@ def test_the_signature_is_the_schema(here: Path) -> None:
         ("task.target=my_train.NUMBER", ["task.target=my_train.NUMBER", "a function; this is 3"]),
         ("task.target=my_train.seedless", ["a function that takes seed", "def seedless(..., *, seed: int)"]),
         ("task.target=my_train.demanding", ["settings.size=???", "a value must be given", "settings.size=VALUE"]),
+        ("settings=5", ["settings=5", "arguments of my_train.many by name", "settings.rate=VALUE"]),
+        ("model.activation=leaky", ["model.activation=leaky", "this key belongs to task=image_classification"]),
+        ("replicate=2", ["replicate=2", "keys of the task that is chosen", "did you mean: replicates=2"]),
         ("data=cifar10", ["data=cifar10", "task=image_classification"]),
         ("task=functoin", ["task=functoin", "did you mean: task=function"]),
     ],
@@ -181,7 +186,8 @@ def test_what_it_prints_goes_to_the_folder_of_the_run(here: Path, capfd: pytest.
         ("text", "failed", "the metric a is 'b'; a number is wanted"),
         ("bool", "failed", "the metric a is True; a number is wanted"),
         ("percent", "failed", "returned test_accuracy=93; accuracies are fractions, 0 to 1"),
-        ("taken", "failed", "a metric seed, a column of every run"),
+        ("taken", "failed", "a metric seed, which is a column of every run"),
+        ("exits", "failed", "my_train.faulty ended the process: sys.exit(3)"),
         ("raises", "failed", "RuntimeError: out of paint"),
         ("not_a_number", "diverged", ""),
     ],

@@ -133,11 +133,9 @@ def unknown_key(key: str, value: Any, owner: type, *, missing: str) -> Problem:
     if key == "study":
         allowed = "keys as they stand in --cfg job, in a file that is no part of a group"
         return Problem(key, value, allowed, remedy="begin the file with the line '# @package _global_'")
-    if (
-        issubclass(owner, StudyConfig)
-        or not dataclasses.is_dataclass(owner)
-        or key in ("hydra.launcher", "hydra.sweeper")
-    ):
+    if issubclass(owner, StudyConfig) and owner is not Config:
+        return _foreign_key(key, value, owner)
+    if owner is Config or not dataclasses.is_dataclass(owner) or key in ("hydra.launcher", "hydra.sweeper"):
         found: keys.Suggestion | None = keys.suggestion(key, str(value))
         allowed = f"known keys and groups ({', '.join(GROUPS)}, study); --help lists all"
     else:
@@ -152,6 +150,21 @@ def unknown_key(key: str, value: Any, owner: type, *, missing: str) -> Problem:
     if found is None or found == keys.Suggestion():
         found = keys.Suggestion(remedy=keys.in_other_words(key) or _where_it_belongs(key, owner))
     return Problem(key, value, allowed, nearest=found.nearest, remedy=found.remedy)
+
+
+def _foreign_key(key: str, value: Any, owner: type) -> Problem:
+    """A key that the chosen task lacks; most often it is one of image classification."""
+    names = [name for name in keys.schema_keys(owner) if not name.startswith(("arm.", "stats."))]
+    first = next(iter(TASKS))
+    part = key.partition(".")[0]
+    is_of_images = key in keys.schema_keys() or part in GROUPS
+    return Problem(
+        key,
+        value,
+        f"keys of the task that is chosen: {', '.join(names)}",
+        nearest=None if is_of_images or not (found := nearest(key, names)) else f"{found}={value}",
+        remedy=f"this key belongs to task={first}" if is_of_images else None,
+    )
 
 
 def _where_it_belongs(key: str, owner: type) -> str:

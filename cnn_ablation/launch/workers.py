@@ -305,7 +305,7 @@ def _carry_out(assignment: Assignment, how: Packing, concurrent_jobs: Concurrent
     try:
         with _logging_to(folder / LOG_FILE):
             run(config, folder, study=study, concurrent_jobs=concurrent_jobs, threads=how.threads)
-    except Exception as error:  # whatever it is, the parent reports it
+    except (Exception, KeyboardInterrupt) as error:  # the parent reports it; Ctrl-C is not heard here
         return [f"{type(error).__name__}: {error}"]
     return []
 

@@ -68,7 +68,10 @@ def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
     asked = {name: ours[name] for name in ours if name in signature(function).parameters}
     started = time.perf_counter()
     with _output_to(place.folder / f"output-seed{seed}.txt"):
-        result = function(**arguments_of(config.settings), **asked)
+        try:
+            result = function(**arguments_of(config.settings), **asked)
+        except SystemExit as error:
+            raise BadResultError(f"{config.settings.target} ended the process: sys.exit({error.code})") from error
     seconds = time.perf_counter() - started
     metrics = _metrics(config.settings.target, result)
     record = Run(

@@ -65,13 +65,16 @@ def function_named(target: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def settings_of(target: str, values: Mapping[str, Any]) -> Settings:
+def settings_of(target: str, values: Any) -> Settings:
     """The settings of a function, those that are not given at their defaults.
 
     Raises:
         ConfigError: the function has no such settings, or there is no such function.
     """
     kind = _schema(target)
+    if not isinstance(values, Mapping):
+        example = next((f"settings.{name}=VALUE" for name in fields_of(kind)), "no settings, for there are none")
+        raise ConfigError([Problem("settings", shown(values), f"arguments of {target} by name", remedy=example)])
     names = list(fields_of(kind))
     problems = [
         Problem(
