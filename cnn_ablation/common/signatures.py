@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cnn_ablation.common.errors import Problem
+from cnn_ablation.common.words import nearest
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -46,8 +47,6 @@ def problems(
 
 
 def _unknown(key: str, target: str, name: str, value: Any, named: list[str]) -> Problem:
-    from cnn_ablation.config import nearest
-
     close = nearest(name, named)
     return Problem(
         f"{key}.{name}",
