@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to draw (default: RUN)")
     about = "your own code that the run was trained with: my_nets.ResNet8, my_parts; it is imported only if named"
     parser.add_argument("--module", metavar="NAME", action="append", help=about)
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options may stand between the run and the pictures
 
 
 def predict(

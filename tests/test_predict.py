@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from cnn_ablation import predict
+from cnn_ablation import predict as predict_command
 from cnn_ablation.config import all_settings, from_settings
 from cnn_ablation.runs.records import read_run
 from cnn_ablation.runs.run import run
@@ -411,3 +412,9 @@ def test_a_weights_file_is_never_run_as_code(finished: tuple[Config, Path], tmp_
     torch.save({"format": 1, "network": Path("/tmp")}, path)  # an object that must not be unpickled
     with pytest.raises(RecordError):
         trained.read(path, finished[0])
+
+
+def test_options_may_stand_between_the_run_and_the_pictures() -> None:
+    options = predict_command._parse(["run", "--module", "my_nets.Net", "cat.jpg", "dog.jpg"])
+    assert (options.run, options.module) == (Path("run"), ["my_nets.Net"])
+    assert options.images == [Path("cat.jpg"), Path("dog.jpg")]

@@ -245,7 +245,8 @@ def from_settings(config: type[C], settings: dict[str, Any]) -> C:
         if key in config.groups:
             parts[key] = _filled(_option(config, key, settings[f"{key}.name"]), settings, f"{key}.")
         elif is_section(kind):
-            parts[key] = _filled(kind, settings, f"{key}.")
+            own: Any = fields_of(config)[key].default_factory  # a task's own kind of its section
+            parts[key] = _filled(own if is_section(own) else kind, settings, f"{key}.")
     values = {item.name: settings[item.name] for item in dataclasses.fields(config) if item.name in settings}
     return config(**parts, **values)
 
