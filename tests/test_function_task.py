@@ -230,3 +230,36 @@ def test_a_configuration_travels_to_another_process(here: Path) -> None:
 def test_a_setting_that_is_not_there_is_named_in_python_too(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"settings\.widht"):
         with_settings(composed("train"), [("settings.widht", 3)])
+
+
+SCRIPT = """
+import sys
+import cnn_ablation
+
+def helper(x):
+    return x + SHIFT
+
+def train(lr: float = 0.1, *, seed):
+    return {"loss": helper(lr) + 0.01 * seed ** 2 * lr}
+
+if __name__ == "__main__":
+    baseline = cnn_ablation.compose(["task=function", "task.target=__main__.train", "replicates=3"])
+    cnn_ablation.ablate(baseline, {"settings.lr": [0.2]}, sys.argv[1])
+    print("reused", int(cnn_ablation.load_runs(sys.argv[1])["reused"].sum()))
+"""
+
+
+def test_a_function_of_a_script_or_notebook_is_known_by_its_code(here: Path) -> None:
+    """It has no module that others could import: its runs follow one another, and what it uses counts."""
+
+    def reused(folder: str, text: str) -> int:
+        (here / "script.py").write_text(text)
+        done = subprocess.run([sys.executable, "script.py", folder], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "side by side" not in done.stderr
+        return int(done.stdout.splitlines()[-1].removeprefix("reused "))
+
+    script = SCRIPT.replace("SHIFT", "1")
+    assert reused("a", script) == 0
+    assert reused("b", script) == 6
+    assert reused("c", script.replace("x + 1", "x + 2")) == 0

@@ -85,15 +85,15 @@ def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool
 
 
 def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
-    module = signature.function_named(config.settings.target).__module__
+    function = signature.function_named(config.settings.target)
     return provenance.identity(
         result_settings(config) | dataclasses.asdict(how),
         seed=seed,
         data_digest="",
         made_with={
             **provenance.code_identity(CODE, LIBRARIES),
-            "function": sources.version(module),
-            "function_libraries": {"python": platform.python_version(), **sources.libraries(module)},
+            "function": provenance.extension_version(function),
+            "function_libraries": {"python": platform.python_version(), **sources.libraries(function.__module__)},
         },
     )
 
