@@ -94,6 +94,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         kept.cache_clear()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:::lightning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_of_any_kind(here: Path, kind: str) -> None:
     if kind == "lightning":
