@@ -22,11 +22,14 @@ Table = list[list[str]]
 PROGRESS_TOLERANCE = 6.0  # percentage points of validation accuracy, on 252 images
 TOLERANCES = {r"(train|val|test)_accuracy(_mean)?": 0.05, "delta_pp": 6.0}
 """Columns of frames that a processor decides a little -> how far their numbers may be apart."""
-MEASURED = r".*seconds.*|.*_ci_(low|high).*|p_value|p_holm|seeds_needed|time_ratio|dead_units|dead_layer"
+MEASURED = (
+    r".*seconds.*|metric_(mean|std)|delta|.*_ci_(low|high).*|p_value|p_holm|seeds_needed|time_ratio"
+    r"|dead_units|dead_layer"
+)
 """Columns that need only be filled."""
 VERDICTS = {"better", "worse", "equivalent", "undecided"}
 
-# Words of notes that come and go at a limit (cnn_ablation/notes.py, cnn_ablation/tables/arms.py).
+# Words of notes that come and go at a limit (cnn_ablation/analysis/notes.py, cnn_ablation/analysis/tables/arms.py).
 NOTES = """
 dead saturated ReLU LeakyReLU Tanh Sigmoid Mish units in Activation1 Activation2 Activation3 Activation4
 (in other runs elsewhere) gradient larger smaller at the start; training accuracy pp above validation;
@@ -38,6 +41,8 @@ LAYOUT = "p (Holm) more seeds time ratio notes"
 RUN = re.compile(
     r"^\[\d+/\d+\] (?P<run>.+ seed \d+): (?P<accuracy>[\d.]+) % validation accuracy, [\d.]+ s of training", re.MULTILINE
 )
+_FIGURE = re.compile(r"^\[\d+/\d+\] (.+ seed \d+: \w+) \S+, [\d.]+ s of training", re.MULTILINE)
+"""The same line where the metric is no accuracy: what is a small change of it nobody knows here."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _NO_COMPILER = re.compile(r"^warning: runs train more slowly: .*$", re.MULTILINE)
 _NUMBER = re.compile(r"\W*\d[\d.,]*(e[+-]?\d+)?x?\W*")
@@ -52,6 +57,7 @@ PHRASES = {
     r"Trained on .*? with \d+ threads?, torch \S+, cnn_ablation \d\S*": "Trained on HARDWARE",
     r"multirun/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d": "multirun/TIME",
     r"estimated time: about [\d.]+ \w+": "estimated time: about TIME",
+    r"\d+ of (\d+) validation images are predicted right": r"SOME of \1 validation images are predicted right",
 }
 
 
@@ -140,7 +146,8 @@ def _kind_and_text(output: Output) -> tuple[str, str]:
 def _prose(text: str, showing: Showing) -> list[str]:
     """The lines of a text without progress and tables, which go to `showing`."""
     showing.accuracies |= {match["run"]: float(match["accuracy"]) for match in RUN.finditer(text)}
-    lines = _NO_COMPILER.sub("", RUN.sub("", text)).split("\n")
+    text = _FIGURE.sub(r"\1 FIGURE", RUN.sub("", text))
+    lines = _NO_COMPILER.sub("", text).split("\n")
     rules = [place for place, line in enumerate(lines) if line.strip() and not _BORDERS.sub("", line).strip()]
     first, last = (rules[0], rules[-1]) if rules else (len(lines), len(lines))
     showing.tabulated |= Counter(dict.fromkeys(_decided(_BORDERS.sub(" ", "\n".join(lines[first:last]))), 1))

@@ -22,6 +22,11 @@ RUNS = """\
 [1/2] baseline seed 0: 98.02 % validation accuracy, 0.8 s of training
 [2/2] model.activation=leaky seed 0: 97.22 % validation accuracy, 0.9 s of training
 """
+LOSSES = """\
+[1/2] baseline seed 0: val_loss 0.4006, 0.1 s of training
+[2/2] settings.trees=80 seed 0: val_loss 0.3829, 0.4 s of training
+"""
+PREDICTED = "241 of 252 validation images are predicted right\n"
 PLAN = "one_at_a_time: 2 arms x 1 seeds (0) = 2 runs\n  baseline (model.activation=relu)\n  model.activation=leaky\n"
 TABLE = """\
  ──────────────────────────────────────────────────────────────────────────────
@@ -111,6 +116,15 @@ THE_SAME = {
         [stream("".join(reversed(RUNS.replace("1/2", "3/2").replace("2/2", "1/2").splitlines(True))))],
     ),
     "a run that is a little better": ([stream(RUNS)], [stream(RUNS.replace("97.22", "99.22"))]),
+    "another loss and time, in another order": (
+        [stream(LOSSES)],
+        [stream("".join(reversed(LOSSES.replace("0.4006, 0.1", "0.41, 12.5").splitlines(True))))],
+    ),
+    "other images predicted right": ([stream(PREDICTED)], [stream(PREDICTED.replace("241", "239"))]),
+    "a metric in its own unit": (
+        [frame(metric_mean=[0.4, 0.38], delta=[float("nan"), -0.02])],
+        [frame(metric_mean=[0.41, 0.37], delta=[float("nan"), -0.04])],
+    ),
     "pieces of a stream": ([stream(RUNS, "stderr")], [stream(line, "stderr") for line in RUNS.splitlines(True)]),
     "displays of text in another order": (
         [text_display(line) for line in RUNS.splitlines()],
@@ -280,6 +294,21 @@ DIFFERENT: dict[str, tuple[list[Any], list[Any], list[tuple[str, str, str]]]] = 
         [stream(RUNS)],
         [stream(RUNS.splitlines()[0])],
         [("runs in the lines of progress", "model.activation=leaky seed 0", "nothing")],
+    ),
+    "another metric": (
+        [stream(LOSSES)],
+        [stream(LOSSES.replace("val_loss", "val_error"))],
+        [("printed words", "2 x val_loss", "2 x val_error")],
+    ),
+    "other images to predict": (
+        [stream(PREDICTED)],
+        [stream(PREDICTED.replace("252", "300"))],
+        [("printed words", "252", "300")],
+    ),
+    "a difference that vanished": (
+        [frame(delta=[float("nan"), -0.02])],
+        [frame(delta=[float("nan"), ""])],
+        [("column delta, row 1", "-0.02", "")],
     ),
     "a failed run": (
         [stream(RUNS)],

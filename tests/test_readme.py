@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,24 @@ SWEEPS = [
     if line.startswith("python -m cnn_ablation ") and "DIR" not in line
 ]
 
+PAGES = [ROOT / "docs" / f"{name}.md" for name in ("your_own_network", "your_own_training_function")]
+FILES = {
+    name: text
+    for page in PAGES
+    for name, text in re.findall(r"`(my_\w+\.py)`:\n\n```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+}
+"""A person's own files, which the README names and pages show."""
+
+
+@pytest.fixture
+def files_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in FILES:
+        sys.modules.pop(Path(name).stem, None)
+
 
 def test_two_commands_do_all_set_up() -> None:
     first, second = (block.strip() for block in BLOCKS[:2])
@@ -29,6 +48,7 @@ def test_two_commands_do_all_set_up() -> None:
     assert second == 'pip install -e ".[test]" && python -m pytest'
 
 
+@pytest.mark.usefixtures("files_here")
 @pytest.mark.parametrize("command", SWEEPS)
 def test_every_command_makes_a_plan(cli: Callable[..., Answer], command: str) -> None:
     answer = cli(*shlex.split(command)[3:], "dry_run=true")
