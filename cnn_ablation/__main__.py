@@ -43,7 +43,8 @@ def answer() -> int:
         from cnn_ablation.app import extensions, manual
 
         extensions.load(asked.overrides, asked.flags.get("--config-dir"), asked.flags.get("--config-name"))
-        print(manual.text(asked.flags.get("--config-dir")))
+        typed = dict(line.partition("=")[::2] for line in asked.overrides)
+        print(manual.text(asked.flags.get("--config-dir"), typed.get("task.target")))
     elif "--version" in asked.flags:
         print(_versions())
     else:

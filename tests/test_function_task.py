@@ -263,3 +263,12 @@ def test_a_function_of_a_script_or_notebook_is_known_by_its_code(here: Path) -> 
     assert reused("a", script) == 0
     assert reused("b", script) == 6
     assert reused("c", script.replace("x + 1", "x + 2")) == 0
+
+
+def test_help_lists_the_settings_of_a_function_that_is_named(here: Path, cli: Cli) -> None:
+    answer = cli("task=function", "task.target=my_train.many", "--help")
+    assert answer.code == 0, answer.err
+    part = answer.out.partition("task=function\n")[2]
+    for words in ("settings.rate=1.0", "settings.count=null", "int | None", "settings.kind=a", "a, b", "fast, slow"):
+        assert words in part, words
+    assert "settings.NAME" in cli("--help").out

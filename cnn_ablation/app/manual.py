@@ -14,9 +14,11 @@ import yaml
 
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import FLAGS, Flag
+from cnn_ablation.common.errors import as_typed
 from cnn_ablation.config import Section
 from cnn_ablation.runs.task import TASKS
 from cnn_ablation.study.designs import DESIGNS
+from cnn_ablation.tasks.function.config import FunctionConfig
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 WIDTH = 100
@@ -65,11 +67,15 @@ _ABOUT_HYDRA = {
 }
 
 
-def text(config_dir: str | None = None) -> str:
+def text(config_dir: str | None = None, target: str | None = None) -> str:
     """The whole page.
 
     Args:
         config_dir: a folder of the user's with more options of groups.
+        target: a function of hers, whose settings stand there too.
+
+    Raises:
+        ConfigError: there is no such function.
     """
     defaults = _defaults_of_groups()
     parts = [
@@ -81,7 +87,9 @@ def text(config_dir: str | None = None) -> str:
         *(
             [f"{name}.KEY", *_about(part), *_rows(name, dataclasses.fields(part))]
             for name, part in keys.sections().items()
+            if name != "task"
         ),
+        ["task=function", *_about(FunctionConfig), *_function_rows(target)],
         ["The study as a whole", *_rows("", _alone())],
     ]
     return "\n\n".join(
@@ -110,6 +118,19 @@ def _groups(defaults: dict[str, str], config_dir: str | None) -> Iterator[str]:
     for group, options in keys.group_options(config_dir).items():
         names = [f"{name} (default)" if defaults.get(group) == name else name for name in options]
         yield _row(group, ", ".join(names))
+
+
+def _function_rows(target: str | None) -> Iterator[str]:
+    """How a function is named, and its settings where one is."""
+    yield _row("task.target=???", "MODULE.FUNCTION, the module from the working directory or installed")
+    if target is None:
+        yield _row("settings.NAME", "its keyword arguments: their defaults, with their types as annotated")
+        return
+    from cnn_ablation.tasks.function import signature
+
+    for each in signature.parameters(target):
+        words = str(each.bounds) or getattr(each.kind, "__name__", str(each.kind))
+        yield _row(f"settings.{each.name}={as_typed(each.default)}", words)
 
 
 def _study_keys() -> Iterator[str]:
