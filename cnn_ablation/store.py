@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
+    from cnn_ablation.runs.records import Run
     from cnn_ablation.runs.store.entries import Entry
 
 _FILES_OF_A_RUN = ("run.", "checkpoint.", "weights.", ".")
@@ -126,7 +127,7 @@ def _print(found: Sequence[Entry]) -> None:
     is_terminal = sys.stdout.isatty()
     console = Console(force_terminal=is_terminal, width=None if is_terminal else _WIDTH_WITHOUT_TERMINAL, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("run", "state", "reusable", "seed", "test accuracy %", "train s", "age", "first trained as"):
+    for name in ("run", "state", "reusable", "seed", "figure", "train s", "age", "first trained as"):
         table.add_column(name, no_wrap=name == "run", overflow="fold")
     for entry in found:
         table.add_row(entry.fingerprint[:12], entry.state, *_columns(entry))
@@ -139,8 +140,16 @@ def _columns(entry: Entry) -> list[str]:
     if run is None:
         return ["", "", "", "", age, ""]
     reusable = "yes" if entry.current else "no"
-    accuracy, seconds = f"{100 * run.test_accuracy:.2f}", f"{run.train_seconds:.1f}"
-    return [reusable, str(run.seed), accuracy, seconds, age, f"{run.settings.get('data.name', '')} {run.arm}"]
+    what = run.settings.get("task.target") or run.settings.get("data.name", "")
+    return [reusable, str(run.seed), _figure(run), f"{run.train_seconds:.1f}", age, f"{what} {run.arm}"]
+
+
+def _figure(run: Run) -> str:
+    """The test accuracy of a network, the first figure of a function."""
+    if run.metrics:
+        name, value = next(iter(run.metrics.items()))
+        return f"{name} {value:.4g}"
+    return f"{100 * run.test_accuracy:.2f} %"
 
 
 def _size(found: Sequence[Entry]) -> str:

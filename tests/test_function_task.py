@@ -12,6 +12,7 @@ import pytest
 from conftest import Answer
 
 import cnn_ablation
+from cnn_ablation import store
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import all_settings, with_settings
 from cnn_ablation.runs.records import read_run
@@ -235,6 +236,7 @@ def test_a_setting_that_is_not_there_is_named_in_python_too(here: Path) -> None:
 SCRIPT = """
 import sys
 import cnn_ablation
+from cnn_ablation import store
 
 def helper(x):
     return x + SHIFT
@@ -272,3 +274,11 @@ def test_help_lists_the_settings_of_a_function_that_is_named(here: Path, cli: Cl
     for words in ("settings.rate=1.0", "settings.count=null", "int | None", "settings.kind=a", "a, b", "fast, slow"):
         assert words in part, words
     assert "settings.NAME" in cli("--help").out
+
+
+def test_the_store_lists_functions_by_name_and_figure(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(composed("train", "replicates=1"), here / "job")
+    assert store.main(["list"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "my_train.train" in line)
+    assert line.split()[1:3] == ["finished", "yes"]
+    assert "val_loss 0.01813" in line

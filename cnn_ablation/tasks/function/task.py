@@ -25,7 +25,7 @@ from cnn_ablation.tasks.function import call, signature
 from cnn_ablation.tasks.function.config import FunctionConfig
 
 CONFIG = FunctionConfig
-CODE = ("tasks/function/call.py",)
+CODE: tuple[str, ...] = ()  # a function is handed its settings, and nothing else of ours
 LIBRARIES: tuple[str, ...] = ()
 PRELOADED = "cnn_ablation.tasks.function.preloaded"
 
