@@ -483,3 +483,13 @@ def test_an_arm_of_a_later_step_is_checked_before_it_is_trained(tiny_config: Con
     with pytest.raises(ConfigError, match=r"in arm deep=yes,model\.kernel_sizes=9\): model\.kernel_sizes=9"):
         ablate(config, knobs, tmp_path / "study", design="greedy")
     assert list(pd.read_csv(tmp_path / "study" / "ablation.csv")["arm"]) == ["baseline", "deep=yes"]
+
+
+def test_pooling_of_single_pixels_still_ends_the_blocks_of_skip_connections(tiny_config: Config) -> None:
+    """`pool_after` says where blocks end, whatever the windows do."""
+    settings = {"model.filters": [4, 4, 4], "model.kernel_sizes": [3, 1, 1], "model.pool_size": 1}
+    plain = made(tiny_config, {**settings, "model.pool_stride": 1})
+    assert "model.pool_after" in inert(plain)
+    residual = made(plain, {"model.residual": 2})
+    assert "model.pool_after" not in inert(residual)
+    assert effective(residual) != effective(made(residual, {"model.pool_after": False}))

@@ -709,3 +709,16 @@ def test_errors_of_the_metric_are_of_two_kinds() -> None:
         ablation_table(frame, metric="nothing")
     with pytest.raises(RecordError):
         ablation_table(frame)
+
+
+def test_the_caption_says_what_became_of_runs_that_diverged() -> None:
+    settings = StatsConfig(metric="val_loss")
+
+    def said(*losses: float) -> str:
+        runs = pd.concat([runs_of("baseline", np.array([1.0, 1.1, 1.2])), runs_of("a", np.array(losses))])
+        runs.loc[(runs["arm"] == "a") & ~(runs["val_loss"] < 5), "status"] = "diverged"
+        return caption(runs, ablation_table(runs, metric="val_loss"), settings)
+
+    assert "1 of 6 runs diverged and have no val_loss." in said(0.9, math.nan, 1.0)
+    assert "1 of 6 runs diverged and count as what they scored." in said(0.9, 9.0, 1.0)
+    assert "2 of 6 runs diverged and count as what they scored; 1 of them have no val_loss." in said(0.9, 9.0, math.nan)

@@ -44,17 +44,20 @@ def caption(
     sentences.append(_chosen(choice, metric))
     if any(more_seeds(row) for _, row in arms.iterrows()):
         sentences.append("More seeds is how many would probably decide it (80 % power at the observed spread).")
-    sentences += [*_timed(runs, of_images=of_images), *_counts(runs)]
+    sentences += [*_timed(runs, of_images=of_images), *_counts(runs, metric)]
     return " ".join([*sentences, made_with]).strip()
 
 
-def _counts(runs: pd.DataFrame) -> Iterator[str]:
+def _counts(runs: pd.DataFrame, metric: Metric) -> Iterator[str]:
     """Runs that are not what one expects."""
     failed, diverged = (int((runs["status"] == status).sum()) for status in ("failed", "diverged"))
     if failed:
         yield f"{failed} of {len(runs)} runs failed and have no score."
     if diverged:
-        yield f"{diverged} of {len(runs)} runs diverged and count as what they scored."
+        lost = diverged - int(runs.loc[runs["status"] == "diverged", metric.column].count())
+        count = "count as what they scored" if lost < diverged else f"have no {metric.score}"
+        some = f"; {lost} of them have no {metric.score}" if 0 < lost < diverged else ""
+        yield f"{diverged} of {len(runs)} runs diverged and {count}{some}."
     reused = int(runs["reused"].sum()) if "reused" in runs.columns else 0
     if reused:
         yield f"{reused} of {len(runs)} runs were reused from earlier studies, with their times of then."

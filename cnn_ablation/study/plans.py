@@ -106,7 +106,7 @@ class Plan:
             return ""
         settings = {**self.baseline, **{key: label_of(value) for key, value in arm.settings}}
         values = {key: setting_of(settings, key) for key in self.keys}
-        shown = [f"{key}={label_of(value)}" for key, value in values.items() if value is not None]
+        shown = [f"{key}={label_of(value)}" for key, value in values.items() if value is not None or key in settings]
         return f" ({', '.join(shown)})" if shown else ""
 
 

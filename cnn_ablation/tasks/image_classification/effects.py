@@ -271,7 +271,7 @@ def _norm_meets_activation(layers: list[Layer]) -> bool:
 
 def _inert_pooling(model: ModelConfig, steps: list[TracedLayer]) -> Iterator[tuple[str, Inert]]:
     pools = [step for step in steps if isinstance(step.layer, MaxPool | AveragePool)]
-    if model.pool_size == model.pool_stride == 1 and not model.conv_dropout:
+    if model.pool_size == model.pool_stride == 1 and not (model.conv_dropout or model.residual):
         yield "model.pool_after", Inert("model.pool_size=1 and model.pool_stride=1", "model.pool_size=2")
     if not pools:
         nowhere = Inert(f"model.pool_after={label_of(model.pool_after)}", "model.pool_after=true")
