@@ -6,7 +6,7 @@
     cnn_ablation.load_runs(DIR)                         table of runs of a study
     cnn_ablation.load_curves(DIR)                       its learning curves
     cnn_ablation.ablation_table(runs)                   table of arms: intervals, verdicts, notes
-    @cnn_ablation.activation("mish")                    a part of your own; also network, optimizer, loss, data_source
+    @cnn_ablation.activation("mish")                    a part of your own; also network, optimizer, loss, schedule ...
     cnn_ablation.__version__                            of the installed package
 
 Importing the package loads none of torch, pandas and hydra; each name is imported when it is first used.
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from cnn_ablation.config import setting
     from cnn_ablation.launch.execution import ablate
     from cnn_ablation.runs.run import run
-    from cnn_ablation.tasks.image_classification.parts import activation, data_source, loss, network, optimizer
+    from cnn_ablation.tasks.image_classification.parts import (
+        activation,
+        data_source,
+        loss,
+        network,
+        optimizer,
+        schedule,
+    )
 
     __version__: str
 
@@ -39,6 +46,7 @@ __all__ = [
     "network",
     "optimizer",
     "run",
+    "schedule",
     "setting",
 ]
 
@@ -50,7 +58,9 @@ _HOMES = {
     "load_runs": "analysis.tables",
     "run": "runs.run",
     "setting": "config",
-    **dict.fromkeys(("activation", "data_source", "loss", "network", "optimizer"), "tasks.image_classification.parts"),
+    **dict.fromkeys(
+        ("activation", "data_source", "loss", "network", "optimizer", "schedule"), "tasks.image_classification.parts"
+    ),
 }
 
 _MODULES = {

@@ -20,7 +20,8 @@ from cnn_ablation.report import __main__ as report
 from cnn_ablation.study import checks
 from cnn_ablation.tasks.image_classification import models, parts
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
-from cnn_ablation.tasks.image_classification.config import GROUPS, LOSS_NAMES
+from cnn_ablation.tasks.image_classification.config import GROUPS, LOSS_NAMES, SCHEDULE_NAMES
+from cnn_ablation.tasks.image_classification.schedules import schedule_of
 
 PARTS = """
 from dataclasses import dataclass
@@ -46,6 +47,16 @@ class Tiny:
 @cnn_ablation.network("tiny", settings=Tiny)
 def tiny(settings, num_classes):
     return [layers.Conv(settings.width, 3), layers.Activation("squared"), layers.Flatten(), layers.Linear(num_classes)]
+
+
+@cnn_ablation.schedule("square_root")
+def square_root(step, num_steps):
+    return (step + 1) ** -0.5
+
+
+@cnn_ablation.schedule("sinking")
+def sinking(step, num_steps):
+    return 1 - 3 * step / num_steps
 
 
 @cnn_ablation.network("headless")
@@ -84,8 +95,16 @@ SMALL = (
 @pytest.fixture(autouse=True)
 def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`ext_parts.py` in the working directory; what it registers is forgotten afterwards."""
-    tables = (ACTIVATIONS, models.NETWORKS, parts.OPTIMIZERS, parts.LOSSES, parts.SOURCES, *GROUPS.values())
-    before, names = [dict(table) for table in tables], list(LOSS_NAMES)
+    tables = (
+        ACTIVATIONS,
+        models.NETWORKS,
+        parts.OPTIMIZERS,
+        parts.LOSSES,
+        parts.SCHEDULES,
+        parts.SOURCES,
+        *GROUPS.values(),
+    )
+    before, names, shapes = [dict(table) for table in tables], list(LOSS_NAMES), list(SCHEDULE_NAMES)
     (tmp_path / "ext_parts.py").write_text(PARTS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
@@ -93,7 +112,7 @@ def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     for table, content in zip(tables, before, strict=True):
         table.clear()
         table.update(content)  # type: ignore[arg-type]
-    LOSS_NAMES[:] = names
+    LOSS_NAMES[:], SCHEDULE_NAMES[:] = names, shapes
     parts.OPTIONS.clear()
     keys.schema_keys.cache_clear()
     for name in [name for name in sys.modules if name.startswith("ext_")]:
@@ -113,6 +132,7 @@ def composed(*overrides: str) -> cnn_ablation.config.Config:
         pytest.param(0.25, "optimizer.beta", ["optimizer=signs", "optimizer.beta=0.25"], id="key-of-an-optimiser"),
         pytest.param(1e-3, "optimizer.lr", ["optimizer=signs"], id="key-of-all-optimisers"),
         pytest.param("focal", "train.loss", ["train.loss=focal"], id="loss"),
+        pytest.param("square_root", "train.schedule", ["train.schedule=square_root"], id="schedule"),
     ],
 )
 def test_parts_are_options(value: object, key: str, overrides: list[str]) -> None:
@@ -132,6 +152,8 @@ def test_parts_are_options(value: object, key: str, overrides: list[str]) -> Non
         pytest.param("at least 1 and at most 64", ["model=tiny", "model.width=65"], id="bounds"),
         pytest.param("Cannot|int, at least 1", ["model=tiny", "model.width=wide"], id="type"),
         pytest.param("did you mean: train.loss=focal", ["train.loss=focall"], id="loss"),
+        pytest.param("did you mean: train.schedule=sinking", ["train.schedule=sinkin"], id="schedule"),
+        pytest.param(r"at step \d+ of \d+ it is -", ["train.schedule=sinking"], id="negative-factors"),
         pytest.param(r"end in 10 numbers, one for each class; here \(11,\)", ["model=headless"], id="outputs"),
         pytest.param("its function raised AttributeError", ["model=broken"], id="a-function-that-fails"),
     ],
@@ -303,3 +325,12 @@ def test_the_package_stays_light_with_its_decorators() -> None:
     code = f"import sys, cnn_ablation; cnn_ablation.activation; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_schedule_of_ones_own_multiplies_the_rate_after_its_warm_up(own_parts: None) -> None:
+    train = composed("train.schedule=square_root", "train.warmup_epochs=0.5").train
+    schedule = schedule_of(train, 64 * train.batch_size)
+    warm = [min(1.0, (step + 1) / 32) for step in range(64)]
+    assert [schedule.factor(step) for step in range(64)] == pytest.approx(
+        [warm[step] * (step + 1) ** -0.5 for step in range(64)]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from cnn_ablation.common.errors import ConfigError, Problem
@@ -14,7 +15,7 @@ from cnn_ablation.tasks.image_classification.data.images import DataSpec
 from cnn_ablation.tasks.image_classification.lengths import num_updates
 from cnn_ablation.tasks.image_classification.models import NETWORKS, network_layers
 from cnn_ablation.tasks.image_classification.models.layers import LayerError, Shape, trace
-from cnn_ablation.tasks.image_classification.parts import OPTIONS
+from cnn_ablation.tasks.image_classification.parts import OPTIONS, SCHEDULES
 from cnn_ablation.tasks.image_classification.schedules import warmup_steps
 
 _USUAL_PIXELS = {"max_translation": "a few pixels; 4 is usual", "cutout": "a smaller square; 8 to 16 is usual"}
@@ -104,10 +105,25 @@ def _recipe_problems(config: Config, spec: DataSpec) -> Iterator[Problem]:
         yield Problem("optimizer.nesterov", "true", allowed, remedy="optimizer.momentum=0.9")
     if images < 1 or train.schedule == "one_cycle":
         return
+    if train.schedule in SCHEDULES and (wrong := _wrong_factor(train.schedule, num_updates(train, images))):
+        allowed = f"a function to factors that are finite and not negative; {wrong}"
+        yield Problem("train.schedule", train.schedule, allowed, remedy="its return value, from 0 to 1 as a rule")
     warm, updates = warmup_steps(train, images), num_updates(train, images)
     if warm > updates:
         allowed = f"a warm-up within the {updates} updates of the training; here it takes {warm}"
         yield Problem("train.warmup_epochs", train.warmup_epochs, allowed, remedy="a shorter one, or a longer training")
+
+
+def _wrong_factor(name: str, num_steps: int) -> str:
+    """What is wrong with a schedule of the user's own at the first, the middle or the last step; empty for nothing."""
+    for step in (0, num_steps // 2, num_steps - 1):
+        try:
+            factor = float(SCHEDULES[name](step, num_steps))
+        except Exception as error:  # it is hers
+            return f"at step {step} of {num_steps} it raised {type(error).__name__}: {error}"
+        if not (math.isfinite(factor) and factor >= 0):
+            return f"at step {step} of {num_steps} it is {factor:g}"
+    return ""
 
 
 def network_problems(model: AnyNetworkConfig, input_shape: Shape, num_classes: int) -> list[Problem]:

@@ -27,6 +27,8 @@ from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
 LOSS_NAMES = ["cross_entropy", "mean_squared_error", "kullback_leibler"]
 """What `train.loss` may be; extensions add to it."""
+SCHEDULE_NAMES = ["constant", "step", "cosine", "one_cycle"]
+"""What `train.schedule` may be, likewise."""
 CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lenet5", "alexnet")
 
 # Beyond these a number is a slip of the pen: it would be trained, drawn or planned for years.
@@ -285,7 +287,7 @@ class TrainConfig(Section):
     color_jitter: float = setting(0.0, at_least=0)
     cutout: int = setting(0, at_least=0)
     mixup: float = setting(0.0, at_least=0)
-    schedule: str = setting("constant", choices=("constant", "step", "cosine", "one_cycle"))
+    schedule: str = setting("constant", choices=lambda: tuple(SCHEDULE_NAMES))
     warmup_epochs: float = setting(0.0, at_least=0)
     step_epochs: float = setting(2.0, above=0)
     step_factor: float = setting(0.1, above=0, at_most=1)

@@ -35,6 +35,8 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {}
 """(groups of parameters, settings) -> optimiser."""
 LOSSES: dict[str, Callable[..., Any]] = {}
 """(outputs (batch, classes), labels (batch,)) -> one loss for each image (batch,)."""
+SCHEDULES: dict[str, Callable[[int, int], float]] = {}
+"""(step, counted from 0, number of steps) -> factor of the learning rate."""
 SOURCES: dict[str, Callable[..., Any]] = {}
 """(settings) -> `train` and `test`, as `data=arrays` takes them."""
 OPTIONS: dict[str, dict[str, type]] = {}
@@ -55,6 +57,21 @@ def loss(name: str) -> Register[Any]:
         _added("train.loss", LOSSES, name, function)
         if name not in schema.LOSS_NAMES:
             schema.LOSS_NAMES.append(name)
+        return function
+
+    return register
+
+
+def schedule(name: str) -> Register[Any]:
+    """Registers a function of (step, counted from 0, number of steps) to the factor of the rate: `train.schedule=NAME`.
+
+    `train.warmup_epochs` comes on top of it.
+    """
+
+    def register(function: Function) -> Function:
+        _added("train.schedule", SCHEDULES, name, function)
+        if name not in schema.SCHEDULE_NAMES:
+            schema.SCHEDULE_NAMES.append(name)
         return function
 
     return register
@@ -150,7 +167,8 @@ def used(config: Config) -> tuple[Any, ...]:
     from cnn_ablation.tasks.image_classification import models
 
     named = (*extensions.installed(), *config.extensions)
-    tables = (OPTIMIZERS.get(config.optimizer.name), LOSSES.get(config.train.loss))
+    train = config.train
+    tables = (OPTIMIZERS.get(config.optimizer.name), LOSSES.get(train.loss), SCHEDULES.get(train.schedule))
     return (
         *models.extensions(config.model),
         *(part for part in tables if part is not None),

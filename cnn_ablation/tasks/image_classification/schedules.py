@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import TrainConfig
 from cnn_ablation.tasks.image_classification.lengths import num_updates, updates_per_epoch
 
@@ -42,6 +43,8 @@ class Schedule:
             return warm * step_decay(step, self.step_every, self.step_factor)
         if self.shape == "cosine" and step >= self.warmup_steps:
             return cosine(step - self.warmup_steps, self.num_steps - self.warmup_steps, self.final_factor)
+        if self.shape in parts.SCHEDULES:
+            return warm * float(parts.SCHEDULES[self.shape](step, self.num_steps))
         return one_cycle(step, self.num_steps) if self.shape == "one_cycle" else warm
 
 
@@ -57,7 +60,7 @@ def schedule_of(train: TrainConfig, train_images: int) -> Schedule:
         return Schedule(num_steps, "step", warm, step_every=every, step_factor=train.step_factor)
     if train.schedule == "cosine" and train.final_lr_factor < 1 and num_steps - warm > 1:
         return Schedule(num_steps, "cosine", warm, final_factor=train.final_lr_factor)
-    return Schedule(num_steps, warmup_steps=warm)
+    return Schedule(num_steps, train.schedule if train.schedule in parts.SCHEDULES else "constant", warm)
 
 
 def warmup_steps(train: TrainConfig, train_images: int) -> int:
