@@ -282,3 +282,17 @@ def test_the_store_lists_functions_by_name_and_figure(here: Path, capsys: pytest
     line = next(line for line in capsys.readouterr().out.splitlines() if "my_train.train" in line)
     assert line.split()[1:3] == ["finished", "yes"]
     assert "val_loss 0.01813" in line
+
+
+def test_lines_about_the_study_stay_out_of_the_output_of_runs(here: Path) -> None:
+    """In one process, where a thread says what has finished while the next function prints."""
+    (here / "my_train.py").write_text(MODULE.replace("    print(", "    import time; time.sleep(0.4); print("))
+    done = subprocess.run(
+        [sys.executable, "-m", "cnn_ablation", "-m", "task=function", "task.target=my_train.train", "replicates=2",
+         "settings.lr=0.1,0.2", "timing=isolated", "hydra.sweep.dir=study"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line[:5] for line in done.stderr.splitlines()] == [f"[{number}/4]" for number in range(1, 5)]
+    printed = [path.read_text() for path in sorted(here.glob("study/*/output-seed*.txt"))]
+    assert sorted(printed) == ["training with 0.1 64\n"] * 2 + ["training with 0.2 64\n"] * 2

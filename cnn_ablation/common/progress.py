@@ -71,6 +71,17 @@ def console_line(message: str, style: str | None = None) -> None:
         (_live[-1].console if _live else console).print(message, style=style, markup=False)
 
 
+@contextmanager
+def own_lines_stay() -> Iterator[None]:
+    """Within it our lines go where they went before, whatever `sys.stderr` becomes meanwhile."""
+    before = console._file  # rich has no public way back to the standard error of the moment
+    console.file = console.file
+    try:
+        yield
+    finally:
+        console._file = before
+
+
 def warn(message: str) -> None:
     """One yellow line."""
     console_line(f"warning: {message}", "yellow")

@@ -14,7 +14,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common import machine
+from cnn_ablation.common import machine, progress
 from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.config import all_settings, shown
 from cnn_ablation.runs import provenance
@@ -135,7 +135,7 @@ def _output_to(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror or error}") from error
     sys.stdout.flush()
-    with file, _descriptor_to(file.fileno()), redirect_stdout(file), redirect_stderr(file):
+    with file, progress.own_lines_stay(), _descriptor_to(file.fileno()), redirect_stdout(file), redirect_stderr(file):
         try:
             yield
         finally:
