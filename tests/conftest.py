@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +106,24 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Answer(int(ended.value.code or 0), printed.out, printed.err)
 
     return call
+
+
+@contextmanager
+def parts_forgotten() -> Iterator[None]:
+    """What extensions register within it is forgotten afterwards."""
+    from cnn_ablation.app import keys
+    from cnn_ablation.tasks.image_classification import activations, config, models, parts
+
+    of_parts = (parts.OPTIMIZERS, parts.LOSSES, parts.SCHEDULES, parts.SOURCES, parts.OPTIONS)
+    tables: Any = (activations.ACTIVATIONS, models.NETWORKS, *of_parts, *config.GROUPS.values())
+    lists = (config.LOSS_NAMES, config.SCHEDULE_NAMES)
+    before, names = [dict(table) for table in tables], [list(each) for each in lists]
+    try:
+        yield
+    finally:
+        for table, content in zip(tables, before, strict=True):
+            table.clear()
+            table.update(content)
+        for each, kept in zip(lists, names, strict=True):
+            each[:] = kept
+        keys.schema_keys.cache_clear()

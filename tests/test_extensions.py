@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Answer
+from conftest import Answer, parts_forgotten
 
 import cnn_ablation
 from cnn_ablation import store
-from cnn_ablation.app import keys
 from cnn_ablation.common import extensions
 from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.predict import predict
 from cnn_ablation.report import __main__ as report
 from cnn_ablation.study import checks
-from cnn_ablation.tasks.image_classification import models, parts
+from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
-from cnn_ablation.tasks.image_classification.config import GROUPS, LOSS_NAMES, SCHEDULE_NAMES
 from cnn_ablation.tasks.image_classification.schedules import schedule_of
 
 PARTS = """
@@ -95,26 +93,11 @@ SMALL = (
 @pytest.fixture(autouse=True)
 def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`ext_parts.py` in the working directory; what it registers is forgotten afterwards."""
-    tables = (
-        ACTIVATIONS,
-        models.NETWORKS,
-        parts.OPTIMIZERS,
-        parts.LOSSES,
-        parts.SCHEDULES,
-        parts.SOURCES,
-        *GROUPS.values(),
-    )
-    before, names, shapes = [dict(table) for table in tables], list(LOSS_NAMES), list(SCHEDULE_NAMES)
     (tmp_path / "ext_parts.py").write_text(PARTS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    yield
-    for table, content in zip(tables, before, strict=True):
-        table.clear()
-        table.update(content)  # type: ignore[arg-type]
-    LOSS_NAMES[:], SCHEDULE_NAMES[:] = names, shapes
-    parts.OPTIONS.clear()
-    keys.schema_keys.cache_clear()
+    with parts_forgotten():
+        yield
     for name in [name for name in sys.modules if name.startswith("ext_")]:
         del sys.modules[name]
 

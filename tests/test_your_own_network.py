@@ -10,13 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Answer
+from conftest import Answer, parts_forgotten
 
 from cnn_ablation import describe
-from cnn_ablation.app import keys
-from cnn_ablation.tasks.image_classification import models, parts
-from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
-from cnn_ablation.tasks.image_classification.config import GROUPS, LOSS_NAMES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "your_own_network.md").read_text()
 FILES = dict(re.findall(r"`([\w/]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))
@@ -26,8 +22,6 @@ COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DO
 @pytest.fixture(autouse=True)
 def files_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The page's files, in the working directory; what they register is forgotten afterwards."""
-    tables = (ACTIVATIONS, models.NETWORKS, parts.OPTIMIZERS, parts.LOSSES, *GROUPS.values())
-    before, names = [dict(table) for table in tables], list(LOSS_NAMES)
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -38,13 +32,8 @@ def files_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         for part in ("train", "test"):
             images = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), dtype=np.uint8)
             np.savez(Path(folder) / f"{part}.npz", images=images, labels=np.arange(300) % 5)
-    yield
-    for table, content in zip(tables, before, strict=True):
-        table.clear()
-        table.update(content)  # type: ignore[arg-type]
-    LOSS_NAMES[:] = names
-    parts.OPTIONS.clear()
-    keys.schema_keys.cache_clear()
+    with parts_forgotten():
+        yield
     for name in FILES:
         sys.modules.pop(Path(name).stem, None)
 
