@@ -95,6 +95,7 @@ class _Job:
         return RunStore(Path(self.config.store))
 
     def carry_out(self) -> list[Run]:
+        """Trains or reuses its seeds: those that can be in one go, the others one after another."""
         runs = self._run_together()
         done = {run.seed for run in runs}
         for seed in (seed for seed in self.config.seeds if seed not in done):

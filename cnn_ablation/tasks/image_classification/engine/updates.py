@@ -49,6 +49,7 @@ class ReplayableUpdates:
 
     @torch.no_grad()
     def step(self) -> None:
+        """One update at the full rate, then shortened by the factor of its place, and its share in the average."""
         average = self.updates.average
         self.updates.clip_gradients()
         if self.before:
