@@ -371,7 +371,8 @@ def _grid(part: data.Split, class_names: Sequence[str], probabilities: npt.NDArr
 
     from cnn_ablation.report import figures
 
-    rows, columns = GRID
+    columns = GRID[1]
+    rows = -(-len(part) // columns)  # as many as the images fill
     width = 1 if probabilities is None else 2
     figure = Figure(figsize=(2.6 * columns * width, 2.4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns * width, squeeze=False).reshape(rows * columns, width)

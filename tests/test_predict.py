@@ -128,6 +128,15 @@ def test_without_pictures_there_are_grids_of_validation_images(
     assert abs(said - right) <= 1  # bfloat16 may round one image over a boundary
 
 
+@pytest.mark.parametrize(("images", "rows"), [(1, 1), (4, 1), (5, 2), (12, 3)])
+def test_a_grid_has_no_empty_row(tiny_config: Config, images: int, rows: int) -> None:
+    part = data.load(tiny_config.data).val
+    drawn = predict._grid(
+        part.take(np.arange(images)), [str(label) for label in range(int(part.labels.max()) + 1)], None
+    )
+    assert drawn.axes[0].get_gridspec().nrows == rows
+
+
 def test_reused_runs_have_their_weights(finished: tuple[Config, Path], tmp_path: Path) -> None:
     config, folder = finished
     assert all(record.reused for record in run(config, tmp_path / "1"))
