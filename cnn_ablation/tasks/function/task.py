@@ -85,6 +85,7 @@ def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool
 
 
 def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
+    """What a run's result depends on: settings, seed, how it is computed, the function's code and its libraries."""
     function = signature.function_named(config.settings.target)
     return provenance.identity(
         result_settings(config) | dataclasses.asdict(how),

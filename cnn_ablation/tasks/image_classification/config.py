@@ -229,14 +229,11 @@ class AdamConfig(OptimizerConfig):
 
 
 @dataclass
-class AdamWConfig(OptimizerConfig):
+class AdamWConfig(AdamConfig):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2); the decay is PyTorch's default."""
 
     name: str = group_name("adamw")
     weight_decay: float = setting(0.01, at_least=0)
-    beta1: float = setting(0.9, at_least=0, below=1)
-    beta2: float = setting(0.999, at_least=0, below=1)
-    eps: float = setting(1e-8, above=0)
 
 
 @dataclass

@@ -57,6 +57,7 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
 
 
 def identity(config: Config, how: Computing, *, seed: int, planned: bool = False) -> dict[str, Any]:
+    """What a run's result depends on; while planned, without the data, which are not read then."""
     return provenance.identity(
         result_settings(config) | dataclasses.asdict(how),
         seed=seed,
