@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cnn_ablation.analysis import notes, stats
+from cnn_ablation.analysis.tables.family import Family
 from cnn_ablation.analysis.tables.identical import identical_arms
 from cnn_ablation.analysis.tables.input import checked_runs, checked_settings
-from cnn_ablation.analysis.tables.rows import ArmRuns, on_shared_seeds, runs_by_arm
+from cnn_ablation.analysis.tables.rows import ArmRuns, paired_values, runs_by_arm
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
@@ -89,14 +88,14 @@ def ablation_table(
     reference = _reference(arms, compared_by)
     arms = {reference: arms.pop(reference), **arms}
     same_as = identical_arms(arms)
-    family = _Family(arms[reference], settings, _tested(arms, reference, same_as))
+    family = Family(arms[reference], settings, _tested(arms, reference, same_as))
     remarks = _remarks(arms, runs, reference, same_as, dict(_path_notes(arms, path)))
     table = pd.DataFrame(_rows(arms, family, remarks), columns=list(arm_columns(compared_by)))
     table.attrs |= {_COMPARISONS: family.num_comparisons, **compared_by.attributes()}
     return table
 
 
-def _rows(arms: dict[str, ArmRuns], family: _Family, remarks: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+def _rows(arms: dict[str, ArmRuns], family: Family, remarks: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
     """One for each arm, the one that others are compared with first."""
     decided = family.decided()
     means, ratios = family.means(list(arms.values())), family.ratios(list(arms.values()))
@@ -154,111 +153,6 @@ def _tested(arms: dict[str, ArmRuns], reference: str, same_as: dict[str, str]) -
     return {name: arm for name, arm in arms.items() if name != reference and name not in same_as and arm.is_tested}
 
 
-_TIMES = ("train_seconds", "total_seconds", "images_per_second")
-Pair = tuple[stats.Floats, stats.Floats]
-
-
-@dataclass(frozen=True)
-class _Family:
-    """What all comparisons of a table share. Arms with equally many seeds are computed at once."""
-
-    baseline: ArmRuns
-    settings: StatsConfig
-    tested: dict[str, ArmRuns]
-
-    @property
-    def num_comparisons(self) -> int:
-        return len(self.tested)
-
-    @property
-    def metric(self) -> Metric:
-        return metric_of(self.settings)
-
-    def paired_scores(self, arm: ArmRuns) -> Pair:
-        """The metric of an arm and of the baseline, seed by seed; of times as `paired_times`."""
-        alike = "concurrent_runs" if arm.metric in _TIMES else ""
-        return _paired(arm.scored, self.baseline.scored, arm.metric, alike=alike)
-
-    def paired_times(self, arm: ArmRuns) -> Pair:
-        """Training times of the seeds that both have and that shared their machine with equally many runs."""
-        return _paired(arm.trained, self.baseline.trained, "train_seconds", alike="concurrent_runs")
-
-    def num_shared_times(self, arm: ArmRuns) -> int:
-        """Seeds that both have trained, comparable or not."""
-        return len(_paired(arm.trained, self.baseline.trained, "train_seconds")[0])
-
-    def decided(self) -> dict[str, tuple[stats.Comparison, float, str]]:
-        """Of every arm that is tested: its comparison, its corrected p-value and its verdict."""
-        compared = self._compare(list(self.tested.values()))
-        verdicts = stats.verdicts(compared, self.settings)
-        return {
-            name: (comparison, p_holm, self._without_the_lost(arm, verdict))
-            for (name, arm), comparison, (p_holm, verdict) in zip(self.tested.items(), compared, verdicts, strict=True)
-        }
-
-    def _without_the_lost(self, arm: ArmRuns, verdict: str) -> str:
-        """A verdict that diverged runs without the metric could turn around is none: those that are left flatter."""
-        flattered = (arm.num_lost and verdict in _FOR_THE_ARM) or (self.baseline.num_lost and verdict in _AGAINST_IT)
-        return "undecided" if flattered else verdict
-
-    def _compare(self, arms: Sequence[ArmRuns]) -> list[stats.Comparison]:
-        """Every arm against the baseline."""
-
-        def of(first: stats.Floats, second: stats.Floats) -> stats.Comparison:
-            found = stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons)
-            differences = stats.paired_differences(first, second, self.metric.factor)
-            needed = stats.seeds_needed(differences, self.settings, num_comparisons=self.num_comparisons)
-            return dataclasses.replace(found, seeds_needed=needed)
-
-        return _at_once(of, [self.paired_scores(arm) for arm in arms])
-
-    def means(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
-        """The metric's mean with its interval."""
-        scores = [(arm.with_metric[arm.metric],) for arm in arms]
-        return _at_once(lambda values: stats.mean_interval(values, self.settings.alpha), scores)
-
-    def ratios(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
-        """Training time over the baseline's."""
-        return _at_once(
-            lambda first, second: stats.log_ratio_interval(first, second, self.settings.alpha),
-            [self.paired_times(arm) for arm in arms],
-        )
-
-
-_FOR_THE_ARM, _AGAINST_IT = ("better", "equivalent"), ("worse", "equivalent")
-T = TypeVar("T")
-
-
-def _at_once(function: Callable[..., T], samples: Sequence[tuple[stats.Floats, ...]]) -> list[T]:
-    """`function` of every sample, called once per length of samples with all of that length stacked."""
-    places: dict[int, list[int]] = {}
-    for place, sample in enumerate(samples):
-        places.setdefault(len(sample[0]), []).append(place)
-    results: dict[int, T] = {}
-    for alike in places.values():
-        stacked = [np.stack(arrays) for arrays in zip(*(samples[place] for place in alike), strict=True)]
-        results |= dict(zip(alike, _one_by_one(function(*stacked), len(alike)), strict=True))
-    return [results[place] for place in range(len(samples))]
-
-
-def _one_by_one(value: Any, count: int) -> list[Any]:
-    """The entries of numbers, or of dataclasses of numbers, that were computed for `count` at once."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [_one_by_one(getattr(value, item.name), count) for item in dataclasses.fields(value)]
-        return [type(value)(*entries) for entries in zip(*fields, strict=True)]
-    found: list[Any] = np.broadcast_to(np.asarray(value, dtype=float), (count,)).tolist()
-    return found
-
-
-def _paired(arm: ArmRuns, baseline: ArmRuns, column: str, *, alike: str = "") -> Pair:
-    """Values of the seeds that both have, in the order of the seeds; `alike` names a column that must agree."""
-    first, second = on_shared_seeds(*(side.where(~np.isnan(side[column])) for side in (arm, baseline)))
-    if alike in first:
-        same = first[alike] == second[alike]
-        first, second = first.where(same), second.where(same)
-    return first[column], second[column]
-
-
 def _row(arm: ArmRuns, ratio: stats.Interval) -> dict[str, Any]:
     """Everything of one arm that does not depend on the metric."""
     scored, trained = arm.scored, arm.trained
@@ -310,7 +204,7 @@ def _remarks(
     return found
 
 
-def _notes(arm: ArmRuns, family: _Family, comparison: stats.Comparison | None) -> Iterator[str]:
+def _notes(arm: ArmRuns, family: Family, comparison: stats.Comparison | None) -> Iterator[str]:
     """What a reader must know before believing the row; without a comparison it has none to be told of."""
     yield from notes.confounds(_cost(arm), _cost(family.baseline))
     yield from _diagnoses(arm, family.baseline)
@@ -358,7 +252,7 @@ def _when(arm: ArmRuns) -> str:
     return notes.diverged(diverged["epochs"].tolist() if "epochs" in arm else [])
 
 
-def _limits_of_the_test(arm: ArmRuns, family: _Family, comparison: stats.Comparison) -> Iterator[str]:
+def _limits_of_the_test(arm: ArmRuns, family: Family, comparison: stats.Comparison) -> Iterator[str]:
     """Why no verdict may come out, from how many seeds it came, and where pairing costs more than it gives."""
     shared = len(family.paired_scores(arm)[0])
     if 2 <= shared < arm.num_scores:
@@ -388,7 +282,7 @@ def _step_words(arm: ArmRuns, before: ArmRuns) -> str:
     choice = Metric(arm.choice)
     if choice.column not in arm:
         return "no score"
-    first, second = _paired(arm.scored, before.scored, choice.column)
+    first, second = paired_values(arm.scored, before.scored, choice.column)
     if not len(first):
         return "no score"
     difference = choice.factor * float(np.mean(first - second))

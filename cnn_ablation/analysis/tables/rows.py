@@ -12,6 +12,8 @@ import pandas as pd
 
 COUNTED = ("ok", "diverged")  # a diverged run counts as what it scored; a failed one has no score
 TRAINED = ("ok",)  # only full trainings are compared by time
+Floats = npt.NDArray[np.float64]
+Pair = tuple[Floats, Floats]
 
 
 class ArmRuns:
@@ -108,3 +110,12 @@ def on_shared_seeds(first: ArmRuns, second: ArmRuns) -> tuple[ArmRuns, ArmRuns]:
         return first, second
     _, places, others = np.intersect1d(first["seed"], second["seed"], return_indices=True)
     return first.where(places), second.where(others)
+
+
+def paired_values(arm: ArmRuns, baseline: ArmRuns, column: str, *, alike: str = "") -> Pair:
+    """Values of the seeds that both have, in the order of the seeds; `alike` names a column that must agree."""
+    first, second = on_shared_seeds(*(side.where(~np.isnan(side[column])) for side in (arm, baseline)))
+    if alike in first:
+        same = first[alike] == second[alike]
+        first, second = first.where(same), second.where(same)
+    return first[column], second[column]

@@ -1,0 +1,109 @@
+"""The comparisons of a study: every arm against the one that others are compared with, corrected for their number."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cnn_ablation.analysis import stats
+from cnn_ablation.analysis.tables.rows import ArmRuns, Pair, paired_values
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.study.metric import Metric, metric_of
+
+_TIMES = ("train_seconds", "total_seconds", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What all comparisons of a table share. Arms with equally many seeds are computed at once."""
+
+    baseline: ArmRuns
+    settings: StatsConfig
+    tested: dict[str, ArmRuns]
+
+    @property
+    def num_comparisons(self) -> int:
+        return len(self.tested)
+
+    @property
+    def metric(self) -> Metric:
+        return metric_of(self.settings)
+
+    def paired_scores(self, arm: ArmRuns) -> Pair:
+        """The metric of an arm and of the baseline, seed by seed; of times as `paired_times`."""
+        alike = "concurrent_runs" if arm.metric in _TIMES else ""
+        return paired_values(arm.scored, self.baseline.scored, arm.metric, alike=alike)
+
+    def paired_times(self, arm: ArmRuns) -> Pair:
+        """Training times of the seeds that both have and that shared their machine with equally many runs."""
+        return paired_values(arm.trained, self.baseline.trained, "train_seconds", alike="concurrent_runs")
+
+    def num_shared_times(self, arm: ArmRuns) -> int:
+        """Seeds that both have trained, comparable or not."""
+        return len(paired_values(arm.trained, self.baseline.trained, "train_seconds")[0])
+
+    def decided(self) -> dict[str, tuple[stats.Comparison, float, str]]:
+        """Of every arm that is tested: its comparison, its corrected p-value and its verdict."""
+        compared = self._compare(list(self.tested.values()))
+        verdicts = stats.verdicts(compared, self.settings)
+        return {
+            name: (comparison, p_holm, self._without_the_lost(arm, verdict))
+            for (name, arm), comparison, (p_holm, verdict) in zip(self.tested.items(), compared, verdicts, strict=True)
+        }
+
+    def _without_the_lost(self, arm: ArmRuns, verdict: str) -> str:
+        """A verdict that diverged runs without the metric could turn around is none: those that are left flatter."""
+        flattered = (arm.num_lost and verdict in _FOR_THE_ARM) or (self.baseline.num_lost and verdict in _AGAINST_IT)
+        return "undecided" if flattered else verdict
+
+    def _compare(self, arms: Sequence[ArmRuns]) -> list[stats.Comparison]:
+        """Every arm against the baseline."""
+
+        def of(first: stats.Floats, second: stats.Floats) -> stats.Comparison:
+            found = stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons)
+            differences = stats.paired_differences(first, second, self.metric.factor)
+            needed = stats.seeds_needed(differences, self.settings, num_comparisons=self.num_comparisons)
+            return dataclasses.replace(found, seeds_needed=needed)
+
+        return _at_once(of, [self.paired_scores(arm) for arm in arms])
+
+    def means(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
+        """The metric's mean with its interval."""
+        scores = [(arm.with_metric[arm.metric],) for arm in arms]
+        return _at_once(lambda values: stats.mean_interval(values, self.settings.alpha), scores)
+
+    def ratios(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
+        """Training time over the baseline's."""
+        return _at_once(
+            lambda first, second: stats.log_ratio_interval(first, second, self.settings.alpha),
+            [self.paired_times(arm) for arm in arms],
+        )
+
+
+_FOR_THE_ARM, _AGAINST_IT = ("better", "equivalent"), ("worse", "equivalent")
+T = TypeVar("T")
+
+
+def _at_once(function: Callable[..., T], samples: Sequence[tuple[stats.Floats, ...]]) -> list[T]:
+    """`function` of every sample, called once per length of samples with all of that length stacked."""
+    places: dict[int, list[int]] = {}
+    for place, sample in enumerate(samples):
+        places.setdefault(len(sample[0]), []).append(place)
+    results: dict[int, T] = {}
+    for alike in places.values():
+        stacked = [np.stack(arrays) for arrays in zip(*(samples[place] for place in alike), strict=True)]
+        results |= dict(zip(alike, _one_by_one(function(*stacked), len(alike)), strict=True))
+    return [results[place] for place in range(len(samples))]
+
+
+def _one_by_one(value: Any, count: int) -> list[Any]:
+    """The entries of numbers, or of dataclasses of numbers, that were computed for `count` at once."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [_one_by_one(getattr(value, item.name), count) for item in dataclasses.fields(value)]
+        return [type(value)(*entries) for entries in zip(*fields, strict=True)]
+    found: list[Any] = np.broadcast_to(np.asarray(value, dtype=float), (count,)).tolist()
+    return found
