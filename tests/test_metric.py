@@ -160,7 +160,7 @@ def test_no_margin_is_no_equivalence_whatever_the_seeds() -> None:
     assert stats.seeds_needed(differences, StatsConfig(metric="val_loss"), num_comparisons=1) == stats.MAX_SEEDS_NEEDED
 
 
-@pytest.mark.parametrize("test", ["t", "sign_flip"])
+@pytest.mark.parametrize("test", ["t", "sign_flip", "anytime"])
 @pytest.mark.parametrize("unit", [1e-13, 1e-3, 1e12])
 def test_no_result_depends_on_the_unit(unit: float, test: str) -> None:
     generator = np.random.default_rng(0)

@@ -20,11 +20,13 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from cnn_ablation.analysis import anytime
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.study.metric import Metric, metric_of
 
 Floats = npt.NDArray[np.float64]
 
+ANYTIME = "anytime"
 POWER = 0.8
 MAX_SEEDS_NEEDED = 1000
 MAX_EXACT_FLIPS = 2**16  # beyond 16 seeds as many random sign flips stand for all of them
@@ -60,8 +62,8 @@ class Comparison:
 NO_COMPARISON = Comparison(Interval(math.nan))
 
 
-def mean_interval(values: Floats, alpha: float) -> Interval:
-    """The mean of (..., n) values with its t interval at confidence 1 - alpha.
+def mean_interval(values: Floats, alpha: float, test: str = "t") -> Interval:
+    """The mean of (..., n) values with its interval at confidence 1 - alpha: of t, or of the test that always holds.
 
     The limits are NaN below two values, and where all values are equal: an interval of no width would claim certainty.
     """
@@ -70,8 +72,8 @@ def mean_interval(values: Floats, alpha: float) -> Interval:
     mean = np.mean(values, axis=-1)
     if values.shape[-1] < 2:
         return Interval(mean)
-    low, high = _t_limits(values, alpha)
-    return Interval(mean, _where_spread(values, low), _where_spread(values, high))
+    limits = anytime.limits(values, alpha) if test == ANYTIME else _t_limits(values, alpha)
+    return Interval(mean, *(_where_spread(values, np.where(np.isinf(limit), math.nan, limit)) for limit in limits))
 
 
 def prediction_interval(values: Floats, alpha: float) -> Interval:
@@ -127,7 +129,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float) -> Interval:
+def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float, test: str = "t") -> Interval:
     """The geometric mean of paired ratios (..., n) with its interval computed on the log scale.
 
     NaN where a numerator or denominator is not positive.
@@ -135,7 +137,7 @@ def log_ratio_interval(numerator: Floats, denominator: Floats, alpha: float) -> 
     with np.errstate(all="ignore"):
         positive = (numerator > 0) & (denominator > 0)
         ratios = np.where(positive, numerator / denominator, math.nan)
-        logs = mean_interval(_without_rounding(np.log(ratios), 1.0) if ratios.shape[-1] else ratios, alpha)
+        logs = mean_interval(_without_rounding(np.log(ratios), 1.0) if ratios.shape[-1] else ratios, alpha, test)
         return Interval(*(np.exp(limit)[()] for limit in (logs.mean, logs.low, logs.high)))
 
 
@@ -155,7 +157,7 @@ def compare(arm: Floats, baseline: Floats, settings: StatsConfig, *, num_compari
         return NO_COMPARISON
     differences = paired_differences(arm, baseline, metric.factor)
     alpha = settings.alpha / max(num_comparisons, 1) if settings.simultaneous else settings.alpha
-    interval = mean_interval(differences, alpha)
+    interval = mean_interval(differences, alpha, settings.test)
     if num_seeds < 2:
         return Comparison(interval)
     return Comparison(
@@ -198,11 +200,13 @@ def _sign_flip_test(differences: Floats, alternative: str) -> Any:
     return result.pvalue
 
 
-TESTS: dict[str, Callable[[Floats, str], Any]] = {"t": _t_test, "sign_flip": _sign_flip_test}
+TESTS: dict[str, Callable[[Floats, str], Any]] = {"t": _t_test, "sign_flip": _sign_flip_test, ANYTIME: anytime.p_value}
 
 
 def smallest_p_value(test: str, num_seeds: int) -> float:
     """The smallest two-sided p-value that a test can give with so many seeds: 2 of all 2^n sign flips."""
+    if test == ANYTIME:
+        return anytime.smallest_p_value(num_seeds)
     return min(1.0, 2.0 ** (1 - num_seeds)) if test == "sign_flip" else 0.0
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common import commands
-from cnn_ablation.config import StatsConfig, value_problems
+from cnn_ablation.config import StatsConfig, bounds_of, fields_of, value_problems
 
 _STATS_OPTIONS = ("alpha", "metric", "direction", "margin_pp", "margin", "test", "simultaneous")
+_TESTS = bounds_of(fields_of(StatsConfig)["test"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
     parser.add_argument("--direction", choices=("higher", "lower"), help="which values of the metric are better")
     parser.add_argument("--margin-pp", type=float, help="equivalence margin in points (default: the study's, or 0.5)")
     parser.add_argument("--margin", type=float, help="that of a metric that is no accuracy, in its own unit")
-    parser.add_argument("--test", choices=("t", "sign_flip"), help="test of differences (default: the study's, or t)")
+    parser.add_argument("--test", help=f"of differences: {_TESTS} (default: the study's, or t)")
     parser.add_argument(
         "--simultaneous", action="store_true", default=None, help="intervals of differences that hold for all arms"
     )

@@ -11,7 +11,11 @@ from cnn_ablation.config import StatsConfig
 from cnn_ablation.report.text import more_seeds
 from cnn_ablation.study.metric import Metric, metric_of
 
-_TEST_NAMES = {"t": "a paired t test", "sign_flip": "an exact paired sign-flip test"}
+_TEST_NAMES = {
+    "t": "a paired t test",
+    "sign_flip": "an exact paired sign-flip test",
+    "anytime": "a paired t test that holds at every number of seeds",
+}
 
 
 def caption(
@@ -100,7 +104,8 @@ def _measured(arms: pd.DataFrame, settings: StatsConfig, metric: Metric, *, vary
         return
     how_many = f"n = {counts[0]}" if len(counts) == 1 else f"n from {counts[0]} to {counts[-1]}"
     seeds = ", which differ in initial weights, order of images and dropout, not in the split of data" if vary else ""
-    yield f"{what}, mean and {100 * (1 - settings.alpha):g} % t interval over seeds ({how_many}){seeds}."
+    interval = "confidence sequence" if settings.test == "anytime" else "t interval"
+    yield f"{what}, mean and {100 * (1 - settings.alpha):g} % {interval} over seeds ({how_many}){seeds}."
 
 
 def _compared(arms: pd.DataFrame, settings: StatsConfig, metric: Metric) -> Iterator[str]:

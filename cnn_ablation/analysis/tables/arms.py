@@ -63,7 +63,8 @@ def ablation_table(
             the last row counts.
         alpha: family-wise error of the verdicts, and 1 - confidence of the intervals.
         margin_pp: half-width, in percentage points, of the range inside which accuracies are equivalent.
-        test: "t", or "sign_flip" for the exact test that assumes symmetric noise only.
+        test: "t"; "sign_flip" for the exact test that assumes symmetric noise only; or "anytime", whose p-values and
+            intervals hold however often the study is looked at and whenever it is stopped.
         simultaneous: intervals of differences that hold for all arms at once (Bonferroni).
         metric: the column that arms are compared by.
         direction: "higher" or "lower" is better; None for lower where the name ends in loss, error or seconds, else

@@ -74,12 +74,12 @@ class Family:
     def means(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
         """The metric's mean with its interval."""
         scores = [(arm.with_metric[arm.metric],) for arm in arms]
-        return _at_once(lambda values: stats.mean_interval(values, self.settings.alpha), scores)
+        return _at_once(lambda values: stats.mean_interval(values, self.settings.alpha, self.settings.test), scores)
 
     def ratios(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
         """Training time over the baseline's."""
         return _at_once(
-            lambda first, second: stats.log_ratio_interval(first, second, self.settings.alpha),
+            lambda first, second: stats.log_ratio_interval(first, second, self.settings.alpha, self.settings.test),
             [self.paired_times(arm) for arm in arms],
         )
 
