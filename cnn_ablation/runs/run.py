@@ -70,7 +70,6 @@ def run(
         RecordError: a record cannot be written.
     """
     extensions.load(config.extensions)  # in a worker or a launcher's job nobody has done so
-    extensions.load(config.extensions)  # in a worker or a launcher's job nobody has done so
     if study is None:
         check(config)
     task = task_of(config)
