@@ -34,6 +34,19 @@ def test_p_value_is_one_over_the_largest_evidence_so_far(n: int, side: int, alte
     assert anytime.p_value(VALUES[:n], alternative) == pytest.approx(min(1.0, 1 / largest), rel=1e-6)
 
 
+@pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
+def test_p_values_are_those_of_the_first_seeds(alternative: str) -> None:
+    """Also where the first seeds are equal, and where later ones lie on the other side."""
+    values = np.concatenate([[2.2, 2.2], VALUES, -3 - VALUES])
+    looks = anytime.p_values(np.stack([values, -values]), alternative)
+    assert looks.shape == (2, len(values) - 1)
+    for n in range(2, len(values) + 1):
+        expected = [anytime.p_value(first[:n], alternative) for first in (values, -values)]
+        np.testing.assert_array_equal(looks[:, n - 2], expected)
+    assert np.isnan(looks[:, 0]).all()
+    assert np.isfinite(looks[:, 1:]).all()
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_two_sided_is_twice_the_side_of_the_mean(sign: int) -> None:
     side = "greater" if sign > 0 else "less"

@@ -31,29 +31,34 @@ _STEPS = 100  # of a bisection, each of which halves an interval: more than a fl
 
 
 def p_value(differences: Floats, alternative: str) -> Any:
-    """The smallest of 1 / evidence over all numbers of seeds so far, (...), at most 1.
+    """The smallest of 1 / evidence over all numbers of seeds so far, (...), at most 1: the last of `p_values`."""
+    return p_values(differences, alternative)[..., -1][()]
+
+
+def p_values(differences: Floats, alternative: str) -> Any:
+    """The p-value at each look of a study that is looked at after 2, 3, ... n seeds, (..., n - 1).
 
     Args:
         differences: (..., n).
-        alternative: "greater", "less", or "two-sided", which is twice that of the side where the mean lies now.
+        alternative: "greater", "less", or "two-sided", which is twice that of the side where the mean lies then.
 
     Returns:
-        NaN where all values are equal: there is no spread to measure them by.
+        NaN while all values are equal: there is no spread to measure them by.
     """
     if alternative == "two-sided":
-        above = np.mean(differences, axis=-1) > 0
-        sided = np.where(above, p_value(differences, "greater"), p_value(differences, "less"))
-        return np.minimum(2 * sided, 1.0)[()]
+        above = _running(differences)[0] > 0
+        sided = np.where(above, p_values(differences, "greater"), p_values(differences, "less"))
+        return np.minimum(2 * sided, 1.0)
     signed = differences if alternative == "greater" else -differences
-    t_values, has_spread = _t_statistics(signed)
-    log_e = np.where(has_spread, _log_evidence(t_values, np.arange(2, signed.shape[-1] + 1)), 0.0)
-    smallest = np.exp(-np.maximum(np.max(log_e, axis=-1), 0.0))
-    return np.where(has_spread[..., -1], smallest, math.nan)[()]
+    t_values, has_spread = t_statistics(signed)
+    log_e = np.where(has_spread, log_evidence(t_values, np.arange(2, signed.shape[-1] + 1)), 0.0)
+    smallest = np.exp(-np.maximum(np.maximum.accumulate(log_e, axis=-1), 0.0))
+    return np.where(has_spread, smallest, math.nan)
 
 
 def smallest_p_value(num_seeds: int) -> float:
     """The two-sided one that the largest effect gives."""
-    return min(1.0, 2 * math.exp(-_log_evidence(np.asarray(_LARGEST_T), num_seeds)))
+    return min(1.0, 2 * math.exp(-log_evidence(np.asarray(_LARGEST_T), num_seeds)))
 
 
 def limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
@@ -77,27 +82,27 @@ def critical_t(num_seeds: int, alpha: float) -> float:
     """The t statistic from which on the evidence is 2 / alpha; infinite where none is."""
     wanted = math.log(2 / alpha)
     low, high = 0.0, _LARGEST_T
-    if _log_evidence(np.asarray(high), num_seeds) < wanted:
+    if log_evidence(np.asarray(high), num_seeds) < wanted:
         return math.inf
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if _log_evidence(np.asarray(middle), num_seeds) >= wanted else (middle, high)
+        low, high = (low, middle) if log_evidence(np.asarray(middle), num_seeds) >= wanted else (middle, high)
     return high
 
 
-def _log_evidence(t_values: Floats, num_seeds: Any) -> Any:
+def log_evidence(t_values: Floats, num_seeds: Any, prior: float = PRIOR) -> Any:
     """For a mean above zero: the two-sided Bayes factor times twice the posterior probability of an effect above."""
-    freedom, shrunk = num_seeds - 1, 1 + num_seeds * PRIOR
+    freedom, shrunk = num_seeds - 1, 1 + num_seeds * prior
     squares = t_values**2
     bayes_factor = (
         -np.log(shrunk) / 2
         + num_seeds / 2 * (np.log1p(squares / freedom) - np.log1p(squares / (freedom * shrunk)))
     )  # fmt: skip
-    posterior = num_seeds * t_values * np.sqrt(PRIOR / shrunk) / np.sqrt(freedom + squares / shrunk)
+    posterior = num_seeds * t_values * np.sqrt(prior / shrunk) / np.sqrt(freedom + squares / shrunk)
     return bayes_factor + math.log(2) + scipy_stats.t.logcdf(posterior, num_seeds)
 
 
-def _t_statistics(values: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def t_statistics(values: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Of the first 2, 3, ... n values (..., n - 1), and whether these have a spread."""
     means, errors = _running(values)
     has_spread = _has_spread(values)
