@@ -58,6 +58,19 @@ def gradient(initial_norm: float, baseline_norm: float) -> Iterator[str]:
         yield f"gradient {ratio:.2g}x larger at the start"
 
 
+def skewed(skewness: float, verdict: str, difference: float) -> Iterator[str]:
+    """A verdict against the long tail of the differences, which the seeds so far may lack.
+
+    Args:
+        skewness: of the study's differences, where it is marked; 0 where it is not.
+        verdict: of the arm.
+        difference: from the baseline.
+    """
+    is_against = verdict == "equivalent" or (verdict in ("better", "worse") and skewness * difference < 0)
+    if skewness and is_against:
+        yield f"differences are skewed ({skewness:+.1f}): {verdict} errs more often than alpha says"
+
+
 def stuck(lowest_train_losses: Sequence[float], num_classes: float) -> Iterator[str]:
     """Runs whose loss stayed where guessing is."""
     limit = CHANCE_LOSS_SHARE * math.log(num_classes) if num_classes > 1 else math.inf

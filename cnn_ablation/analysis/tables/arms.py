@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_ablation.analysis import notes, stats
+from cnn_ablation.analysis import notes, skewness, stats
 from cnn_ablation.analysis.tables.family import Family
 from cnn_ablation.analysis.tables.identical import identical_arms
 from cnn_ablation.analysis.tables.input import checked_runs, checked_settings
@@ -100,9 +100,11 @@ def _rows(arms: dict[str, ArmRuns], family: Family, remarks: dict[str, list[str]
     """One for each arm, the one that others are compared with first."""
     decided = family.decided()
     means, ratios = family.means(list(arms.values())), family.ratios(list(arms.values()))
+    skew = skewness.marked([family.differences(arm) for arm in family.tested.values()])
     for (name, arm), mean, ratio in zip(arms.items(), means, ratios, strict=True):
         comparison, p_holm, verdict = decided.get(name, _NOT_COMPARED)
         words = [*remarks[name], *_notes(arm, family, comparison if name in decided else None)]
+        words += notes.skewed(skew, verdict, comparison.difference.mean)
         row = _row(arm, ratio) | _measured(arm, family.metric, mean, comparison)
         verdict = BASELINE if arm is family.baseline else verdict
         yield row | {"p_holm": p_holm, "verdict": verdict, "notes": "; ".join(words)}

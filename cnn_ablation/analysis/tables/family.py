@@ -38,6 +38,10 @@ class Family:
         alike = "concurrent_runs" if arm.metric in _TIMES else ""
         return paired_values(arm.scored, self.baseline.scored, arm.metric, alike=alike)
 
+    def differences(self, arm: ArmRuns) -> stats.Floats:
+        """The metric of an arm minus the baseline's, seed by seed, in the unit of differences."""
+        return stats.paired_differences(*self.paired_scores(arm), self.metric.factor)
+
     def paired_times(self, arm: ArmRuns) -> Pair:
         """Training times of the seeds that both have and that shared their machine with equally many runs."""
         return paired_values(arm.trained, self.baseline.trained, "train_seconds", alike="concurrent_runs")
