@@ -2,6 +2,7 @@
 
     python benchmarks/calibration.py --out docs/calibration.md
     python benchmarks/calibration.py --part losses                      a metric where lower is better, in its own unit
+    python benchmarks/calibration.py --part anytime                     looks after every seed, and what stopping saves
 
 Every study has a baseline and m arms with n seeds. Accuracies are normal around 90 %; the baseline's standard deviation
 is 1 percentage point, that of an arm 1 or (unequal) 2; runs of the same seed share a part of their noise (correlation
@@ -17,23 +18,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import calibration_anytime
 import numpy as np
-import scipy
+from calibration_page import SEED, made_with, percent, precision, prepare, table
 
 from cnn_ablation.analysis import stats
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.runs import provenance
 from cnn_ablation.study.metric import metric_of
-from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 
-SEED = 20_261_121
 SEEDS_PER_ARM = (3, 5, 10)
 ARMS = (1, 4, 12)
 EFFECTS_PP = (0.5, 1.0, 3.0)
@@ -198,17 +196,6 @@ def effect_jobs(num_studies: int) -> list[tuple[Scenario, int]]:
     return alike + mixed
 
 
-def percent(share: float) -> str:
-    return "" if np.isnan(share) else f"{100 * share:.1f}"
-
-
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(heading) + " |"
-    yield "|" + "---:|" * len(heading)
-    yield from ("| " + " | ".join(row) + " |" for row in rows)
-    yield ""
-
-
 def by_noise(outcomes: Sequence[Outcome], measure: str, noises: Sequence[Noise] = NOISES) -> Iterator[str]:
     """Seeds and arms down, kinds of noise across."""
     found = {(o.scenario.num_seeds, o.scenario.num_arms, o.scenario.noise.name): getattr(o, measure) for o in outcomes}
@@ -240,7 +227,7 @@ def report_accuracies(scale: float) -> Iterator[str]:
     """The page, line by line, up to what is said of losses."""
     nulls, effects, others = int(10_000 * scale), int(10_000 * scale), int(2000 * scale)
     plain, correlated = NOISES[0], NOISES[1]
-    with ProcessPoolExecutor(initializer=_prepare) as pool:
+    with ProcessPoolExecutor(initializer=prepare) as pool:
         null = list(pool.map(_run, null_jobs(nulls, StatsConfig())))
         effect = list(pool.map(_run, effect_jobs(effects)))
         flips = list(pool.map(_run, null_jobs(others, StatsConfig(test="sign_flip"), [plain])))
@@ -289,13 +276,13 @@ def report_accuracies(scale: float) -> Iterator[str]:
 def report_losses(scale: float) -> Iterator[str]:
     """The same of a metric that is no accuracy: skewed, lower is better, with a margin in its own unit."""
     size, (mild, correlated) = int(3000 * scale), LOSS_NOISES[:2]
-    with ProcessPoolExecutor(initializer=_prepare) as pool:
+    with ProcessPoolExecutor(initializer=prepare) as pool:
         null = list(pool.map(_run, null_jobs(size, LOSSES, LOSS_NOISES)))
         effect = list(pool.map(_run, loss_jobs(size)))
     yield "## A loss, where lower is better\n"
     yield "From `python benchmarks/calibration.py --part losses`, random seed"
-    yield f"{SEED}, {size} studies a cell: {_precision(size)}."
-    yield from _made_with()
+    yield f"{SEED}, {size} studies a cell: {precision(size)}."
+    yield from made_with()
     yield (__doc__ or "").split("\n\n")[3].strip() + "\n"
     yield "### No effect: studies with any `better` or `worse` (family-wise error, %)\n"
     worst = {noise: max(o.any_false_difference for o in null if o.scenario.noise == noise) for noise in LOSS_NOISES}
@@ -320,32 +307,19 @@ def report_losses(scale: float) -> Iterator[str]:
     yield f"the lowest coverage of intervals with effects {percent(min(o.coverage for o in effect))}.\n"
 
 
-def _prepare() -> None:
-    """Freezes what is there: statsmodels collects garbage in every correction, which took 17 ms each."""
-    gc.freeze()
-
-
 def _introduction(nulls: int, effects: int) -> Iterator[str]:
     yield "# Calibration: how often verdicts and intervals are wrong\n"
     yield f"From `python benchmarks/calibration.py`, random seed {SEED}.\n"
     yield (__doc__ or "").split("\n\n")[2].strip() + "\n"
-    yield f"{nulls} studies a cell without an effect, {effects} with one: {_precision(nulls)}."
-    yield from _made_with()
+    yield f"{nulls} studies a cell without an effect, {effects} with one: {precision(nulls)}."
+    yield from made_with()
 
 
-def _precision(studies: int) -> str:
-    error = 196 * np.sqrt(0.05 * 0.95 / studies)
-    worst = 5 + 1.56 * error
-    return f"a true 5 % shows as 5 ± {error:.1f} in 19\nof 20 cells, and as up to {worst:.1f} in the worst of 45"
-
-
-def _made_with() -> Iterator[str]:
-    made_with = provenance.environment(LIBRARIES)
-    yield f"cnn_ablation {made_with['versions']['cnn_ablation']} ({str(made_with['git_commit'])[:12]}),"
-    yield f"numpy {np.__version__}, scipy {scipy.__version__}.\n"
-
-
-PARTS: dict[str, Callable[[float], Iterator[str]]] = {"accuracies": report_accuracies, "losses": report_losses}
+PARTS: dict[str, Callable[[float], Iterator[str]]] = {
+    "accuracies": report_accuracies,
+    "losses": report_losses,
+    "anytime": calibration_anytime.report,
+}
 
 
 def main() -> None:

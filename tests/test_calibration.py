@@ -24,7 +24,7 @@ def calibration() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["calibration"] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
-    module._prepare()
+    module.prepare()
     return module
 
 
