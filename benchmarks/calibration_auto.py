@@ -238,8 +238,8 @@ def _summary(results: dict[tuple[int, str], dict[float, dict[str, Result]]]) -> 
         f"Looked at after every seed, a t test is wrong in up to {percent(naive)} % of studies, `auto` in",
         f"{percent(auto)} % at most. Of the designs that keep alpha and find all arms, `auto` takes the fewest runs",
         "where effects are two standard deviations or more. Those of one or less, and equivalence, take fewer with",
-        "Pocock's spending, whose looks and end are fixed beforehand, and with a fixed number that fits an effect which",
-        "nobody knows: that is the price of looking at will.",
+        "Pocock's spending, whose looks and end are fixed beforehand, and with a fixed number that fits an effect",
+        "which nobody knows: that is the price of looking at will.",
         *(_of_mixed(margin, designs) for margin, designs in results[9, "mixed"].items()),
     )
 

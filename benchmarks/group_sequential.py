@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import integrate, optimize
+from scipy import optimize
 from scipy import stats as scipy_stats
 
 Spending = Callable[[np.ndarray, float], np.ndarray]
-GRID = 801  # places of the density
+GRID = 401  # places of the density; odd, as Simpson's rule needs
 TAIL = 9.0  # standard deviations below which nothing lies
 
 
@@ -60,4 +60,6 @@ def _excess(bound: float, places: np.ndarray, masses: np.ndarray, step: float, s
 
 def _weights(places: np.ndarray) -> np.ndarray:
     """Simpson's, of equally spaced places."""
-    return integrate.simpson(np.eye(len(places)), x=places, axis=-1)
+    weights = np.where(np.arange(len(places)) % 2, 4.0, 2.0)
+    weights[[0, -1]] = 1.0
+    return weights * (places[1] - places[0]) / 3
