@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -284,6 +285,7 @@ def test_without_an_interval_or_a_test_the_caption_claims_none() -> None:
     assert "with these seeds no test is possible" in text
     assert "equivalent means" not in text
     assert "More seeds" not in text
+    assert "Any false" not in text
 
 
 def test_the_caption_counts_a_run_once_and_reads_switches_as_written() -> None:
@@ -339,12 +341,42 @@ def test_pictures_of_unusual_tables(columns: dict[str, object], tmp_path: Path) 
     assert ("accuracy_against_time" in {path.stem for path in written}) == ("train_seconds" not in columns)
 
 
-def test_a_number_of_seeds_beyond_what_is_computed_is_a_bound() -> None:
-    """Differences of +1 and -1 with a mean near 0: more than a thousand seeds would be needed for half a point."""
-    frame = runs(test_accuracy=[0.5, 0.5, 0.5, 0.9, 0.1, 0.51])
-    arms = ablation_table(frame, margin_pp=0.01)
-    assert arms["seeds_needed"].tolist()[1] == 1000
-    assert readable_table(arms)["more seeds"].tolist() == ["", ">997"]
+@pytest.mark.parametrize(
+    ("words", "low", "high", "verdict"),
+    [
+        ("7-22", 10.0, 25.0, "undecided"),
+        ("22", 25.0, 25.0, "undecided"),
+        ("cannot be said yet", 10.0, np.nan, "undecided"),
+        (">997", 1000.0, 1000.0, "undecided"),
+        ("", np.nan, np.nan, "undecided"),
+        ("", 10.0, 25.0, "better"),
+        ("1-4", 3.0, 7.0, "undecided"),
+        ("", 2.0, 3.0, "undecided"),
+    ],
+    ids=["a range", "one number", "too wide", "beyond", "none", "decided", "more seeds than compared", "enough"],
+)
+def test_more_seeds_are_what_is_still_to_be_added(words: str, low: float, high: float, verdict: str) -> None:
+    arms = ablation_table(runs()).assign(verdict=["baseline", verdict], seeds_needed_low=low, seeds_needed=high, n=3)
+    assert readable_table(arms)["more seeds"].tolist() == ["", words]
+
+
+def test_a_narrow_terminal_shows_more_seeds_below_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    notes = {"notes": "a note that is far too long for one line of a table on any terminal, wide as it may be" * 3}
+    for high, words in ((25.0, "+7-22 seeds"), (np.nan, "+? seeds")):
+        arms = ablation_table(runs()).assign(seeds_needed_low=10.0, seeds_needed=high, **notes)
+        print_table(arms, "")
+        assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("settings", [{}, {"metric": "val_loss"}, {"metric": "val_loss", "margin": 0.1}])
+def test_the_caption_says_what_alpha_holds_for(settings: dict[str, Any]) -> None:
+    frame = runs(val_loss=[0.5, 0.51, 0.49, 0.4, 0.52, 0.6])
+    text = caption(frame, ablation_table(frame, **settings), StatsConfig(**settings))
+    promise = "Any false better or worse in the table has a probability of at most 5 %"
+    apart = ", and apart from them any false equivalent likewise" if settings != {"metric": "val_loss"} else ""
+    assert f"{promise}{apart}." in text
+    assert "More seeds is how many decide an arm in half and in 80 % of what these seeds leave possible" in text
+    assert "it cannot be said yet beyond 1000 in all" in text
 
 
 def test_a_column_of_several_types_keeps_its_gaps_in_parquet(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 import cnn_ablation
-from cnn_ablation.analysis import tables
+from cnn_ablation.analysis import assurance, tables
 from cnn_ablation.common.errors import RecordError
+from cnn_ablation.config import StatsConfig
 from cnn_ablation.runs.records import Run, record_path, write_run
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.plans import PathStep, Plan, write_plan
@@ -50,7 +52,7 @@ def test_the_columns_are_those_of_the_contract() -> None:
     assert tables.ARM_COLUMNS == (
         "arm", "knob", "level", "n", "val_accuracy_mean", "test_accuracy_mean", "test_accuracy_std",
         "test_accuracy_ci_low", "test_accuracy_ci_high", "delta_pp", "delta_ci_low_pp", "delta_ci_high_pp", "p_value",
-        "p_holm", "verdict", "seeds_needed", "seed_correlation", "train_seconds_mean", "time_ratio",
+        "p_holm", "verdict", "seeds_needed_low", "seeds_needed", "seed_correlation", "train_seconds_mean", "time_ratio",
         "time_ratio_ci_low", "time_ratio_ci_high", "images_per_second_mean", "num_params", "updates", "num_failed",
         "notes",
     )  # fmt: skip
@@ -271,13 +273,27 @@ def test_an_accuracy_interval_ends_at_one() -> None:
 def test_sign_flips_say_when_no_verdict_is_possible() -> None:
     arms = table(runs_of("k=v", 0.99 + NOISE[::-1]), runs_of("k=w", 0.80 + NOISE[::-1]), BASELINE, test="sign_flip")
     assert "no verdict possible with 5 seeds: sign_flip needs 7 here" in arms["notes"]["k=v"]
-    assert arms["seeds_needed"]["k=v"] >= 7
+    assert arms["seeds_needed_low"]["k=v"] >= 7
 
 
-def test_welchs_test_is_named_where_pairing_does_not_pay() -> None:
+def test_a_note_says_by_how_much_pairing_widened_the_interval_and_gives_no_second_p_value() -> None:
+    """Standard errors from the differences, and from both variances with 8 degrees of freedom, which are alike here."""
     arms = table(runs_of("k=v", 0.91 + NOISE[[1, 2, 3, 4, 0]]), runs_of("k=w", 0.91 + NOISE * 1.1), BASELINE)
-    assert "pairing does not pay: Welch p" in arms["notes"]["k=v"]
-    assert "Welch" not in arms["notes"]["k=w"]
+    differences = NOISE[[1, 2, 3, 4, 0]] - NOISE
+    paired = scipy_stats.t.ppf(0.975, 4) * np.std(differences, ddof=1)
+    unpaired = scipy_stats.t.ppf(0.975, 8) * math.sqrt(2) * np.std(NOISE, ddof=1)
+    assert arms["notes"]["k=v"] == f"pairing widened the interval by {paired / unpaired:.1f} times"
+    assert arms["notes"]["k=w"] == ""
+
+
+def test_only_an_undecided_arm_needs_seeds() -> None:
+    wobble = np.array([1, -1, 0.5, -0.5, 0.1])
+    arms = table(BASELINE, runs_of("k=v", 0.95 + NOISE + 0.001 * wobble), runs_of("k=w", 0.91 + NOISE + 0.012 * wobble))
+    assert arms["verdict"].tolist() == ["baseline", "better", "undecided"]
+    assert arms["seeds_needed"].notna().tolist() == arms["seeds_needed_low"].notna().tolist() == [False, False, True]
+    differences = 100 * (0.01 + 0.012 * wobble)
+    expected = assurance.seeds_needed(differences, StatsConfig(), num_comparisons=2)
+    assert tuple(arms.loc["k=w", ["seeds_needed_low", "seeds_needed"]]) == (expected.low, expected.high)
 
 
 def test_times_of_lone_and_packed_runs_are_not_compared() -> None:

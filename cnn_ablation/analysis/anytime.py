@@ -80,14 +80,19 @@ def limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
 @cache
 def critical_t(num_seeds: int, alpha: float) -> float:
     """The t statistic from which on the evidence is 2 / alpha; infinite where none is."""
+    return float(critical_ts(np.asarray([num_seeds]), alpha)[0])
+
+
+def critical_ts(numbers: Any, alpha: float) -> Floats:
+    """As `critical_t`, for many numbers of seeds (k,) at once."""
     wanted = math.log(2 / alpha)
-    low, high = 0.0, _LARGEST_T
-    if log_evidence(np.asarray(high), num_seeds) < wanted:
-        return math.inf
+    low, high = np.zeros(len(numbers)), np.full(len(numbers), _LARGEST_T)
+    is_never = log_evidence(high, numbers) < wanted
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if log_evidence(np.asarray(middle), num_seeds) >= wanted else (middle, high)
-    return high
+        is_enough = log_evidence(middle, numbers) >= wanted
+        low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
+    return np.where(is_never, math.inf, high)
 
 
 def log_evidence(t_values: Floats, num_seeds: Any, prior: float = PRIOR) -> Any:

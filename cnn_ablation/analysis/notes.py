@@ -15,6 +15,7 @@ MIN_DEAD_SHARE = 0.10
 MIN_SATURATED_SHARE = 0.25
 MIN_GRADIENT_RATIO = 4.0
 MIN_GAP_PP = 10.0
+MIN_WIDENING = 1.05
 CHANCE_LOSS_SHARE = 0.98  # a loss that never fell below this share of ln K has learnt nothing
 
 
@@ -135,3 +136,13 @@ def uncompared_times(comparable: int, shared: int) -> Iterator[str]:
         yield f"time ratio from {comparable} of {shared} seeds: in the others {why}"
     else:
         yield f"times are not compared: {why}"
+
+
+def pairing(widened: float) -> Iterator[str]:
+    """An interval that would be narrower without the pairing by seed; by how much.
+
+    Args:
+        widened: width of the paired interval over that of the unpaired one.
+    """
+    if widened >= MIN_WIDENING:
+        yield f"pairing widened the interval by {widened:.1f} times"

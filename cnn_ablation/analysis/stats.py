@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from cnn_ablation.analysis import anytime
 from cnn_ablation.config import StatsConfig
@@ -27,7 +26,6 @@ from cnn_ablation.study.metric import Metric, metric_of
 Floats = npt.NDArray[np.float64]
 
 ANYTIME = "anytime"
-POWER = 0.8
 MAX_SEEDS_NEEDED = 1000
 MAX_EXACT_FLIPS = 2**16  # beyond 16 seeds as many random sign flips stand for all of them
 _ROUNDING = 1e-11  # of the size of what was measured: values that lie closer together are equal
@@ -47,15 +45,16 @@ class Comparison:
     """An arm against the baseline, paired by seed, in percentage points of accuracies or the unit of another metric.
 
     `p_value` is that of no difference; `p_equivalence` that of two one-sided tests of a difference of at least the
-    margin (Schuirmann 1987), NaN without one. `p_welch` ignores the pairing and is there where that would be the
-    sharper test.
+    margin (Schuirmann 1987), NaN without one. `widened` is the width of the paired interval over that of an unpaired
+    one. The seeds needed are the range of `assurance.seeds_needed`, where a verdict is missing.
     """
 
     difference: Interval
     p_value: float = math.nan
     p_equivalence: float = math.nan
-    p_welch: float = math.nan
+    widened: float = math.nan
     seed_correlation: float = math.nan
+    seeds_needed_low: float = math.nan
     seeds_needed: float = math.nan
 
 
@@ -164,7 +163,7 @@ def compare(arm: Floats, baseline: Floats, settings: StatsConfig, *, num_compari
         difference=interval,
         p_value=TESTS[settings.test](differences, "two-sided"),
         p_equivalence=_p_equivalence(differences, settings.test, metric.margin),
-        p_welch=sharper_welch_test(arm, baseline),
+        widened=pairing_widens(arm, baseline),
         seed_correlation=_correlation(arm, baseline),
     )
 
@@ -215,52 +214,16 @@ def fewest_seeds(test: str, alpha: float) -> int:
     return next(n for n in range(2, MAX_SEEDS_NEEDED) if smallest_p_value(test, n) <= alpha)
 
 
-def sharper_welch_test(arm: Floats, baseline: Floats) -> Any:
-    """p-value of Welch's test, which ignores the pairing, where it is the sharper one; NaN where pairing pays.
+def pairing_widens(arm: Floats, baseline: Floats) -> Any:
+    """Width of the paired t interval over that of Welch's, which ignores the pairing (1947); NaN without spread.
 
-    Sharper means the narrower 95 % interval: pairing halves the degrees of freedom, which only a positive correlation
-    over seeds makes good (Welch 1947).
+    Above 1 pairing does not pay: it halves the degrees of freedom, which only a positive correlation over seeds makes
+    good.
     """
     with _quiet():
-        unpaired = scipy_stats.ttest_ind(arm, baseline, axis=-1, equal_var=False)
-        low, high = unpaired.confidence_interval(0.95)
-    paired_low, paired_high = _t_limits(arm - baseline, 0.05)
-    return np.where(high - low < paired_high - paired_low, unpaired.pvalue, math.nan)[()]
-
-
-def seeds_needed(differences: Floats, settings: StatsConfig, *, num_comparisons: int) -> Any:
-    """Seeds with which a paired test finds the difference with 80 % power, from the observed spread.
-
-    The difference to be found is the observed one, or the margin, if there is one and it is larger; the level is that
-    of one test under Bonferroni's correction. Computed for the t test; never fewer than the chosen test can do with.
-    Answers are capped at `MAX_SEEDS_NEEDED`; NaN without spread.
-
-    Args:
-        differences: one per seed, (..., n), in the unit of the margin.
-        settings: metric, test, error level and margin.
-        num_comparisons: comparisons in the study.
-
-    Returns:
-        float64 (...).
-    """
-    if differences.shape[-1] < 2:
-        return np.full(differences.shape[:-1], math.nan)[()]
-    alpha = settings.alpha / max(num_comparisons, 1)
-    spread = np.where(_all_equal(differences), math.nan, np.std(differences, axis=-1, ddof=1))
-    effect = np.maximum(np.abs(np.mean(differences, axis=-1)), metric_of(settings).margin or 0.0) / spread
-    low = np.full(effect.shape, fewest_seeds(settings.test, alpha))
-    high = np.full(effect.shape, MAX_SEEDS_NEEDED)
-    while np.any(low < high):  # bisection, for all at once: power grows with the number of seeds
-        middle = (low + high) // 2
-        enough = ~(_power(effect, middle, alpha) < POWER)  # older scipy gives NaN where the power is next to 1
-        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
-    return np.where(np.isnan(effect), math.nan, low)[()]
-
-
-def _power(effect: Floats, num_seeds: Any, alpha: float) -> Any:
-    """Of a paired t test. Only rejections on the right side count, hence one side at alpha / 2."""
-    with np.errstate(all="ignore"):
-        return TTestPower().power(effect, num_seeds, alpha / 2, alternative="larger")
+        low, high = scipy_stats.ttest_ind(arm, baseline, axis=-1, equal_var=False).confidence_interval(0.95)
+        paired_low, paired_high = _t_limits(arm - baseline, 0.05)
+        return np.where(high > low, (paired_high - paired_low) / (high - low), math.nan)[()]
 
 
 def _correlation(first: Floats, second: Floats) -> Any:
@@ -290,6 +253,13 @@ def verdict(metric: Metric, difference: float, p_holm: float, p_equivalence_holm
     """`better`, `worse`, `equivalent` or `undecided`, from corrected p-values.
 
     A difference shown to be inside the margin is `equivalent` even if it is also shown not to be zero.
+
+    Alpha bounds the probability of any false difference in a study, and apart from it that of any false equivalence:
+    two families, so that up to twice alpha of studies may hold something wrong, in two different arms. One arm is never
+    wrong in both, and wrong at all with a probability of at most alpha. If its true difference is zero, only better and
+    worse are wrong. If it is inside the margin, only the wrong direction is. If it is d, at the margin or beyond, say
+    above, `equivalent` and `worse` are wrong, but both need that a one-sided test at alpha rejects a mean of d: one
+    event, whose probability is at most alpha.
     """
     if p_equivalence_holm <= alpha:
         return "equivalent"

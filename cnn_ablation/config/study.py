@@ -21,7 +21,7 @@ _MOST_SEEDS = 10**4  # beyond it a number is a slip of the pen
 
 @dataclass
 class StatsConfig(Section):
-    """`alpha`: family-wise error of the study's verdicts.
+    """`alpha`: probability of any false `better` or `worse` in a table, and apart from it of any false `equivalent`.
 
     `metric`: the column of runs.csv by which arms are compared. `direction`: which values of it are better; null is
     lower for a name that ends in loss, error or seconds, else higher. Differences within the margin do not matter:

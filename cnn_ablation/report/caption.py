@@ -47,9 +47,18 @@ def caption(
     sentences = [*_measured(arms, settings, metric, vary=vary), *_compared(arms, settings, metric)]
     sentences.append(_chosen(choice, metric))
     if any(more_seeds(row) for _, row in arms.iterrows()):
-        sentences.append("More seeds is how many would probably decide it (80 % power at the observed spread).")
+        sentences.append(_more_seeds())
     sentences += [*_timed(runs, of_images=of_images), *_counts(runs, metric)]
     return " ".join([*sentences, made_with]).strip()
+
+
+def _more_seeds() -> str:
+    from cnn_ablation.analysis.stats import MAX_SEEDS_NEEDED
+
+    return (
+        "More seeds is how many decide an arm in half and in 80 % of what these seeds leave possible, with effect and "
+        f"spread as uncertain as they are; it cannot be said yet beyond {MAX_SEEDS_NEEDED} in all, or of a wide range."
+    )
 
 
 def _counts(runs: pd.DataFrame, metric: Metric) -> Iterator[str]:
@@ -123,6 +132,14 @@ def _compared(arms: pd.DataFrame, settings: StatsConfig, metric: Metric) -> Iter
         f"Differences from {reference_words(arms)} are paired by seed, with {bars} intervals, {test} and Holm's "
         f"correction over {family} at {settings.alpha:g}; {outcome}."
     )
+    if not no_test:
+        yield _promised(settings.alpha, metric)
+
+
+def _promised(alpha: float, metric: Metric) -> str:
+    """What alpha holds for: two families, of differences and of equivalences."""
+    likewise = "" if metric.margin is None else ", and apart from them any false equivalent likewise"
+    return f"Any false better or worse in the table has a probability of at most {100 * alpha:g} %{likewise}."
 
 
 def _equivalent(metric: Metric) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from cnn_ablation.report.text import SCORES, TEXT_COLUMNS, readable_table
+from cnn_ablation.report.text import NOT_YET, SCORES, TEXT_COLUMNS, readable_table
 
 _COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "undecided": "yellow", "baseline": "bold"}
 _WIDTH_WITHOUT_TERMINAL = 200
@@ -71,7 +71,7 @@ def _without_empty(readable: pd.DataFrame) -> pd.DataFrame:
 def _two_lines(readable: pd.DataFrame) -> pd.DataFrame:
     """The same for 80 columns: intervals below their estimates, notes below the arm."""
     with_interval = {name: readable[name].str.replace(" [", "\n[") for name in readable.columns[SCORES]}
-    more_seeds, ratio = readable["more seeds"], readable["time ratio"].str.partition(" ")[0]
+    more_seeds, ratio = readable["more seeds"].replace(NOT_YET, "?"), readable["time ratio"].str.partition(" ")[0]
     return pd.DataFrame(
         {
             "arm": _below(readable["arm"], readable["notes"]),

@@ -28,7 +28,7 @@ def arm_columns(metric: Metric) -> tuple[str, ...]:
     choice = ("val_accuracy_mean",) if metric.is_accuracy else ()
     return tuple(dict.fromkeys((
         "arm", "knob", "level", "n", *choice, *metric.estimate, *metric.delta, "p_value", "p_holm",
-        "verdict", "seeds_needed", "seed_correlation",
+        "verdict", "seeds_needed_low", "seeds_needed", "seed_correlation",
         "train_seconds_mean", "time_ratio", "time_ratio_ci_low", "time_ratio_ci_high", "images_per_second_mean",
         "num_params", "updates", "num_failed", "notes",
     )))  # fmt: skip
@@ -61,7 +61,8 @@ def ablation_table(
             `arm knob level seed status` and the metric. Further columns of runs.csv are used if present. Arms are
             compared with the arm `baseline`, or in its absence with `full`. Of an arm and seed that are there twice,
             the last row counts.
-        alpha: family-wise error of the verdicts, and 1 - confidence of the intervals.
+        alpha: probability of any false `better` or `worse`, apart from it that of any false `equivalent`, and
+            1 - confidence of the intervals.
         margin_pp: half-width, in percentage points, of the range inside which accuracies are equivalent.
         test: "t"; "sign_flip" for the exact test that assumes symmetric noise only; or "anytime", whose p-values and
             intervals hold however often the study is looked at and whenever it is stopped.
@@ -186,6 +187,7 @@ def _measured(arm: ArmRuns, metric: Metric, mean: stats.Interval, compared: stat
         **dict(zip(metric.estimate, (mean.mean, deviation, *limits), strict=True)),
         **dict(zip(metric.delta, (difference.mean, difference.low, difference.high), strict=True)),
         "p_value": compared.p_value,
+        "seeds_needed_low": compared.seeds_needed_low,
         "seeds_needed": compared.seeds_needed,
         "seed_correlation": compared.seed_correlation,
     }
@@ -267,8 +269,7 @@ def _limits_of_the_test(arm: ArmRuns, family: Family, comparison: stats.Comparis
         yield f"no verdict possible with {shared} seeds: {test} needs {stats.fewest_seeds(test, level)} here"
     elif math.isnan(comparison.p_value):
         yield "the same difference for every seed: no test possible"
-    if not math.isnan(comparison.p_welch):
-        yield f"pairing does not pay: Welch p {comparison.p_welch:.2g}"
+    yield from notes.pairing(comparison.widened)
 
 
 def _path_notes(arms: dict[str, ArmRuns], path: Sequence[PathStep]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cnn_ablation.analysis import stats
+from cnn_ablation.analysis import assurance, stats
 from cnn_ablation.analysis.tables.rows import ArmRuns, Pair, paired_values
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.study.metric import Metric, metric_of
@@ -54,26 +54,33 @@ class Family:
         """Of every arm that is tested: its comparison, its corrected p-value and its verdict."""
         compared = self._compare(list(self.tested.values()))
         verdicts = stats.verdicts(compared, self.settings)
+        undecided = [name for name, (_, verdict) in zip(self.tested, verdicts, strict=True) if verdict == _OPEN]
+        needed = dict(zip(undecided, self._seeds_needed(undecided), strict=True))
         return {
-            name: (comparison, p_holm, self._without_the_lost(arm, verdict))
+            name: (_with(comparison, needed.get(name)), p_holm, self._without_the_lost(arm, verdict))
             for (name, arm), comparison, (p_holm, verdict) in zip(self.tested.items(), compared, verdicts, strict=True)
         }
+
+    def _seeds_needed(self, names: Sequence[str]) -> list[assurance.SeedsNeeded]:
+        """For a verdict on these arms."""
+
+        def of(first: stats.Floats, second: stats.Floats) -> assurance.SeedsNeeded:
+            differences = stats.paired_differences(first, second, self.metric.factor)
+            return assurance.seeds_needed(differences, self.settings, num_comparisons=self.num_comparisons)
+
+        return _at_once(of, [self.paired_scores(self.tested[name]) for name in names])
 
     def _without_the_lost(self, arm: ArmRuns, verdict: str) -> str:
         """A verdict that diverged runs without the metric could turn around is none: those that are left flatter."""
         flattered = (arm.num_lost and verdict in _FOR_THE_ARM) or (self.baseline.num_lost and verdict in _AGAINST_IT)
-        return "undecided" if flattered else verdict
+        return _OPEN if flattered else verdict
 
     def _compare(self, arms: Sequence[ArmRuns]) -> list[stats.Comparison]:
         """Every arm against the baseline."""
-
-        def of(first: stats.Floats, second: stats.Floats) -> stats.Comparison:
-            found = stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons)
-            differences = stats.paired_differences(first, second, self.metric.factor)
-            needed = stats.seeds_needed(differences, self.settings, num_comparisons=self.num_comparisons)
-            return dataclasses.replace(found, seeds_needed=needed)
-
-        return _at_once(of, [self.paired_scores(arm) for arm in arms])
+        return _at_once(
+            lambda first, second: stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons),
+            [self.paired_scores(arm) for arm in arms],
+        )
 
     def means(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
         """The metric's mean with its interval."""
@@ -88,8 +95,15 @@ class Family:
         )
 
 
+_OPEN = "undecided"
 _FOR_THE_ARM, _AGAINST_IT = ("better", "equivalent"), ("worse", "equivalent")
 T = TypeVar("T")
+
+
+def _with(comparison: stats.Comparison, needed: assurance.SeedsNeeded | None) -> stats.Comparison:
+    if needed is None:
+        return comparison
+    return dataclasses.replace(comparison, seeds_needed_low=needed.low, seeds_needed=needed.high)
 
 
 def _at_once(function: Callable[..., T], samples: Sequence[tuple[stats.Floats, ...]]) -> list[T]:

@@ -1,0 +1,192 @@
+"""How many seeds decide an arm, its effect and its spread being as uncertain as they are.
+
+Assurance (O'Hagan, Stevens and Campbell 2005) is power averaged over what the seeds so far leave possible, where a
+power analysis takes the observed effect and spread for the true ones. These are drawn from their posterior under the
+reference prior: sigma² is (n - 1) s² over a chi-squared variable of n - 1 degrees, and the true mean, given sigma, is
+normal around the observed one with variance sigma² / n. Each draw goes on as a study would: further seeds join those
+that are there, and the study's own test judges all of them at the level of one test under Bonferroni's correction.
+Better, worse and equivalent are verdicts alike.
+
+The draws are the same for every study. In units of the observed standard deviation they do not even depend on the
+observed mean, which only moves the mean of all seeds: for each draw and number of seeds there is a limit from which on
+an observed mean decides, and all arms are compared with the same limits.
+
+`benchmarks/assurance.py` measures how many studies are decided that follow the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from scipy import stats as scipy_stats
+from scipy.stats import qmc
+
+from cnn_ablation.analysis import anytime
+from cnn_ablation.analysis.stats import ANYTIME, MAX_SEEDS_NEEDED, Floats, fewest_seeds
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.study.metric import metric_of
+
+SHARES = (0.5, 0.8)
+"""Of the draws, decided with the lower and with the upper number of the range."""
+WIDEST = 4.0
+"""Upper over lower number, beyond which the seeds so far say too little. With a margin of a quarter of a standard
+deviation to none, three first seeds then get a number in 40 to 70 % of cases, and three of four studies that follow it
+are decided; without this limit, two of three where there is no margin."""
+_DRAWS = 4096
+_STEP = 1.06  # between numbers of seeds that are tried, where these are more than one apart
+_ARMS_AT_ONCE = 64  # limits and answers of so many stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class SeedsNeeded:
+    """Seeds in all with which the study's test gives a verdict in half and in 80 % of what is possible now.
+
+    `high` is NaN where it cannot be said yet: it is more than `MAX_SEEDS_NEEDED`, or more than `WIDEST` times `low`.
+    Both are `MAX_SEEDS_NEEDED` where half of the cases need more; NaN without spread.
+    """
+
+    low: Any = math.nan
+    high: Any = math.nan
+
+
+@dataclass(frozen=True)
+class _Futures:
+    """Limits of the observed mean, (numbers, draws), in units of the observed standard deviation.
+
+    A mean of at least `above`, or of at most `below`, becomes a difference. One that exceeds minus the margin by
+    `inner_above` and the margin by at most `inner_below` becomes an equivalence.
+    """
+
+    numbers: Floats
+    above: Floats
+    below: Floats
+    inner_above: Floats
+    inner_below: Floats
+
+
+def seeds_needed(differences: Floats, settings: StatsConfig, *, num_comparisons: int) -> SeedsNeeded:
+    """The seeds that an arm needs; with sign flips those of the t test, but never fewer than they can do with.
+
+    Args:
+        differences: one per seed, (..., n), in the unit of the margin, in the order of the seeds.
+        settings: metric, test, error level and margin.
+        num_comparisons: comparisons in the study.
+
+    Returns:
+        float64 (...).
+    """
+    shape, num_seeds = differences.shape[:-1], differences.shape[-1]
+    if num_seeds < 2:
+        return SeedsNeeded(*(np.full(shape, math.nan)[()] for _ in SHARES))
+    level = settings.alpha / max(num_comparisons, 1)
+    values = differences.reshape(-1, num_seeds)
+    values = values * np.where(np.mean(values, axis=-1, keepdims=True) < 0, -1, 1)  # both directions get the same draws
+    half, most = _first_numbers(values, metric_of(settings).margin, settings.test, level)
+    known = np.where(most <= WIDEST * half, most, math.nan)
+    ends = np.minimum(half, MAX_SEEDS_NEEDED), np.where(np.isinf(half), MAX_SEEDS_NEEDED, known)
+    has_spread, fewest = np.ptp(values, axis=-1) > 0, fewest_seeds(settings.test, level)
+    found = [np.where(has_spread, np.maximum(end, fewest), math.nan) for end in ends]
+    return SeedsNeeded(*(end.reshape(shape)[()] for end in found))
+
+
+def _first_numbers(values: Floats, margin: float | None, test: str, level: float) -> Floats:
+    """The first numbers of seeds that decide `SHARES` of the draws, (2, arms); infinite where none that is tried."""
+    spreads = np.where(np.ptp(values, axis=-1) > 0, np.std(values, axis=-1, ddof=1), 1.0)
+    means = np.mean(values, axis=-1) / spreads
+    margins = np.full(len(values), -math.inf) if margin is None else margin / spreads  # that of none is never reached
+    shown = _shown_so_far(values, margin, test, level)
+    futures = _futures(values.shape[-1], test, level)
+    found = np.full((len(SHARES), len(values)), math.inf)
+    for start in range(0, len(values), _ARMS_AT_ONCE):
+        arms = slice(start, start + _ARMS_AT_ONCE)
+        found[:, arms] = _numbers_of(means[arms, None], margins[arms, None], shown[:, arms, None], futures)
+    return found
+
+
+def _shown_so_far(values: Floats, margin: float | None, test: str, level: float) -> Any:
+    """Which of the two sides of an equivalence are shown for good, (2, arms): evidence that once was stays."""
+    if test != ANYTIME or margin is None:
+        return np.zeros((2, len(values)), dtype=bool)
+    sides = (anytime.p_value(values + margin, "greater"), anytime.p_value(values - margin, "less"))
+    return np.array([side <= level for side in sides])
+
+
+def _numbers_of(means: Floats, margins: Floats, shown: Any, futures: _Futures) -> Floats:
+    """As `_first_numbers`, of (arms, 1)."""
+    found = np.full((len(SHARES), len(means)), math.inf)
+    outer, inner = means + margins, means - margins
+    for place, number in enumerate(futures.numbers):
+        differs = (means >= futures.above[place]) | (means <= futures.below[place])
+        is_inside = (shown[0] | (outer >= futures.inner_above[place])) & (
+            shown[1] | (inner <= futures.inner_below[place])
+        )
+        share = np.mean(differs | is_inside, axis=-1)
+        found[np.isinf(found) & (share >= np.array(SHARES)[:, None])] = number
+        if np.isfinite(found).all():
+            break
+    return found
+
+
+@lru_cache(maxsize=8)  # of 10 MB
+def _futures(num_seeds: int, test: str, level: float) -> _Futures:
+    """The limits for studies with so many seeds so far."""
+    numbers = _numbers_tried(num_seeds)
+    moves, errors = _paths(num_seeds, numbers)
+    two_sided, one_sided = (critical[:, None] * errors for critical in _critical_values(numbers, test, level))
+    above, below = two_sided - moves, -two_sided - moves
+    inner_above, inner_below = one_sided - moves, -one_sided - moves
+    if test == ANYTIME:  # what once was evidence stays so
+        above, inner_above = (np.minimum.accumulate(limits) for limits in (above, inner_above))
+        below, inner_below = (np.maximum.accumulate(limits) for limits in (below, inner_below))
+    return _Futures(numbers, above, below, inner_above, inner_below)
+
+
+def _numbers_tried(num_seeds: int) -> Floats:
+    """Numbers of seeds after so many: one more each time, and later 6 % more."""
+    found = [num_seeds + 1]
+    while found[-1] < MAX_SEEDS_NEEDED:
+        found.append(min(max(found[-1] + 1, round(_STEP * found[-1])), MAX_SEEDS_NEEDED))
+    return np.array(found, dtype=float)
+
+
+def _critical_values(numbers: Floats, test: str, level: float) -> tuple[Floats, Floats]:
+    """Of t statistics, for a two-sided and for a one-sided test at the level."""
+    if test == ANYTIME:
+        return anytime.critical_ts(numbers, level), anytime.critical_ts(numbers, 2 * level)
+    return scipy_stats.t.ppf(1 - level / 2, numbers - 1), scipy_stats.t.ppf(1 - level, numbers - 1)
+
+
+def _paths(num_seeds: int, numbers: Floats) -> tuple[Floats, Floats]:
+    """How far the mean of all seeds moves from the observed one, and its standard error, (numbers, draws).
+
+    Both in units of the observed standard deviation. With sums W of k further standard normal values and Q of their
+    squares, these have the mean mu + sigma W / k; the squares around the mean of all n + k are those of the first n,
+    those of the further k, and n k / (n + k) times the square of the distance between their means.
+    """
+    sigma, offset = _posterior(num_seeds)
+    further = (numbers - num_seeds)[:, None]
+    sums, squares = _further_values(np.diff(further[:, 0], prepend=0.0))
+    distance = offset + sigma * sums / further
+    moves = further * distance / numbers[:, None]
+    inside = num_seeds - 1 + sigma**2 * (squares - sums**2 / further)
+    total = inside + num_seeds * further / numbers[:, None] * distance**2
+    return moves, np.sqrt(total / (numbers[:, None] - 1) / numbers[:, None])
+
+
+def _posterior(num_seeds: int) -> tuple[Floats, Floats]:
+    """Draws of sigma, and of the true mean minus the observed one, in units of the observed standard deviation."""
+    first, second = qmc.Halton(2, scramble=False).random(_DRAWS + 1)[1:].T  # the first point is 0, 0
+    sigma = np.sqrt((num_seeds - 1) / scipy_stats.chi2.ppf(first, num_seeds - 1))
+    return sigma, sigma * scipy_stats.norm.ppf(second) / math.sqrt(num_seeds)
+
+
+def _further_values(steps: Floats) -> tuple[Floats, Floats]:
+    """Sums of standard normal values and of their squares, which grow by `steps` values each time."""
+    generator, shape = np.random.default_rng(0), (len(steps), _DRAWS)
+    deviates = generator.standard_normal(shape)
+    around = np.where(steps > 1, 1.0, 0.0)[:, None] * generator.chisquare(np.maximum(steps - 1, 1)[:, None], shape)
+    return np.cumsum(np.sqrt(steps)[:, None] * deviates, axis=0), np.cumsum(deviates**2 + around, axis=0)
