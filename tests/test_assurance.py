@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import assurance as simulated
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize
 from scipy import stats as scipy_stats
 
+from cnn_ablation import ablation_table
 from cnn_ablation.analysis import anytime
 from cnn_ablation.analysis.assurance import WIDEST, SeedsNeeded, seeds_needed
 from cnn_ablation.config import StatsConfig
@@ -19,7 +22,8 @@ SMALL = np.array([0.3, -0.2, 0.1, 0.4, -0.3])
 
 
 def needed(differences: Any, num_comparisons: int = 1, **settings: Any) -> SeedsNeeded:
-    return seeds_needed(np.asarray(differences), StatsConfig(**settings), num_comparisons=num_comparisons)
+    level = 0.05 / num_comparisons
+    return seeds_needed(np.asarray(differences), StatsConfig(**settings), (level, level))
 
 
 def futures(differences: np.ndarray, num_seeds: int, count: int) -> np.ndarray:
@@ -143,3 +147,34 @@ def test_evidence_of_one_side_that_was_there_once_is_kept() -> None:
     assert low <= 0.05 < anytime.p_value(values[::-1] + 0.5, "greater")
     first, last = (needed(order, margin_pp=0.5, test="anytime") for order in (values, values[::-1]))
     assert first.low < last.low
+
+
+def test_of_studies_that_follow_the_number_four_of_five_decide() -> None:
+    """Of 400, whose share has a standard error of 2 %."""
+    found = simulated.simulate(simulated.Cell(5, 4), 600)
+    given = found.given
+    assert given.sum() > 300
+    assert 0.75 < found.decided[given].mean() < 0.92
+    assert 0.42 < found.decided_at_low[given].mean() < 0.7
+
+
+def test_the_simulation_asks_for_the_seeds_that_a_table_asks_for() -> None:
+    """One study of three arms, by `ablation_table` and by the benchmark."""
+    generator = np.random.default_rng(3)
+    figures = 0.9 + 0.01 * generator.normal([[0.0], [0.5], [6.0], [0.0]], 1.0, (4, 5))
+    names = ["baseline", "k=1", "k=2", "k=3"]
+    runs = pd.DataFrame(
+        {"arm": name, "knob": "k", "level": name, "seed": seed, "status": "ok", "val_accuracy": 0.5,
+         "test_accuracy": figure, "train_seconds": 1.0}
+        for name, row in zip(names, figures, strict=True) for seed, figure in enumerate(row)
+    )  # fmt: skip
+    arms = ablation_table(runs).set_index("arm").loc[names[1:]]
+    baseline = np.broadcast_to(figures[:1], (1, 3, 5))
+    judged = simulated._judged(figures[None, 1:], baseline, np.full((1, 3), 5), StatsConfig())
+    assert judged[0, 0].tolist() == arms["p_holm"].tolist()
+    assert simulated._decided(judged, 0.05)[0].tolist() == (arms["verdict"] != "undecided").tolist()
+    low, high = simulated._seeds_needed(figures[None, 1:], baseline, judged, StatsConfig())
+    is_open = arms["verdict"] == "undecided"
+    assert is_open.tolist() == [True, False, True]
+    assert low[0][is_open].tolist() == arms["seeds_needed_low"][is_open].tolist()
+    np.testing.assert_array_equal(high[0][is_open], arms["seeds_needed"][is_open])

@@ -157,3 +157,24 @@ def test_log_ratio_interval_is_symmetric_on_the_log_scale() -> None:
 )
 def test_verdicts(delta: float, p_holm: float, p_equivalence: float, expected: str) -> None:
     assert stats.verdict(Metric("test_accuracy"), delta, p_holm, p_equivalence, 0.05) == expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        ((0.05 / 3, 0.05 / 3), [(0.2, "undecided"), (math.nan, "undecided"), (0.06, "undecided")]),
+        ((0.05 / 2, 0.05 / 3), [(0.2, "undecided"), (0.2, "undecided"), (0.01, "worse")]),
+        ((0.05 / 1, 0.05 / 2), [(0.2, "undecided"), (0.01, "better"), (0.01, "equivalent")]),
+        ((0.05 / 2, 0.05 / 1), [(0.2, "undecided"), (0.3, "equivalent")]),
+        ((0.05, 0.05), []),
+    ],
+    ids=["all open", "a difference", "both in one arm", "an equivalence", "none"],
+)
+def test_what_is_rejected_frees_its_share_of_alpha(
+    expected: tuple[float, float], found: list[tuple[float, str]]
+) -> None:
+    assert stats.next_levels(found, 0.05) == pytest.approx(expected)
+    left = [p for p, _ in found if not p <= 0.05]
+    if left and not any(map(math.isnan, left)):  # Holm's method on what is left agrees
+        just, above = (stats.holm([factor * expected[0], *[0.9] * (len(left) - 1)])[0] for factor in (0.999, 1.001))
+        assert just <= 0.05 < above

@@ -292,7 +292,7 @@ def test_only_an_undecided_arm_needs_seeds() -> None:
     assert arms["verdict"].tolist() == ["baseline", "better", "undecided"]
     assert arms["seeds_needed"].notna().tolist() == arms["seeds_needed_low"].notna().tolist() == [False, False, True]
     differences = 100 * (0.01 + 0.012 * wobble)
-    expected = assurance.seeds_needed(differences, StatsConfig(), num_comparisons=2)
+    expected = assurance.seeds_needed(differences, StatsConfig(), (0.05 / 1, 0.05 / 2))  # one of two has a difference
     assert tuple(arms.loc["k=w", ["seeds_needed_low", "seeds_needed"]]) == (expected.low, expected.high)
 
 

@@ -4,8 +4,7 @@ Assurance (O'Hagan, Stevens and Campbell 2005) is power averaged over what the s
 power analysis takes the observed effect and spread for the true ones. These are drawn from their posterior under the
 reference prior: sigma² is (n - 1) s² over a chi-squared variable of n - 1 degrees, and the true mean, given sigma, is
 normal around the observed one with variance sigma² / n. Each draw goes on as a study would: further seeds join those
-that are there, and the study's own test judges all of them at the level of one test under Bonferroni's correction.
-Better, worse and equivalent are verdicts alike.
+that are there, and the study's own test judges all of them. Better, worse and equivalent are verdicts alike.
 
 The draws are the same for every study. In units of the observed standard deviation they do not even depend on the
 observed mean, which only moves the mean of all seeds: for each draw and number of seeds there is a limit from which on
@@ -33,9 +32,9 @@ from cnn_ablation.study.metric import metric_of
 SHARES = (0.5, 0.8)
 """Of the draws, decided with the lower and with the upper number of the range."""
 WIDEST = 4.0
-"""Upper over lower number, beyond which the seeds so far say too little. With a margin of a quarter of a standard
-deviation to none, three first seeds then get a number in 40 to 70 % of cases, and three of four studies that follow it
-are decided; without this limit, two of three where there is no margin."""
+"""Upper over lower number, beyond which the seeds so far say too little. Where there is no margin, or a small one,
+three or five first seeds then often get none; of the studies that follow the others three of four and more are decided.
+Without this limit it would be two of three where there is no margin."""
 _DRAWS = 4096
 _STEP = 1.06  # between numbers of seeds that are tried, where these are more than one apart
 _ARMS_AT_ONCE = 64  # limits and answers of so many stay in the processor's cache
@@ -68,13 +67,13 @@ class _Futures:
     inner_below: Floats
 
 
-def seeds_needed(differences: Floats, settings: StatsConfig, *, num_comparisons: int) -> SeedsNeeded:
+def seeds_needed(differences: Floats, settings: StatsConfig, levels: tuple[float, float]) -> SeedsNeeded:
     """The seeds that an arm needs; with sign flips those of the t test, but never fewer than they can do with.
 
     Args:
         differences: one per seed, (..., n), in the unit of the margin, in the order of the seeds.
-        settings: metric, test, error level and margin.
-        num_comparisons: comparisons in the study.
+        settings: metric, test and margin.
+        levels: at which a difference and an equivalence count, as `stats.next_levels` gives them.
 
     Returns:
         float64 (...).
@@ -82,24 +81,23 @@ def seeds_needed(differences: Floats, settings: StatsConfig, *, num_comparisons:
     shape, num_seeds = differences.shape[:-1], differences.shape[-1]
     if num_seeds < 2:
         return SeedsNeeded(*(np.full(shape, math.nan)[()] for _ in SHARES))
-    level = settings.alpha / max(num_comparisons, 1)
     values = differences.reshape(-1, num_seeds)
     values = values * np.where(np.mean(values, axis=-1, keepdims=True) < 0, -1, 1)  # both directions get the same draws
-    half, most = _first_numbers(values, metric_of(settings).margin, settings.test, level)
+    half, most = _first_numbers(values, metric_of(settings).margin, settings.test, levels)
     known = np.where(most <= WIDEST * half, most, math.nan)
     ends = np.minimum(half, MAX_SEEDS_NEEDED), np.where(np.isinf(half), MAX_SEEDS_NEEDED, known)
-    has_spread, fewest = np.ptp(values, axis=-1) > 0, fewest_seeds(settings.test, level)
+    has_spread, fewest = np.ptp(values, axis=-1) > 0, fewest_seeds(settings.test, max(levels))
     found = [np.where(has_spread, np.maximum(end, fewest), math.nan) for end in ends]
     return SeedsNeeded(*(end.reshape(shape)[()] for end in found))
 
 
-def _first_numbers(values: Floats, margin: float | None, test: str, level: float) -> Floats:
+def _first_numbers(values: Floats, margin: float | None, test: str, levels: tuple[float, float]) -> Floats:
     """The first numbers of seeds that decide `SHARES` of the draws, (2, arms); infinite where none that is tried."""
     spreads = np.where(np.ptp(values, axis=-1) > 0, np.std(values, axis=-1, ddof=1), 1.0)
     means = np.mean(values, axis=-1) / spreads
     margins = np.full(len(values), -math.inf) if margin is None else margin / spreads  # that of none is never reached
-    shown = _shown_so_far(values, margin, test, level)
-    futures = _futures(values.shape[-1], test, level)
+    shown = _shown_so_far(values, margin, test, levels[1])
+    futures = _futures(values.shape[-1], test, levels)
     found = np.full((len(SHARES), len(values)), math.inf)
     for start in range(0, len(values), _ARMS_AT_ONCE):
         arms = slice(start, start + _ARMS_AT_ONCE)
@@ -132,11 +130,11 @@ def _numbers_of(means: Floats, margins: Floats, shown: Any, futures: _Futures) -
 
 
 @lru_cache(maxsize=8)  # of 10 MB
-def _futures(num_seeds: int, test: str, level: float) -> _Futures:
+def _futures(num_seeds: int, test: str, levels: tuple[float, float]) -> _Futures:
     """The limits for studies with so many seeds so far."""
     numbers = _numbers_tried(num_seeds)
     moves, errors = _paths(num_seeds, numbers)
-    two_sided, one_sided = (critical[:, None] * errors for critical in _critical_values(numbers, test, level))
+    two_sided, one_sided = (critical[:, None] * errors for critical in _critical_values(numbers, test, *levels))
     above, below = two_sided - moves, -two_sided - moves
     inner_above, inner_below = one_sided - moves, -one_sided - moves
     if test == ANYTIME:  # what once was evidence stays so
@@ -153,11 +151,11 @@ def _numbers_tried(num_seeds: int) -> Floats:
     return np.array(found, dtype=float)
 
 
-def _critical_values(numbers: Floats, test: str, level: float) -> tuple[Floats, Floats]:
-    """Of t statistics, for a two-sided and for a one-sided test at the level."""
+def _critical_values(numbers: Floats, test: str, two_sided: float, one_sided: float) -> tuple[Floats, Floats]:
+    """Of t statistics, for a two-sided and for a one-sided test at their levels."""
     if test == ANYTIME:
-        return anytime.critical_ts(numbers, level), anytime.critical_ts(numbers, 2 * level)
-    return scipy_stats.t.ppf(1 - level / 2, numbers - 1), scipy_stats.t.ppf(1 - level, numbers - 1)
+        return anytime.critical_ts(numbers, two_sided), anytime.critical_ts(numbers, 2 * one_sided)
+    return scipy_stats.t.ppf(1 - two_sided / 2, numbers - 1), scipy_stats.t.ppf(1 - one_sided, numbers - 1)
 
 
 def _paths(num_seeds: int, numbers: Floats) -> tuple[Floats, Floats]:

@@ -277,3 +277,12 @@ def verdicts(comparisons: Sequence[Comparison], settings: StatsConfig) -> list[t
         (float(corrected), verdict(metric, comparison.difference.mean, corrected, equivalence, alpha))
         for comparison, corrected, equivalence in zip(comparisons, p_holm, p_equivalence, strict=True)
     ]
+
+
+def next_levels(found: Sequence[tuple[float, str]], alpha: float) -> tuple[float, float]:
+    """The levels at which the next difference and the next equivalence count, beside those of `verdicts`.
+
+    Those of Holm's method, where what it has rejected stays so: alpha over the number of hypotheses that are left.
+    """
+    left = sum(not p_holm <= alpha for p_holm, _ in found), sum(verdict != "equivalent" for _, verdict in found)
+    return alpha / max(left[0], 1), alpha / max(left[1], 1)

@@ -55,18 +55,19 @@ class Family:
         compared = self._compare(list(self.tested.values()))
         verdicts = stats.verdicts(compared, self.settings)
         undecided = [name for name, (_, verdict) in zip(self.tested, verdicts, strict=True) if verdict == _OPEN]
-        needed = dict(zip(undecided, self._seeds_needed(undecided), strict=True))
+        levels = stats.next_levels(verdicts, self.settings.alpha)
+        needed = dict(zip(undecided, self._seeds_needed(undecided, levels), strict=True))
         return {
             name: (_with(comparison, needed.get(name)), p_holm, self._without_the_lost(arm, verdict))
             for (name, arm), comparison, (p_holm, verdict) in zip(self.tested.items(), compared, verdicts, strict=True)
         }
 
-    def _seeds_needed(self, names: Sequence[str]) -> list[assurance.SeedsNeeded]:
+    def _seeds_needed(self, names: Sequence[str], levels: tuple[float, float]) -> list[assurance.SeedsNeeded]:
         """For a verdict on these arms."""
 
         def of(first: stats.Floats, second: stats.Floats) -> assurance.SeedsNeeded:
             differences = stats.paired_differences(first, second, self.metric.factor)
-            return assurance.seeds_needed(differences, self.settings, num_comparisons=self.num_comparisons)
+            return assurance.seeds_needed(differences, self.settings, levels)
 
         return _at_once(of, [self.paired_scores(self.tested[name]) for name in names])
 
