@@ -190,8 +190,8 @@ def report(scale: float) -> Iterator[str]:
     yield f"From `python benchmarks/assurance.py`, random seed {SEED}, cnn_ablation"
     yield f"{made_with['versions']['cnn_ablation']} ({str(made_with['git_commit'])[:12]})."
     yield (__doc__ or "").split("\n\n")[2].strip() + "\n"
-    yield "80 is promised over what the first seeds leave possible, so over a mix of effects. Small ones are decided less"
-    yield "often than large ones, which few seeds cannot tell apart: the last columns, of the upper number.\n"
+    yield "80 is promised over what the first seeds leave possible, so over a mix of effects. Small ones are decided"
+    yield "less often than large ones, which few seeds cannot tell apart: the last columns, of the upper number.\n"
     for test in TESTS:
         yield from report_test(test, scale)
     yield from report_margins(scale)

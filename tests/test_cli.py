@@ -308,7 +308,7 @@ MESSAGES = {
         ["-m", "hydra.sweeper.design=grid", "zip.z={train.epochs:3}", "train.epochs=1,2"],
         ["hydra.sweeper.design=grid", "two knobs move train.epochs"],
     ),
-    "unknown test": (["stats.test=u"], ["stats.test=u", "t, sign_flip, anytime"]),
+    "unknown test": (["stats.test=u"], ["stats.test=u", "t, sign_flip, anytime, dunnett"]),
     "intervals that were too narrow": (["stats.interval=bca"], ["stats.interval=bca", "leave it out: all intervals"]),
     "metric misspelt": (["stats.metric=val_los"], ["stats.metric=val_los", "did you mean: stats.metric=val_loss"]),
     "metric no number": (["stats.metric=device"], ["stats.metric=device", "a column of numbers"]),

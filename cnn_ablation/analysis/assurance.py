@@ -24,7 +24,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 from scipy.stats import qmc
 
-from cnn_ablation.analysis import anytime
+from cnn_ablation.analysis import anytime, dunnett
 from cnn_ablation.analysis.stats import ANYTIME, MAX_SEEDS_NEEDED, Floats, fewest_seeds
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.study.metric import metric_of
@@ -83,23 +83,59 @@ def seeds_needed(differences: Floats, settings: StatsConfig, levels: tuple[float
         return SeedsNeeded(*(np.full(shape, math.nan)[()] for _ in SHARES))
     values = differences.reshape(-1, num_seeds)
     values = values * np.where(np.mean(values, axis=-1, keepdims=True) < 0, -1, 1)  # both directions get the same draws
-    half, most = _first_numbers(values, metric_of(settings).margin, settings.test, levels)
+    has_spread, margin = np.ptp(values, axis=-1) > 0, metric_of(settings).margin
+    spreads = np.where(has_spread, np.std(values, axis=-1, ddof=1), 1.0)
+    shown = _shown_so_far(values, margin, settings.test, levels[1])
+    futures = _futures(num_seeds, settings.test, levels)
+    found = _first_numbers(np.mean(values, axis=-1) / spreads, _in_units(margin, spreads), shown, futures)
+    fewest = fewest_seeds(settings.test, max(levels))
+    ends = [np.where(has_spread, np.maximum(end, fewest), math.nan).reshape(shape)[()] for end in _ends(found)]
+    return SeedsNeeded(*ends)
+
+
+def seeds_needed_at_once(family: dunnett.ManyToOne, settings: StatsConfig) -> list[SeedsNeeded]:
+    """Of every arm under Dunnett's test: its seeds, with as many of the baseline and of all others.
+
+    Args:
+        family: in the unit of the margin.
+        settings: metric, error level and margin.
+    """
+    if math.isnan(family.spread):
+        return [SeedsNeeded() for _ in family.counts]
+    unit = math.sqrt(2) * family.spread  # the standard deviation of a difference of two runs
+    means = np.abs(family.differences) / unit
+    margins, counts = _in_units(metric_of(settings).margin, np.full(len(means), unit)), np.array(family.counts)
+    found = np.full((len(SHARES), len(means)), math.nan)
+    for count in set(family.counts):
+        arms = (counts == count) & ~np.isnan(means)
+        futures = _futures_at_once(family.null, count, settings.alpha)
+        found[:, arms] = _first_numbers(means[arms], margins[arms], np.zeros((2, arms.sum()), dtype=bool), futures)
+    return [SeedsNeeded(float(low), float(high)) for low, high in zip(*_ends(found), strict=True)]
+
+
+def _in_units(margin: float | None, spreads: Floats) -> Floats:
+    """The margin over the spread of each arm; where there is none one that is never reached."""
+    return np.full(len(spreads), -math.inf) if margin is None else margin / spreads
+
+
+def _ends(found: Floats) -> tuple[Floats, Floats]:
+    """Of the range that is shown, from the first numbers that decide half and 80 %."""
+    half, most = found
     known = np.where(most <= WIDEST * half, most, math.nan)
-    ends = np.minimum(half, MAX_SEEDS_NEEDED), np.where(np.isinf(half), MAX_SEEDS_NEEDED, known)
-    has_spread, fewest = np.ptp(values, axis=-1) > 0, fewest_seeds(settings.test, max(levels))
-    found = [np.where(has_spread, np.maximum(end, fewest), math.nan) for end in ends]
-    return SeedsNeeded(*(end.reshape(shape)[()] for end in found))
+    return np.minimum(half, MAX_SEEDS_NEEDED), np.where(np.isinf(half), MAX_SEEDS_NEEDED, known)
 
 
-def _first_numbers(values: Floats, margin: float | None, test: str, levels: tuple[float, float]) -> Floats:
-    """The first numbers of seeds that decide `SHARES` of the draws, (2, arms); infinite where none that is tried."""
-    spreads = np.where(np.ptp(values, axis=-1) > 0, np.std(values, axis=-1, ddof=1), 1.0)
-    means = np.mean(values, axis=-1) / spreads
-    margins = np.full(len(values), -math.inf) if margin is None else margin / spreads  # that of none is never reached
-    shown = _shown_so_far(values, margin, test, levels[1])
-    futures = _futures(values.shape[-1], test, levels)
-    found = np.full((len(SHARES), len(values)), math.inf)
-    for start in range(0, len(values), _ARMS_AT_ONCE):
+def _first_numbers(means: Floats, margins: Floats, shown: Any, futures: _Futures) -> Floats:
+    """The first numbers of seeds that decide `SHARES` of the draws, (2, arms); infinite where none that is tried.
+
+    Args:
+        means: (arms,), at least 0, in units of the observed standard deviation.
+        margins: (arms,), in the same.
+        shown: which sides of an equivalence are shown for good, (2, arms).
+        futures: the limits.
+    """
+    found = np.full((len(SHARES), len(means)), math.inf)
+    for start in range(0, len(means), _ARMS_AT_ONCE):
         arms = slice(start, start + _ARMS_AT_ONCE)
         found[:, arms] = _numbers_of(means[arms, None], margins[arms, None], shown[:, arms, None], futures)
     return found
@@ -143,6 +179,34 @@ def _futures(num_seeds: int, test: str, levels: tuple[float, float]) -> _Futures
     return _Futures(numbers, above, below, inner_above, inner_below)
 
 
+@lru_cache(maxsize=8)
+def _futures_at_once(null: dunnett.Null, count: int, alpha: float) -> _Futures:
+    """The limits for an arm of so many values among others, in units of a difference of two runs.
+
+    A difference of means is as exact as that of the harmonic mean of both numbers of values in pairs. The squares of
+    all m + 1 groups are pooled.
+    """
+    pairs, groups = 2 / (1 / count + 1 / null.baseline), len(null.counts) + 1
+    numbers = _numbers_tried(int(pairs))
+    further, (sigma, offset) = (numbers - pairs)[:, None], _posterior(pairs, null.freedom)
+    sums, _ = _further_values(np.diff(further[:, 0], prepend=0.0))
+    moves = (further * offset + sigma * sums) / numbers[:, None]
+    steps = groups * np.diff(further, axis=0, prepend=0.0)
+    squares = np.cumsum(np.random.default_rng(1).chisquare(steps, (len(numbers), _DRAWS)), axis=0)
+    variances = (null.freedom + sigma**2 * squares) / (null.freedom + groups * further)
+    errors = np.sqrt(variances / numbers[:, None])
+    two_sided, one_sided = (critical[:, None] * errors for critical in _critical_at_once(numbers, groups - 1, alpha))
+    return _Futures(numbers, two_sided - moves, -two_sided - moves, one_sided - moves, -one_sided - moves)
+
+
+def _critical_at_once(numbers: Floats, num_arms: int, alpha: float) -> list[Floats]:
+    """Limits of Dunnett's statistics; computed for some numbers, between which they are nearly linear in 1 / number."""
+    some = np.unique([*numbers[:8], *numbers[8::12], numbers[-1]]).astype(int)
+    nulls = [dunnett.Null((int(n),) * num_arms, int(n), (num_arms + 1) * (int(n) - 1)) for n in some]
+    limits = [[null.critical(alpha, side) for null in nulls] for side in ("two_sided", "one_sided")]
+    return [np.interp(-1 / numbers, -1 / some, found) for found in limits]
+
+
 def _numbers_tried(num_seeds: int) -> Floats:
     """Numbers of seeds after so many: one more each time, and later 6 % more."""
     found = [num_seeds + 1]
@@ -165,7 +229,7 @@ def _paths(num_seeds: int, numbers: Floats) -> tuple[Floats, Floats]:
     squares, these have the mean mu + sigma W / k; the squares around the mean of all n + k are those of the first n,
     those of the further k, and n k / (n + k) times the square of the distance between their means.
     """
-    sigma, offset = _posterior(num_seeds)
+    sigma, offset = _posterior(num_seeds, num_seeds - 1)
     further = (numbers - num_seeds)[:, None]
     sums, squares = _further_values(np.diff(further[:, 0], prepend=0.0))
     distance = offset + sigma * sums / further
@@ -175,10 +239,10 @@ def _paths(num_seeds: int, numbers: Floats) -> tuple[Floats, Floats]:
     return moves, np.sqrt(total / (numbers[:, None] - 1) / numbers[:, None])
 
 
-def _posterior(num_seeds: int) -> tuple[Floats, Floats]:
+def _posterior(num_seeds: float, freedom: int) -> tuple[Floats, Floats]:
     """Draws of sigma, and of the true mean minus the observed one, in units of the observed standard deviation."""
     first, second = qmc.Halton(2, scramble=False).random(_DRAWS + 1)[1:].T  # the first point is 0, 0
-    sigma = np.sqrt((num_seeds - 1) / scipy_stats.chi2.ppf(first, num_seeds - 1))
+    sigma = np.sqrt(freedom / scipy_stats.chi2.ppf(first, freedom))
     return sigma, sigma * scipy_stats.norm.ppf(second) / math.sqrt(num_seeds)
 
 

@@ -94,10 +94,10 @@ def _t_limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
 
 def _where_spread(values: Floats, result: Any) -> Any:
     """The result for (..., n) values, but NaN where these are all equal (but for rounding)."""
-    return np.where(_all_equal(values), math.nan, result)[()]
+    return np.where(all_equal(values), math.nan, result)[()]
 
 
-def _all_equal(values: Floats) -> Any:
+def all_equal(values: Floats) -> Any:
     return np.ptp(values, axis=-1) <= _ROUNDING * np.max(np.abs(values), axis=-1)
 
 
@@ -164,7 +164,7 @@ def compare(arm: Floats, baseline: Floats, settings: StatsConfig, *, num_compari
         p_value=TESTS[settings.test](differences, "two-sided"),
         p_equivalence=_p_equivalence(differences, settings.test, metric.margin),
         widened=pairing_widens(arm, baseline),
-        seed_correlation=_correlation(arm, baseline),
+        seed_correlation=seed_correlation(arm, baseline),
     )
 
 
@@ -226,7 +226,7 @@ def pairing_widens(arm: Floats, baseline: Floats) -> Any:
         return np.where(high > low, (paired_high - paired_low) / (high - low), math.nan)[()]
 
 
-def _correlation(first: Floats, second: Floats) -> Any:
+def seed_correlation(first: Floats, second: Floats) -> Any:
     """Pearson's correlation over seeds: near 1 where pairing by seed pays, near 0 where it does not."""
     if first.shape[-1] < 3:
         return math.nan

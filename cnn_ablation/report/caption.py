@@ -15,6 +15,7 @@ _TEST_NAMES = {
     "t": "a paired t test",
     "sign_flip": "an exact paired sign-flip test",
     "anytime": "a paired t test that holds at every number of seeds",
+    "dunnett": "Dunnett's test with one variance for all arms",
 }
 
 
@@ -128,9 +129,11 @@ def _compared(arms: pd.DataFrame, settings: StatsConfig, metric: Metric) -> Iter
     family = "all comparisons" if comparisons is None else counted(comparisons, "comparison")
     no_test = arms["p_value"].isna().all()
     outcome = "with these seeds no test is possible" if no_test else _equivalent(metric)
+    test = f"{test} over {family}" if settings.test == "dunnett" else f"{test} and Holm's correction over {family}"
+    pairs = "not paired" if settings.test == "dunnett" else "paired by seed"
     yield (
-        f"Differences from {reference_words(arms)} are paired by seed, with {bars} intervals, {test} and Holm's "
-        f"correction over {family} at {settings.alpha:g}; {outcome}."
+        f"Differences from {reference_words(arms)} are {pairs}, with {bars} intervals, {test} at {settings.alpha:g}; "
+        f"{outcome}."
     )
     if not no_test:
         yield _promised(settings.alpha, metric)

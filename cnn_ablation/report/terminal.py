@@ -77,11 +77,11 @@ def _two_lines(readable: pd.DataFrame) -> pd.DataFrame:
             "arm": _below(readable["arm"], readable["notes"]),
             "n": readable["n"],
             **with_interval,
-            "p (Holm)": readable["p (Holm)"],
+            "p": readable.filter(like="p (").iloc[:, 0],
             "verdict": _below(readable["verdict"], ("+" + more_seeds + " seeds").where(more_seeds != "", "")),
             "train s": _below(readable["train s"], (printable("×").replace("?", "x") + ratio).where(ratio != "", "")),
         }
-    ).rename(columns={"p (Holm)": "p"})
+    )
 
 
 def _below(first: pd.Series[str], second: pd.Series[str]) -> pd.Series[str]:

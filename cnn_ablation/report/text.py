@@ -23,7 +23,8 @@ def readable_table(arms: pd.DataFrame) -> pd.DataFrame:
     """The table of arms as text, one column per question a reader asks; empty where a number cannot be computed."""
     metric = metric_of_table(arms.attrs, arms.columns)
     score, difference = score_formats(arms, metric)
-    return pd.DataFrame([_readable(row, metric, score, difference) for _, row in arms.iterrows()])
+    readable = pd.DataFrame([_readable(row, metric, score, difference) for _, row in arms.iterrows()])
+    return readable.rename(columns={"p_holm": "p (Dunnett)" if arms.attrs.get("test") == "dunnett" else "p (Holm)"})
 
 
 def _readable(row: pd.Series[Any], metric: Metric, score: str, difference: str) -> dict[str, str]:
@@ -34,7 +35,7 @@ def _readable(row: pd.Series[Any], metric: Metric, score: str, difference: str) 
         "n": str(row["n"]),
         names[0]: _with_interval(metric.factor * row[[mean, low, high]], score),
         names[1]: _with_interval(row[list(metric.delta)], difference),
-        "p (Holm)": _p_value(row["p_holm"]),
+        "p_holm": _p_value(row["p_holm"]),
         "verdict": row["verdict"],
         "more seeds": more_seeds(row),
         "train s": _number(row["train_seconds_mean"], "{:.2f}"),

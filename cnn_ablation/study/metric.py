@@ -11,6 +11,8 @@ from cnn_ablation.config import StatsConfig, default_of, keys_of, nearest
 
 ACCURACIES = ("train_accuracy", "val_accuracy", "test_accuracy")
 """Kept as fractions, shown in percent, their differences in percentage points; any other figure is shown as it is."""
+TIMES = ("train_seconds", "total_seconds", "images_per_second")
+"""Figures that depend on what else the machine did, compared only between like runs."""
 _LOWER_IS_BETTER = ("loss", "error", "seconds")
 _MOST_COLUMNS_SHOWN = 12
 _NAME, _DIRECTION, _MARGIN = "metric", "direction", "margin"
@@ -115,10 +117,18 @@ def for_task(settings: StatsConfig, figures: Sequence[str]) -> StatsConfig:
 
 
 def settings_problems(settings: StatsConfig, prefix: str = "") -> Iterator[Problem]:
-    """A margin in a unit that the metric does not have; `prefix` stands before keys."""
+    """A margin in a unit that the metric does not have, or a test that the metric cannot have.
+
+    `prefix` stands before keys.
+    """
     if settings.metric in ACCURACIES and settings.margin is not None:
         allowed = f"null with {prefix}metric={settings.metric}: the margin of accuracies is in percentage points"
         yield Problem(f"{prefix}margin", settings.margin, allowed, remedy=f"{prefix}margin_pp=POINTS")
+    if settings.metric in TIMES and settings.test == "dunnett":
+        allowed = (
+            f"t, sign_flip, anytime with {prefix}metric={settings.metric}: times are compared in pairs of like runs"
+        )
+        yield Problem(f"{prefix}test", settings.test, allowed, remedy=f"{prefix}test=t")
 
 
 def unknown_metric(metric: str, columns: Sequence[str], prefix: str = "") -> Problem:

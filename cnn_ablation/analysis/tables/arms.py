@@ -52,9 +52,9 @@ def ablation_table(
 ) -> pd.DataFrame:
     """The table of arms: metric, difference from the baseline, verdict, time, one row per arm.
 
-    Differences are paired by seed. p-values are corrected by Holm's method over all arms that are compared. Not
-    compared are arms without the metric (a greedy study dropped them), and arms whose runs are another arm's bit for
-    bit.
+    Differences are paired by seed. p-values are corrected by Holm's method over all arms that are compared. Dunnett's
+    test pairs nothing and corrects them itself. Not compared are arms without the metric (a greedy study dropped them),
+    and arms whose runs are another arm's bit for bit.
 
     Args:
         runs: any frame with `REQUIRED_COLUMNS`; accuracies in 0..1. For a metric that is no accuracy, any frame with
@@ -64,9 +64,10 @@ def ablation_table(
         alpha: probability of any false `better` or `worse`, apart from it that of any false `equivalent`, and
             1 - confidence of the intervals.
         margin_pp: half-width, in percentage points, of the range inside which accuracies are equivalent.
-        test: "t"; "sign_flip" for the exact test that assumes symmetric noise only; or "anytime", whose p-values and
-            intervals hold however often the study is looked at and whenever it is stopped.
-        simultaneous: intervals of differences that hold for all arms at once (Bonferroni).
+        test: "t"; "sign_flip" for the exact test that assumes symmetric noise only; "anytime", whose p-values and
+            intervals hold however often the study is looked at and whenever it is stopped; or "dunnett", which compares
+            all arms at once, without pairing, and corrects p-values in place of Holm's method.
+        simultaneous: intervals of differences that hold for all arms at once (Bonferroni's or Dunnett's).
         metric: the column that arms are compared by.
         direction: "higher" or "lower" is better; None for lower where the name ends in loss, error or seconds, else
             higher.
@@ -93,7 +94,7 @@ def ablation_table(
     family = Family(arms[reference], settings, _tested(arms, reference, same_as))
     remarks = _remarks(arms, runs, reference, same_as, dict(_path_notes(arms, path)))
     table = pd.DataFrame(_rows(arms, family, remarks), columns=list(arm_columns(compared_by)))
-    table.attrs |= {_COMPARISONS: family.num_comparisons, **compared_by.attributes()}
+    table.attrs |= {_COMPARISONS: family.num_comparisons, "test": test, **compared_by.attributes()}
     return table
 
 
@@ -259,6 +260,10 @@ def _when(arm: ArmRuns) -> str:
 
 def _limits_of_the_test(arm: ArmRuns, family: Family, comparison: stats.Comparison) -> Iterator[str]:
     """Why no verdict may come out, from how many seeds it came, and where pairing costs more than it gives."""
+    if not family.is_paired:
+        if math.isnan(comparison.p_value):
+            yield "no run to compare" if not arm.num_scores else "no seeds that differ in any arm: no test possible"
+        return
     shared = len(family.paired_scores(arm)[0])
     if 2 <= shared < arm.num_scores:
         yield f"difference from the {shared} of {arm.num_scores} seeds that the baseline has too"

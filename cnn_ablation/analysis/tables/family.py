@@ -9,12 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cnn_ablation.analysis import assurance, stats
+from cnn_ablation.analysis import assurance, dunnett, stats
 from cnn_ablation.analysis.tables.rows import ArmRuns, Pair, paired_values
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.study.metric import Metric, metric_of
-
-_TIMES = ("train_seconds", "total_seconds", "images_per_second")
+from cnn_ablation.study.metric import TIMES, Metric, metric_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Family:
 
     def paired_scores(self, arm: ArmRuns) -> Pair:
         """The metric of an arm and of the baseline, seed by seed; of times as `paired_times`."""
-        alike = "concurrent_runs" if arm.metric in _TIMES else ""
+        alike = "concurrent_runs" if arm.metric in TIMES else ""
         return paired_values(arm.scored, self.baseline.scored, arm.metric, alike=alike)
 
     def differences(self, arm: ArmRuns) -> stats.Floats:
@@ -50,26 +48,51 @@ class Family:
         """Seeds that both have trained, comparable or not."""
         return len(paired_values(arm.trained, self.baseline.trained, "train_seconds")[0])
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether arms and baseline are compared seed by seed."""
+        return self.settings.test != dunnett.DUNNETT
+
     def decided(self) -> dict[str, tuple[stats.Comparison, float, str]]:
         """Of every arm that is tested: its comparison, its corrected p-value and its verdict."""
-        compared = self._compare(list(self.tested.values()))
-        verdicts = stats.verdicts(compared, self.settings)
-        undecided = [name for name, (_, verdict) in zip(self.tested, verdicts, strict=True) if verdict == _OPEN]
-        levels = stats.next_levels(verdicts, self.settings.alpha)
-        needed = dict(zip(undecided, self._seeds_needed(undecided, levels), strict=True))
+        judged = self._judged_in_pairs() if self.is_paired else self._judged_at_once()
         return {
-            name: (_with(comparison, needed.get(name)), p_holm, self._without_the_lost(arm, verdict))
-            for (name, arm), comparison, (p_holm, verdict) in zip(self.tested.items(), compared, verdicts, strict=True)
+            name: (comparison, p_value, self._without_the_lost(arm, verdict))
+            for (name, arm), (comparison, p_value, verdict) in zip(self.tested.items(), judged, strict=True)
         }
 
-    def _seeds_needed(self, names: Sequence[str], levels: tuple[float, float]) -> list[assurance.SeedsNeeded]:
-        """For a verdict on these arms."""
+    def _judged_in_pairs(self) -> list[tuple[stats.Comparison, float, str]]:
+        """Every arm by itself, then corrected for their number."""
+        arms = list(self.tested.values())
+        compared = self._compare(arms)
+        verdicts = stats.verdicts(compared, self.settings)
+        levels = stats.next_levels(verdicts, self.settings.alpha)
 
-        def of(first: stats.Floats, second: stats.Floats) -> assurance.SeedsNeeded:
+        def needed(first: stats.Floats, second: stats.Floats) -> assurance.SeedsNeeded:
             differences = stats.paired_differences(first, second, self.metric.factor)
             return assurance.seeds_needed(differences, self.settings, levels)
 
-        return _at_once(of, [self.paired_scores(self.tested[name]) for name in names])
+        undecided = [place for place, (_, verdict) in enumerate(verdicts) if verdict == _OPEN]
+        seeds = dict(
+            zip(undecided, _at_once(needed, [self.paired_scores(arms[place]) for place in undecided]), strict=True)
+        )
+        return [
+            (_with(compared[place], seeds.get(place)), p_holm, verdict)
+            for place, (p_holm, verdict) in enumerate(verdicts)
+        ]
+
+    def _judged_at_once(self) -> list[tuple[stats.Comparison, float, str]]:
+        """All arms in one test, with all seeds of each, whichever the baseline has."""
+        arms = list(self.tested.values())
+        values = [arm.with_metric[arm.metric] for arm in (self.baseline, *arms)]
+        family = dunnett.many_to_one(values[1:], values[0], self.metric.factor)
+        judged = dunnett.judged(family, self.settings)
+        needed = assurance.seeds_needed_at_once(family, self.settings)
+        correlations = _at_once(stats.seed_correlation, [self.paired_scores(arm) for arm in arms])
+        return [
+            (_with(dataclasses.replace(found, seed_correlation=alike), seeds if verdict == _OPEN else None), p, verdict)
+            for (found, p, verdict), seeds, alike in zip(judged, needed, correlations, strict=True)
+        ]
 
     def _without_the_lost(self, arm: ArmRuns, verdict: str) -> str:
         """A verdict that diverged runs without the metric could turn around is none: those that are left flatter."""
