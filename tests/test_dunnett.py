@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import many_to_one as many_to_one_simulated
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from scipy import stats as scipy_stats
 from cnn_ablation import ablation_table
 from cnn_ablation.analysis import assurance, dunnett
 from cnn_ablation.analysis.dunnett import Null, many_to_one
-from cnn_ablation.analysis.stats import Comparison
+from cnn_ablation.analysis.stats import Comparison, compare, verdicts
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import caption, readable_table
@@ -134,6 +135,32 @@ def test_the_table_of_a_study_with_arms_of_five_runs_of_one_and_of_none() -> Non
     assert "not paired, with individual intervals, Dunnett's test with one variance for all arms over 5 comp" in text
     assert "Holm" not in text
     pd.testing.assert_frame_equal(arms, ablation_table(runs, test="dunnett", margin_pp=0.7))
+
+
+def test_an_arm_that_scatters_more_than_the_others_is_named() -> None:
+    runs = table()[lambda frame: frame["arm"] != "k=none"]
+    wide = runs["arm"] == "k=same"
+    runs.loc[wide, "test_accuracy"] = 0.9 + 4 * (runs["test_accuracy"][wide] - 0.9)
+    others = [group.to_numpy() for name, group in runs.groupby("arm")["test_accuracy"] if name != "k=same"]
+    pooled = math.sqrt(sum(((one - one.mean()) ** 2).sum() for one in others) / sum(len(one) - 1 for one in others))
+    ratio = runs["test_accuracy"][wide].std(ddof=1) / pooled
+    arms = ablation_table(runs, test="dunnett").set_index("arm")
+    words = f"scatters {ratio:.1f} times as much as the other arms: dunnett supposes that all scatter alike"
+    assert arms["notes"].tolist().count("") == 4
+    assert arms["notes"]["k=same"] == words
+    assert "scatters" not in " ".join(ablation_table(runs)["notes"])
+
+
+def test_the_simulation_judges_as_the_package_does() -> None:
+    studies = many_to_one_simulated._runs(np.random.default_rng(0), (20, 4, 5), many_to_one_simulated.NOISES[0])
+    studies[:, 1] += 2.0
+    for study, pairs, at_once in zip(
+        studies, many_to_one_simulated.by_holm(studies), many_to_one_simulated.by_dunnett(studies), strict=True
+    ):
+        compared = [compare(arm, study[0], StatsConfig(metric="y"), num_comparisons=4) for arm in study[1:]]
+        words = {"better": 1, "worse": -1, "undecided": 0}
+        assert pairs.tolist() == [words[word] for _, word in verdicts(compared, StatsConfig(metric="y"))]
+        assert at_once.tolist() == [words[word] for _, _, word in judged(list(study[1:]), study[0])]
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])

@@ -135,6 +135,20 @@ def many_to_one(arms: Sequence[Floats], baseline: Floats, factor: float = 1) -> 
     return ManyToOne(differences, tuple(counts[1:]), spread, Null(tuple(sorted(counts[1:])), counts[0], freedom))
 
 
+def relative_spreads(groups: Sequence[Floats]) -> list[float]:
+    """Standard deviation of each group over that of all others, pooled; NaN where either has fewer than two values.
+
+    The test supposes that all are alike: a group that scatters more than the pooled deviation says is called different
+    too often.
+    """
+    freedoms = np.array([max(len(group) - 1, 0) for group in groups], dtype=float)
+    squares = np.array([np.sum((one - np.mean(one)) ** 2) if len(one) else 0.0 for one in groups])
+    with np.errstate(all="ignore"):
+        others = (np.sum(squares) - squares) / (np.sum(freedoms) - freedoms)
+        ratios: list[float] = np.sqrt(squares / freedoms / others).tolist()
+    return ratios
+
+
 def judged(family: ManyToOne, settings: StatsConfig) -> list[tuple[Comparison, float, str]]:
     """Of every arm: its comparison, its p-value corrected by Dunnett's method, and its verdict.
 

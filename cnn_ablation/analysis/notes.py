@@ -16,6 +16,7 @@ MIN_SATURATED_SHARE = 0.25
 MIN_GRADIENT_RATIO = 4.0
 MIN_GAP_PP = 10.0
 MIN_WIDENING = 1.05
+MIN_RELATIVE_SPREAD = 2.0
 CHANCE_LOSS_SHARE = 0.98  # a loss that never fell below this share of ln K has learnt nothing
 
 
@@ -146,3 +147,13 @@ def pairing(widened: float) -> Iterator[str]:
     """
     if widened >= MIN_WIDENING:
         yield f"pairing widened the interval by {widened:.1f} times"
+
+
+def uneven_scatter(relative_spread: float) -> Iterator[str]:
+    """An arm for which the pooled spread of Dunnett's test is too small.
+
+    Args:
+        relative_spread: its standard deviation over that of all other arms.
+    """
+    if relative_spread >= MIN_RELATIVE_SPREAD:
+        yield f"scatters {relative_spread:.1f} times as much as the other arms: dunnett supposes that all scatter alike"

@@ -225,6 +225,8 @@ def _notes(arm: ArmRuns, family: Family, comparison: stats.Comparison | None) ->
         never = "other arms are never worse" if arm is family.baseline else "it is never better"
         yield f"diverged runs have no {Metric(arm.metric).score}: {never} or equivalent"
     yield from notes.uncompared_times(len(family.paired_times(arm)[0]), family.num_shared_times(arm))
+    if not family.is_paired:
+        yield from notes.uneven_scatter(family.relative_spreads.get(str(arm["arm"][0]), math.nan))
     if comparison:
         yield from _limits_of_the_test(arm, family, comparison)
     elif arm.num_scores == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -105,6 +106,13 @@ class Family:
             lambda first, second: stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons),
             [self.paired_scores(arm) for arm in arms],
         )
+
+    @cached_property
+    def relative_spreads(self) -> dict[str, float]:
+        """Of the baseline and every arm that is tested: its scatter over that of all others."""
+        arms = (self.baseline, *self.tested.values())
+        spreads = dunnett.relative_spreads([arm.with_metric[arm.metric] for arm in arms])
+        return {str(arm["arm"][0]): spread for arm, spread in zip(arms, spreads, strict=True)}
 
     def means(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
         """The metric's mean with its interval."""
