@@ -3,6 +3,8 @@
     python benchmarks/calibration.py --out docs/calibration.md
     python benchmarks/calibration.py --part losses                      a metric where lower is better, in its own unit
     python benchmarks/calibration.py --part anytime                     looks after every seed, and what stopping saves
+    python benchmarks/calibration.py --part seeds                       how many studies decide that follow "more seeds"
+    python benchmarks/calibration.py --part dunnett                     Dunnett's test beside Holm's paired t
 
 Every study has a baseline and m arms with n seeds. Accuracies are normal around 90 %; the baseline's standard deviation
 is 1 percentage point, that of an arm 1 or (unequal) 2; runs of the same seed share a part of their noise (correlation
@@ -25,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import calibration_anytime
+import calibration_dunnett
+import calibration_seeds
 import numpy as np
 from calibration_page import SEED, made_with, percent, precision, prepare, table
 
@@ -319,6 +323,8 @@ PARTS: dict[str, Callable[[float], Iterator[str]]] = {
     "accuracies": report_accuracies,
     "losses": report_losses,
     "anytime": calibration_anytime.report,
+    "seeds": calibration_seeds.report,
+    "dunnett": calibration_dunnett.report,
 }
 
 

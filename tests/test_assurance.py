@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import assurance as simulated
+import calibration_seeds as simulated
 import numpy as np
 import pandas as pd
 import pytest

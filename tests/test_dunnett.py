@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import many_to_one as many_to_one_simulated
+import calibration_dunnett as simulated
 import numpy as np
 import pandas as pd
 import pytest
@@ -152,11 +152,9 @@ def test_an_arm_that_scatters_more_than_the_others_is_named() -> None:
 
 
 def test_the_simulation_judges_as_the_package_does() -> None:
-    studies = many_to_one_simulated._runs(np.random.default_rng(0), (20, 4, 5), many_to_one_simulated.NOISES[0])
+    studies = simulated._runs(np.random.default_rng(0), (20, 4, 5), simulated.NOISES[0])
     studies[:, 1] += 2.0
-    for study, pairs, at_once in zip(
-        studies, many_to_one_simulated.by_holm(studies), many_to_one_simulated.by_dunnett(studies), strict=True
-    ):
+    for study, pairs, at_once in zip(studies, simulated.by_holm(studies), simulated.by_dunnett(studies), strict=True):
         compared = [compare(arm, study[0], StatsConfig(metric="y"), num_comparisons=4) for arm in study[1:]]
         words = {"better": 1, "worse": -1, "undecided": 0}
         assert pairs.tolist() == [words[word] for _, word in verdicts(compared, StatsConfig(metric="y"))]

@@ -10,7 +10,7 @@ The draws are the same for every study. In units of the observed standard deviat
 observed mean, which only moves the mean of all seeds: for each draw and number of seeds there is a limit from which on
 an observed mean decides, and all arms are compared with the same limits.
 
-`benchmarks/assurance.py` measures how many studies are decided that follow the answer.
+`benchmarks/calibration.py --part seeds` measures how many studies are decided that follow the answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How many studies are decided that follow `more seeds`? Simulated, and judged by the package's own code.
-
-    python benchmarks/assurance.py --out assurance.md
-    python benchmarks/assurance.py --scale 0.1                          a quick look
+"""How many studies are decided that follow `more seeds`?
 
 A study has a baseline and m arms with n first seeds. Paired differences are normal with a standard deviation of one
 percentage point; the true ones are 0, 0.5, 1, 2 or 3 points, drawn anew for every arm, and the margin is 0.5 points. An
@@ -11,23 +8,18 @@ whole study is judged again, with Holm's correction.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import gc
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from calibration_page import SEED, made_with, paragraph, prepare, table
 
 from cnn_ablation.analysis import assurance, stats
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.runs import provenance
 from cnn_ablation.study.metric import metric_of
-from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 
-SEED = 20_261_126
 FIRST_SEEDS = (3, 5, 10)
 ARMS = (1, 4, 9)
 EFFECTS = (0.0, 0.5, 1.0, 2.0, 3.0)
@@ -123,24 +115,17 @@ def _decided(judged: np.ndarray, alpha: float) -> np.ndarray:
     return np.asarray(np.fmin(*judged) <= alpha)
 
 
-def percent(part: np.ndarray, of: np.ndarray) -> str:
+def _percent(part: np.ndarray, of: np.ndarray) -> str:
     return f"{100 * part[of].mean():.0f}" if of.any() else ""
-
-
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(heading) + " |"
-    yield "|" + "---:|" * len(heading)
-    yield from ("| " + " | ".join(row) + " |" for row in rows)
-    yield ""
 
 
 def _row(cell: Cell, found: Followed) -> list[str]:
     given = found.given
-    by_effect = [percent(found.decided, given & (found.effects == effect)) for effect in EFFECTS]
+    by_effect = [_percent(found.decided, given & (found.effects == effect)) for effect in EFFECTS]
     low, high = (np.median(end[given]) - cell.num_seeds if given.any() else np.nan for end in (found.low, found.high))
-    shares = [percent(found.was_open, np.ones_like(given)), percent(given, found.was_open)]
+    shares = [_percent(found.was_open, np.ones_like(given)), _percent(given, found.was_open)]
     return [str(cell.num_seeds), str(cell.num_arms), *shares, f"{low:.0f}-{high:.0f}",
-            percent(found.decided_at_low, given), percent(found.decided, given), *by_effect]  # fmt: skip
+            _percent(found.decided_at_low, given), _percent(found.decided, given), *by_effect]  # fmt: skip
 
 
 _HEADING = (
@@ -164,8 +149,10 @@ def report_test(test: str, scale: float) -> Iterator[str]:
     size = int(NUM_ARMS * scale)
     found = _cells(StatsConfig(test=test), size)
     yield f"### `stats.test={test}`\n"
-    yield f"Of all arms with a number {_pooled(found, 'decided')} % are decided with it,"
-    yield f"and {_pooled(found, 'decided_at_low')} % with the lower one. {size} arms a row.\n"
+    yield from paragraph(
+        f"Of all arms with a number {_pooled(found, 'decided')} % are decided with it, and",
+        f"{_pooled(found, 'decided_at_low')} % with the lower one. {size} arms a row.",
+    )
     yield from table(_HEADING, [_row(cell, one) for cell, one in found])
 
 
@@ -179,36 +166,22 @@ def report_margins(scale: float) -> Iterator[str]:
         found = _cells(settings, int(NUM_ARMS * scale / 2))
         is_open, given = (np.concatenate([getattr(one, name) for _, one in found]) for name in ("was_open", "given"))
         name = "none" if metric_of(settings).margin is None else f"{margin:g} pp"
-        rows.append([name, percent(given, is_open), _pooled(found, "decided_at_low"), _pooled(found, "decided")])
+        rows.append([name, _percent(given, is_open), _pooled(found, "decided_at_low"), _pooled(found, "decided")])
     yield from table(["margin", "given a number", "decided at the lower", "decided at the upper"], rows)
 
 
 def report(scale: float) -> Iterator[str]:
-    """The page, line by line."""
+    """The part of the page, line by line."""
     yield "## More seeds: studies that follow it and are decided (%)\n"
-    made_with = provenance.environment(LIBRARIES)
-    yield f"From `python benchmarks/assurance.py`, random seed {SEED}, cnn_ablation"
-    yield f"{made_with['versions']['cnn_ablation']} ({str(made_with['git_commit'])[:12]})."
-    yield (__doc__ or "").split("\n\n")[2].strip() + "\n"
-    yield "80 is promised over what the first seeds leave possible, so over a mix of effects. Small ones are decided"
-    yield "less often than large ones, which few seeds cannot tell apart: the last columns, of the upper number.\n"
+    yield f"From `python benchmarks/calibration.py --part seeds`, random seed {SEED}."
+    yield from made_with()
+    yield (__doc__ or "").split("\n\n")[1].strip() + "\n"
+    yield from paragraph(
+        "80 % is promised over what the first seeds leave possible, so over a mix of effects, as the true ones are",
+        "here. Small ones are decided less often than large ones, which few seeds cannot tell apart: the last columns,",
+        "of the upper number. Sign flips use the numbers of the t test.",
+    )
+    prepare()
     for test in TESTS:
         yield from report_test(test, scale)
     yield from report_margins(scale)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="write the page there instead of printing it")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the studies; 0.1 for a quick look")
-    options = parser.parse_args()
-    gc.freeze()  # statsmodels collects garbage in every correction
-    page = "\n".join(report(options.scale)) + "\n"
-    if options.out:
-        options.out.write_text(page)
-    else:
-        print(page)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,4 @@
-"""Dunnett's test beside Holm's correction of paired t tests: where does each win? Simulated studies with known truth.
-
-    python benchmarks/many_to_one.py --out many_to_one.md
-    python benchmarks/many_to_one.py --scale 0.1                        a quick look
+"""Dunnett's test beside Holm's correction of paired t tests: where does each win?
 
 A study has a baseline and m arms with n seeds. Runs are normal with a standard deviation of one percentage point;
 correlated runs share four fifths of their variance with the others of their seed; with unequal noise every second arm
@@ -11,21 +8,17 @@ one point, is better by two points, and the others are like the baseline.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from calibration_page import SEED, made_with, paragraph, table
 
 from cnn_ablation.analysis import stats
 from cnn_ablation.analysis.dunnett import Null
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.runs import provenance
-from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 
-SEED = 20_261_127
 SEEDS_PER_ARM = (3, 5, 10)
 ARMS = (4, 12)
 EFFECT_PP = 2.0
@@ -59,6 +52,10 @@ class Outcome:
 
     any_false: float
     power: float
+
+
+Outcomes = dict[tuple[int, int, str], dict[tuple[str, str], Outcome]]
+"""By seeds, arms and noise; then by test and by whether every second arm has an effect (`null`, `effect`)."""
 
 
 def simulate(num_seeds: int, num_arms: int, noise: Noise, num_studies: int) -> dict[tuple[str, str], Outcome]:
@@ -110,14 +107,7 @@ def by_dunnett(studies: np.ndarray) -> np.ndarray:
     return np.sign(differences) * (np.abs(differences) >= critical * spread * np.sqrt(2 / n))
 
 
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(heading) + " |"
-    yield "|" + "---:|" * len(heading)
-    yield from ("| " + " | ".join(row) + " |" for row in rows)
-    yield ""
-
-
-def _rows(outcomes: dict[tuple[int, int, str], dict[tuple[str, str], Outcome]]) -> Iterator[list[str]]:
+def _rows(outcomes: Outcomes) -> Iterator[list[str]]:
     for (n, m, noise), found in outcomes.items():
         errors = [f"{100 * found[test, 'null'].any_false:.1f}" for test in (HOLM, DUNNETT)]
         beside = [f"{100 * found[test, 'effect'].any_false:.1f}" for test in (HOLM, DUNNETT)]
@@ -126,32 +116,33 @@ def _rows(outcomes: dict[tuple[int, int, str], dict[tuple[str, str], Outcome]]) 
 
 
 def report(scale: float) -> Iterator[str]:
-    """The page, line by line."""
+    """The part of the page, line by line."""
     size = int(NUM_STUDIES * scale)
     grid = itertools.product(NOISES, SEEDS_PER_ARM, ARMS)
     outcomes = {(n, m, noise.name): simulate(n, m, noise, size) for noise, n, m in grid}
-    made_with = provenance.environment(LIBRARIES)
     yield "## Dunnett's test beside Holm's correction of paired t tests (%)\n"
-    yield f"From `python benchmarks/many_to_one.py`, random seed {SEED}, {size} studies a row, cnn_ablation"
-    yield f"{made_with['versions']['cnn_ablation']} ({str(made_with['git_commit'])[:12]})."
-    yield (__doc__ or "").split("\n\n")[2].strip() + "\n"
+    yield f"From `python benchmarks/calibration.py --part dunnett`, random seed {SEED}, {size} studies a row."
+    yield from made_with()
+    yield (__doc__ or "").split("\n\n")[1].strip() + "\n"
+    yield from paragraph(*_summary(outcomes))
     tests = [
         f"{what}, {test}" for what in ("any false", "any false beside effects", "power") for test in (HOLM, DUNNETT)
     ]
     yield from table(["noise", "seeds", "arms", *tests], list(_rows(outcomes)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="write the page there instead of printing it")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the studies; 0.1 for a quick look")
-    options = parser.parse_args()
-    page = "\n".join(report(options.scale)) + "\n"
-    if options.out:
-        options.out.write_text(page)
-    else:
-        print(page)
-
-
-if __name__ == "__main__":
-    main()
+def _summary(outcomes: Outcomes) -> Iterator[str]:
+    """What a user can act on."""
+    errors = {noise.name: [100 * of[DUNNETT, "null"].any_false for (_, _, name), of in outcomes.items()
+                           if name == noise.name] for noise in NOISES}  # fmt: skip
+    alike, correlated = (
+        [100 * outcomes[5, 12, name][test, "effect"].power for test in (DUNNETT, HOLM)]
+        for name in ("equal", "correlated")
+    )
+    yield "Where seeds do not correlate and arms scatter alike, Dunnett's test finds more, with 5 seeds and 12 arms"
+    yield f"{alike[0]:.0f} % of effects against {alike[1]:.0f} %. Where seeds correlate, the paired test finds more as"
+    yield f"soon as there are five of them ({correlated[1]:.0f} % against {correlated[0]:.0f} %)."
+    unstable = errors["one unstable"]
+    yield f"One unstable arm makes Dunnett's test false in {min(unstable):.0f} to {max(unstable):.0f} % of studies."
+    yield "Its scatter shows, and a note names it, in two of three studies with 3 seeds and nine of ten with 10: the"
+    yield "paired t test is the one to take then."
