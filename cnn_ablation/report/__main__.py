@@ -38,7 +38,9 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
         "--runs", type=Path, metavar="CSV", help="a table of runs (CSV or Parquet) instead of a study's folder"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the study's folder)")
-    parser.add_argument("--alpha", type=float, help="family-wise error (default: the study's, or 0.05)")
+    parser.add_argument(
+        "--alpha", type=float, help="probability of any false better or worse (default: the study's, or 0.05)"
+    )
     parser.add_argument(
         "--metric", help="the column that arms are compared by (default: the study's, or test_accuracy)"
     )
