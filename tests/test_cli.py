@@ -309,6 +309,10 @@ MESSAGES = {
         ["hydra.sweeper.design=grid", "two knobs move train.epochs"],
     ),
     "unknown test": (["stats.test=u"], ["stats.test=u", "t, sign_flip, anytime, dunnett"]),
+    "test of times that are not paired": (
+        ["stats.test=dunnett", "stats.metric=train_seconds"],
+        ["stats.test=dunnett", "t, sign_flip, anytime with stats.metric=train_seconds", "remedy: stats.test=t"],
+    ),
     "intervals that were too narrow": (["stats.interval=bca"], ["stats.interval=bca", "leave it out: all intervals"]),
     "metric misspelt": (["stats.metric=val_los"], ["stats.metric=val_los", "did you mean: stats.metric=val_loss"]),
     "metric no number": (["stats.metric=device"], ["stats.metric=device", "a column of numbers"]),
