@@ -29,6 +29,7 @@ from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data import pictures
 from cnn_ablation.tasks.image_classification.data.images import Pixels, channels_first
+from cnn_ablation.tasks.image_classification.seeds import stream_seeds
 
 GRID = (3, 4)
 """Rows and columns of pictures in a grid."""
@@ -342,7 +343,7 @@ def _images(record: Run, network: Any, config: Config) -> data.Split:
     trained_on = record.provenance.get("identity", {}).get("data")
     if trained_on not in (None, images.digest):
         warn(f"data={config.data.name} has changed since this network was trained; it may have seen these images")
-    return images.val
+    return data.load(config.data, seed=stream_seeds(config.vary, record.seed).split).val
 
 
 def _draw_grids(network: Any, part: data.Split, run: Path, folder: Path) -> list[Path]:

@@ -53,7 +53,8 @@ def other_value(config: Config, key: str) -> Any:
     if isinstance(value, bool):
         return not value
     if bounds.choices and len(bounds.choices()) > 1:
-        return next(choice for choice in bounds.choices() if choice != value)
+        other = next(choice for choice in bounds.choices() if choice != value)
+        return [other] if isinstance(value, list) else other
     if isinstance(value, str):
         return f"{value}-2"
     if isinstance(value, list):

@@ -21,6 +21,7 @@ from cnn_ablation.report.__main__ import main as report
 from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.runs.records import Run, record_path, write_run
+from cnn_ablation.runs.task import Chance
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.plans import Plan, write_plan
 
@@ -259,7 +260,7 @@ def test_a_table_of_runs_alone_does_not_say_how_its_arms_were_chosen(
     ],
 )
 def test_a_study_says_how_its_arms_were_chosen(chosen: str, words: str) -> None:
-    text = caption_of(runs(), choice=chosen)
+    text = caption_of(runs(), choice=chosen, chance=Chance("differ in their weights, not in the split of data"))
     assert words in text
     assert "not in the split of data" in text
 

@@ -123,6 +123,15 @@ def identical(other: str, reference: str) -> Iterator[str]:
         yield f"its runs are {reference}'s bit for bit: the knob did nothing here, so this row is no evidence"
 
 
+def other_chance(reference: str) -> str:
+    """An arm whose mean is that of one draw of what stands still in it.
+
+    Args:
+        reference: words for the arm that others are compared with.
+    """
+    return f"not compared: its seeds vary something else than {reference}'s"
+
+
 def uncompared_times(comparable: int, shared: int) -> Iterator[str]:
     """Times are compared only between runs that shared their machine with equally many others.
 

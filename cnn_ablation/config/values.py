@@ -88,7 +88,7 @@ def _bounds_problem(key: str, value: object, bounds: Bounds) -> Problem:
         value if isinstance(value, str | int | float) else shown(value),
         str(bounds) if is_finite else f"a finite number, {bounds}",
         nearest=_nearest_choice(key, value, bounds),
-        remedy=f"the group sets this name; write {group}={value}" if group else None,
+        remedy=f"the group sets this name; write {group}={value}" if group else _list_remedy(key, value, bounds),
     )
 
 
@@ -101,7 +101,17 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST_LETTERS_SHOWN else f"{text[:_MOST_LETTERS_SHOWN]}..."
 
 
+def _list_remedy(key: str, value: object, bounds: Bounds) -> str | None:
+    """A list of one of the words that may be in it."""
+    is_of_words = isinstance(value, list) and bounds.choices and not bounds.per_layer
+    return f"{key}=[{bounds.choices()[0]}]" if is_of_words and bounds.choices else None
+
+
 def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
+    if isinstance(value, list) and not bounds.per_layer:  # of the first word that may not be in it
+        wrong = next((each for each in value if not bounds.allows(each)), None)
+        found = _nearest_choice("", wrong, bounds)
+        return f"{key}=[{found.removeprefix('=')}]" if found else None
     choices = [str(choice) for choice in bounds.choices()] if bounds.choices else []
     found = nearest(str(value), choices)
     return f"{key}={found}" if found else None

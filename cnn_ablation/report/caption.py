@@ -9,6 +9,7 @@ import pandas as pd
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report.text import more_seeds
+from cnn_ablation.runs.task import Chance
 from cnn_ablation.study.metric import Metric, metric_of
 
 _TEST_NAMES = {
@@ -26,6 +27,7 @@ def caption(
     *,
     choice: str | None = "",
     made_with: str = "",
+    chance: Chance | None = None,
 ) -> str:
     """What was measured and how, in the words of a paper's table caption.
 
@@ -36,6 +38,7 @@ def caption(
         choice: the column by which a greedy study chose, empty for another study; None where only the table of runs is
             known.
         made_with: hardware and versions.
+        chance: what the seeds vary; None where that is not known.
     """
     from cnn_ablation.analysis.tables import (
         checked_runs,  # imports statsmodels, which pictures of a prediction do not need
@@ -44,8 +47,7 @@ def caption(
     metric = metric_of(settings)
     runs = checked_runs(runs, metric).drop_duplicates(["arm", "seed"], keep="last")
     of_images = "val_accuracy" in runs.columns
-    vary = choice is not None and of_images
-    sentences = [*_measured(arms, settings, metric, vary=vary), *_compared(arms, settings, metric)]
+    sentences = [*_measured(arms, settings, metric, chance), *_compared(arms, settings, metric)]
     sentences.append(_chosen(choice, metric))
     if any(more_seeds(row) for _, row in arms.iterrows()):
         sentences.append(_more_seeds())
@@ -102,7 +104,7 @@ def _chosen(choice: str | None, metric: Metric) -> str:
     return f"{kept}{hidden}. The seeds that chose also report, which flatters what was kept."
 
 
-def _measured(arms: pd.DataFrame, settings: StatsConfig, metric: Metric, *, vary: bool) -> Iterator[str]:
+def _measured(arms: pd.DataFrame, settings: StatsConfig, metric: Metric, chance: Chance | None) -> Iterator[str]:
     counts = sorted(set(arms["n"][arms[metric.estimate[0]].notna()]))
     what = (
         f"Top-1 {metric.words} at the end of training"
@@ -113,9 +115,11 @@ def _measured(arms: pd.DataFrame, settings: StatsConfig, metric: Metric, *, vary
         yield f"{what}, one seed for each arm: there is no interval."
         return
     how_many = f"n = {counts[0]}" if len(counts) == 1 else f"n from {counts[0]} to {counts[-1]}"
-    seeds = ", which differ in initial weights, order of images and dropout, not in the split of data" if vary else ""
+    seeds = f", which {chance.words}" if chance else ""
     interval = "confidence sequence" if settings.test == "anytime" else "t interval"
     yield f"{what}, mean and {100 * (1 - settings.alpha):g} % {interval} over seeds ({how_many}){seeds}."
+    if chance and chance.same_tests and metric.column.startswith("test_"):
+        yield "Intervals say what other seeds would give on these test images, not what other images would."
 
 
 def _compared(arms: pd.DataFrame, settings: StatsConfig, metric: Metric) -> Iterator[str]:

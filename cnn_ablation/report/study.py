@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.analysis import tables
+from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import papers
@@ -22,6 +23,7 @@ from cnn_ablation.report.pictures import confusion_files, picture_files
 from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.terminal import print_table, printable
 from cnn_ablation.runs.records import Run
+from cnn_ablation.runs.task import Chance, task_of_settings
 from cnn_ablation.study.plans import PathStep
 
 
@@ -55,10 +57,21 @@ def report_study(folder: str | Path, out: str | Path | None = None, overrides: d
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
     choice = study.choice if plan.path else ""
-    made = _made(study.run_table(), study.curves(), settings, made_with=made_with, path=plan.path, choice=choice)
+    words: dict[str, Any] = {"made_with": made_with, "choice": choice, "chance": _chance(study)}
+    made = _made(study.run_table(), study.curves(), settings, path=plan.path, **words)
     compared = _paper_section(study, settings)
     more = _per_class_files(study) | (compared.files if compared else {})
     return _leave(made, out, more, compared)
+
+
+def _chance(study: tables.FinishedStudy) -> Chance | None:
+    """What its seeds vary; None where only the code that was trained knows, or this version does not know that."""
+    if study.metrics:  # a task of somebody's own
+        return None
+    try:
+        return task_of_settings(study.plan.baseline).chance([run.settings for run in study.runs])
+    except ConfigError:
+        return None
 
 
 def _settings(of_study: StatsConfig, overrides: dict[str, Any]) -> StatsConfig:
@@ -156,10 +169,11 @@ def _made(
     made_with: str = "",
     path: Sequence[PathStep] = (),
     choice: str | None = None,
+    chance: Chance | None = None,
 ) -> _Made:
     """Args as `caption`'s and `ablation_table`'s; no choice for a table of runs alone."""
     arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path, choice=choice or None)
-    words = caption(runs, arms, settings, choice=choice, made_with=made_with)
+    words = caption(runs, arms, settings, choice=choice, made_with=made_with, chance=chance)
     return _Made(runs, arms, words, curves, settings)
 
 

@@ -65,6 +65,25 @@ class Footprint:
     """Of each process, besides."""
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The examples that the test accuracy of a run is a mean over."""
+
+    num_examples: int
+    differ_by_seed: bool = False
+    """Each seed has test examples of its own."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What the seeds of a study's runs differ in, for a caption."""
+
+    words: str
+    """What seeds do: `differ in initial weights`, `all draw the same`."""
+    same_tests: bool = False
+    """All runs were tested on the same examples."""
+
+
 class Trained(NamedTuple):
     """What a run leaves: its record, and its weights if they are kept."""
 
@@ -157,6 +176,12 @@ class Task(Protocol):
 
     def footprint(self, config: Any) -> Footprint:
         """The memory that runs of a configuration take."""
+
+    def held_out(self, config: Any) -> HeldOut | None:
+        """What its test accuracy is a mean over, known without loading it; None where that is not known."""
+
+    def chance(self, runs: Sequence[Mapping[str, Any]]) -> Chance | None:
+        """What the seeds of runs differ in, from their settings; None where only somebody's own code knows."""
 
     def is_known_elsewhere(self, config: Any) -> bool:
         """Whether other processes can make what a configuration names."""

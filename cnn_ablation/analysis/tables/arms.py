@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from cnn_ablation.common.errors import ConfigError, Problem, RecordError
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.runs.task import Cost
+from cnn_ablation.study.chance import VARY
 from cnn_ablation.study.designs import BASELINE, FULL
 from cnn_ablation.study.metric import Metric, chosen_by, metric_of
 from cnn_ablation.study.plans import PathStep
@@ -54,7 +55,8 @@ def ablation_table(
 
     Differences are paired by seed. p-values are corrected by Holm's method over all arms that are compared. Dunnett's
     test pairs nothing and corrects them itself. Not compared are arms without the metric (a greedy study dropped them),
-    and arms whose runs are another arm's bit for bit.
+    arms whose runs are another arm's bit for bit, and arms whose seeds vary something else than those of the arm to
+    compare with.
 
     Args:
         runs: any frame with `REQUIRED_COLUMNS`; accuracies in 0..1. For a metric that is no accuracy, any frame with
@@ -90,9 +92,12 @@ def ablation_table(
     arms = runs_by_arm(runs, metric, choice or chosen_by(metric, runs.columns))
     reference = _reference(arms, compared_by)
     arms = {reference: arms.pop(reference), **arms}
-    same_as = identical_arms(arms)
-    family = Family(arms[reference], settings, _tested(arms, reference, same_as))
+    apart = _varying_otherwise(arms, reference)
+    same_as = {name: other for name, other in identical_arms(arms).items() if name not in apart}
+    family = Family(arms[reference], settings, _tested(arms, reference, apart | same_as.keys()))
     remarks = _remarks(arms, runs, reference, same_as, dict(_path_notes(arms, path)))
+    for name in apart:
+        remarks[name].append(notes.other_chance(_WORDS[reference]))
     table = pd.DataFrame(_rows(arms, family, remarks), columns=list(arm_columns(compared_by)))
     table.attrs |= {_COMPARISONS: family.num_comparisons, "test": test, **compared_by.attributes()}
     return table
@@ -153,9 +158,17 @@ def _listed(names: Sequence[str]) -> str:
     return f"the arms {shown}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _tested(arms: dict[str, ArmRuns], reference: str, same_as: dict[str, str]) -> dict[str, ArmRuns]:
+def _tested(arms: dict[str, ArmRuns], reference: str, left_out: Set[str]) -> dict[str, ArmRuns]:
     """The arms that are compared; each spends one of the comparisons that p-values are corrected for."""
-    return {name: arm for name, arm in arms.items() if name != reference and name not in same_as and arm.is_tested}
+    return {name: arm for name, arm in arms.items() if name != reference and name not in left_out and arm.is_tested}
+
+
+def _varying_otherwise(arms: dict[str, ArmRuns], reference: str) -> set[str]:
+    """Arms whose seeds vary something else: their mean is that of one draw of what stands still."""
+    if VARY not in arms[reference]:
+        return set()
+    of_reference = set(map(str, arms[reference][VARY]))
+    return {name for name, arm in arms.items() if set(map(str, arm[VARY])) != of_reference}
 
 
 def _row(arm: ArmRuns, ratio: stats.Interval) -> dict[str, Any]:

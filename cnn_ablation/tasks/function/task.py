@@ -139,6 +139,14 @@ def footprint(config: FunctionConfig) -> Footprint:
     return Footprint(shared=0, own=_BYTES_OF_A_PROCESS)
 
 
+def held_out(config: FunctionConfig) -> None:
+    """What its figures are means over is the function's own affair."""
+
+
+def chance(runs: Sequence[Mapping[str, Any]]) -> None:
+    """What it makes of its seed, likewise."""
+
+
 def is_known_elsewhere(config: FunctionConfig) -> bool:
     """What was defined in a notebook or a script is known in no other process."""
     return signature.function_named(config.settings.target).__module__ != "__main__"

@@ -29,7 +29,10 @@ LOSS_NAMES = ["cross_entropy", "mean_squared_error", "kullback_leibler"]
 """What `train.loss` may be; extensions add to it."""
 SCHEDULE_NAMES = ["constant", "step", "cosine", "one_cycle"]
 """What `train.schedule` may be, likewise."""
+SOURCES_OF_CHANCE = ("init", "order", "dropout", "split")
+"""What `vary` may name."""
 CONV_NETWORKS = ("three_conv", "sorensen", "svalheim_cnn", "jappinen_cnn", "lenet5", "alexnet")
+MLP_NETWORKS = ("svalheim_mlp", "jappinen_mlp")
 
 # Beyond these a number is a slip of the pen: it would be trained, drawn or planned for years.
 _MOST_EPOCHS, _MOST_UPDATES = 10**6, 10**9
@@ -46,6 +49,8 @@ class DataConfig(Section):
     """
 
     is_option = False
+    has_test_set = True
+    """Whether the source says which images are for testing; else a split makes them, and `vary=[split]` others."""
 
     name: str = field(metadata={"role": TEST_SET})
     val_fraction: float = setting(0.2, above=0, below=1)
@@ -58,6 +63,8 @@ class DataConfig(Section):
 @dataclass
 class DigitsConfig(DataConfig):
     """scikit-learn's bundled 8x8 digits, upscaled; they come without a test set, so `test_fraction` makes one."""
+
+    has_test_set = False
 
     name: str = group_name("digits", role=TEST_SET)
     image_size: int | None = setting(32, at_least=8, at_most=_MOST_PIXELS)
@@ -177,7 +184,7 @@ class ModelConfig(NetworkConfig):
 class MLPConfig(NetworkConfig):
     """A fully connected network on the pixels of an image."""
 
-    name: str = setting("svalheim_mlp", choices=("svalheim_mlp", "jappinen_mlp"))
+    name: str = setting("svalheim_mlp", choices=MLP_NETWORKS)
 
 
 @dataclass
@@ -303,7 +310,12 @@ class ImageClassification(TaskConfig):
 
 @dataclass
 class Config(StudyConfig):
-    """One configuration of image classification: everything that `python -m cnn_ablation` can be told of it."""
+    """One configuration of image classification: everything that `python -m cnn_ablation` can be told of it.
+
+    `vary` says what follows a run's seed: `init` the initial weights, `order` the order of images, their augmentation
+    and mixtures, `dropout` what the network draws while it is trained, `split` the split of the data. What is not named
+    is drawn as seed 0 draws it, the split as `data.split_seed` does.
+    """
 
     groups: ClassVar[dict[str, dict[str, type]]] = {
         "data": {
@@ -328,6 +340,7 @@ class Config(StudyConfig):
     model: AnyNetworkConfig
     optimizer: OptimizerConfig
     train: TrainConfig = field(default_factory=TrainConfig)
+    vary: list[str] = setting(["init", "order", "dropout"], choices=SOURCES_OF_CHANCE)
     precision: str = setting("auto", choices=("auto", "float32", "tf32", "bfloat16"))
     engine: str = setting("fast", choices=("fast", "reference"))
     checkpoint_seconds: float = setting(60.0, above=0, role=CONDUCT)

@@ -14,7 +14,7 @@ from typing import Any
 from cnn_ablation.config import leaves, one_form
 from cnn_ablation.runs.task import Inert
 from cnn_ablation.study.designs import label_of
-from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification import data, seeds
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import (
     GROUPS,
@@ -34,6 +34,7 @@ from cnn_ablation.tasks.image_classification.models.layers import (
     AveragePool,
     BatchNorm,
     Conv,
+    Dropout,
     Flatten,
     GlobalAveragePool,
     Layer,
@@ -65,6 +66,7 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
     settings["data.val_fraction"] = settings["data.val_images"] = num_validation(spec.source_train_images, config.data)
     settings |= _length(config.train, spec.train_images(config.data))
     settings |= _recipe(config.train, spec.train_images(config.data))
+    settings["vary"] = seeds.acting(config, may_drop=True)
     if config.train.batch_size == 1:
         settings["train.mixup"] = None
     if isinstance(config.model, ModuleConfig):
@@ -74,6 +76,7 @@ def effective(config: Config, resolved: Mapping[str, Any] | None = None) -> str:
         steps = trace(network_layers(config.model, spec.num_classes), spec.input_shape)
         inside = [key for key in settings if key.startswith("model.") and key != "model.init"]
         settings |= dict.fromkeys(inside, None) | {"layers": list(_acting(steps))}
+        settings["vary"] = seeds.acting(config, may_drop=any(_may_draw(step.layer) for step in steps))
         if type(config.optimizer) in GROUPS["optimizer"].values():
             penalties = _penalties(config.optimizer, [step.layer for step in steps])
             settings |= penalties
@@ -178,6 +181,11 @@ def _has_inner_weights(layers: list[Layer]) -> bool:
     """Weights besides those of the last fully connected layer."""
     weighted = [layer for layer in layers if isinstance(layer, Conv | BatchNorm | Linear) or _may_have_weights(layer)]
     return len(weighted) > 1
+
+
+def _may_draw(layer: Layer) -> bool:
+    """Whether a layer draws at random while it is trained; an activation from outside the package may."""
+    return isinstance(layer, Dropout) or (isinstance(layer, Activation) and not _is_of_package(ACTIVATIONS[layer.name]))
 
 
 def _may_have_weights(layer: Layer) -> bool:

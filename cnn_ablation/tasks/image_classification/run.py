@@ -30,6 +30,7 @@ from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 from cnn_ablation.tasks.image_classification.lengths import num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES
+from cnn_ablation.tasks.image_classification.seeds import stream_seeds
 from cnn_ablation.tasks.image_classification.training import TrainingResult, autocast
 
 _MOST_CLASSES_CONFUSED = 100  # a matrix of more would outgrow the rest of a record
@@ -64,7 +65,7 @@ def train_together(
 
 def train(config: Config, seed: int, how: Computing, place: Place) -> Trained:
     """One run."""
-    device, images = torch.device(how.device), data.load(config.data)
+    device, images = torch.device(how.device), data.load(config.data, seed=stream_seeds(config.vary, seed).split)
     checkpoints = Checkpoints(place.checkpoint, config.checkpoint_seconds, place.fingerprint)
     devices.reset_peak_memory(device)
     epochs = num_epochs(config.train, len(images.train))
@@ -130,8 +131,8 @@ def _diagnosis(
     config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
 ) -> dict[str, Any]:
     """The part of a record that explains its scores; the initial network is built once more from its seed."""
-    technique = engine.technique_of(config, images)
-    initial = models.build_network(config.model, images.num_classes, images.input_shape, seed=seed).to(device)
+    technique, seeds = engine.technique_of(config, images), stream_seeds(config.vary, seed)
+    initial = models.build_network(config.model, images.num_classes, images.input_shape, seed=seeds.init).to(device)
     initial, final = initial.to(memory_format=technique.memory_format), result.network
     parts = resident(images, device, technique.memory_format)
     some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
@@ -145,7 +146,7 @@ def _diagnosis(
     loss_of = LOSSES[config.train.loss]
     norms = [
         diagnoses.gradient_norm(
-            technique.rewrite(network), some, seed=seed, precision=result.precision, loss_of=loss_of
+            technique.rewrite(network), some, seed=seeds.dropout, precision=result.precision, loss_of=loss_of
         )
         for network in (initial, final)
     ]

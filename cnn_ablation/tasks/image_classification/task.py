@@ -14,8 +14,8 @@ from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import result_settings
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run
-from cnn_ablation.runs.task import Cost, Footprint, Inert, Place, Trained
-from cnn_ablation.tasks.image_classification import checks, computing, data, effects, models, parts
+from cnn_ablation.runs.task import Chance, Cost, Footprint, HeldOut, Inert, Place, Trained
+from cnn_ablation.tasks.image_classification import checks, computing, data, effects, models, parts, seeds
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.config import Config, DataConfig
 from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
@@ -27,7 +27,6 @@ PRELOADED = "cnn_ablation.tasks.image_classification.preloaded"
 
 _BYTES_OF_A_PROCESS = 600 * 2**20  # its own share of what is imported, and what the allocator keeps; without images
 _IMAGES_EVALUATED = 250  # at once, and a training step keeps its maps for the gradient: twice
-_SHARE_OF_TEST_IMAGES = 0.25  # of the training images; a guess, since only loading tells
 
 looking = one_look
 
@@ -57,9 +56,12 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
 
 
 def identity(config: Config, how: Computing, *, seed: int, planned: bool = False) -> dict[str, Any]:
-    """What a run's result depends on; while planned, without the data, which are not read then."""
+    """What a run's result depends on; while planned, without the data, which are not read then.
+
+    A split that follows the seed is told by the seed, `vary` and the data that it is made of.
+    """
     return provenance.identity(
-        result_settings(config) | dataclasses.asdict(how),
+        result_settings(config) | {"vary": seeds.in_order(config.vary)} | dataclasses.asdict(how),
         seed=seed,
         data_digest="" if planned else data.load(config.data).digest,
         made_with=provenance.code_identity(CODE, LIBRARIES),
@@ -122,13 +124,20 @@ def work_done(run: Run) -> float:
 def footprint(config: Config) -> Footprint:
     """Images; of a process itself and the maps of a step."""
     spec = data.describe(config.data)
-    images = (
-        int(spec.source_train_images * (1 + _SHARE_OF_TEST_IMAGES)) * math.prod(spec.input_shape) * spec.bytes_per_value
-    )
+    images = (spec.source_train_images + spec.test_images) * math.prod(spec.input_shape) * spec.bytes_per_value
     maps = 4 * _network(config).num_values
     own_images = images if config.engine == "reference" else 0  # in another order of channels
+    own_images += 2 * images if "split" in config.vary else 0  # while the split of a seed follows that of another one
     own = _BYTES_OF_A_PROCESS + own_images + maps * max(2 * config.train.batch_size, _IMAGES_EVALUATED)
     return Footprint(shared=images, own=own)
+
+
+def held_out(config: Config) -> HeldOut:
+    return HeldOut(data.describe(config.data).test_images, differ_by_seed=seeds.redraws_tests(config))
+
+
+def chance(runs: Sequence[Mapping[str, Any]]) -> Chance:
+    return seeds.chance(runs)
 
 
 def is_known_elsewhere(config: Config) -> bool:

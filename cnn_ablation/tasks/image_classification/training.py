@@ -26,6 +26,7 @@ from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_ep
 from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy, loss_in_training, loss_to_train
 from cnn_ablation.tasks.image_classification.models import build_network
 from cnn_ablation.tasks.image_classification.scoring import Evaluation, evaluate, probabilities_from
+from cnn_ablation.tasks.image_classification.seeds import stream_seeds
 from cnn_ablation.tasks.image_classification.updates import Updates
 
 EVALUATION_BATCH = 250  # images; 500 were as fast on a processor with large caches and a third slower on another
@@ -106,7 +107,8 @@ class TrainingState:
         self.device, self.train = device, config.train
         self.loss, self.trained_loss = LOSSES[config.train.loss], loss_to_train(config.train)
         self.to_probabilities = probabilities_from(config.model.output)
-        network = build_network(config.model, data.num_classes, data.input_shape, seed=seed)
+        self.seeds = stream_seeds(config.vary, seed)
+        network = build_network(config.model, data.num_classes, data.input_shape, seed=self.seeds.init)
         self.network = network.to(device).to(memory_format=technique.memory_format)
         self.computed = technique.rewrite(self.network)
         self.updates = Updates(config, self.network, len(data.train), device, fused=technique.fused_optimizer)
@@ -120,7 +122,7 @@ class TrainingState:
         """After the last epoch; None at the start and right after a checkpoint was read."""
         self.begin_epoch()
         self.random = {
-            kind: torch.Generator(kind).manual_seed(stream_seed(seed, "dropout")).get_state()
+            kind: torch.Generator(kind).manual_seed(stream_seed(self.seeds.dropout, "dropout")).get_state()
             for kind in {"cpu", device.type}
         }
 
@@ -181,17 +183,17 @@ def train(
 ) -> TrainingResult:
     """Trains one configuration with one seed and evaluates it on the three parts of the data.
 
-    The seed feeds separate streams for initial weights, order of images and dropout; the caller's random state is
-    left as it was. The clock counts training steps only. A run that was interrupted goes on from its checkpoint and
-    ends in the same result.
+    The seed feeds separate streams for initial weights, order of images and dropout, as far as `vary` names them; the
+    caller's random state is left as it was. The clock counts training steps only. A run that was interrupted goes on
+    from its checkpoint and ends in the same result.
     """
     precision = devices.resolve_precision(config.precision, device)
     parts = resident(data, device, technique.memory_format)
     checkpoints = checkpoints or Checkpoints()
     state = _started_or_resumed(config, data, checkpoints, seed=seed, device=device, technique=technique)
     num_images, batch_size = len(parts.train), config.train.batch_size
-    orders = image_orders(num_images, shuffle=config.train.shuffle, seed=seed)
-    draws_of = epoch_draws(config.train, num_images, parts.train.pixels.shape[2:], seed=seed)
+    orders = image_orders(num_images, shuffle=config.train.shuffle, seed=state.seeds.order)
+    draws_of = epoch_draws(config.train, num_images, parts.train.pixels.shape[2:], seed=state.seeds.order)
     epochs = itertools.islice(zip(orders, draws_of, strict=True), len(state.curves), None)
     for epoch in state.curves:
         on_epoch(epoch)

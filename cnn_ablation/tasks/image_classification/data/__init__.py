@@ -15,7 +15,7 @@ from cnn_ablation.common.looks import folder, one_look
 from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import DataConfig, TorchvisionConfig
 from cnn_ablation.tasks.image_classification.data import arrays, digits, image_folder, shapes, torchvision_sets
-from cnn_ablation.tasks.image_classification.data.images import DataSpec, ImageData, Split, split
+from cnn_ablation.tasks.image_classification.data.images import DataSpec, ImageData, Split, redraw, split
 
 __all__ = ["DataSpec", "ImageData", "Split", "check_available", "describe", "forget", "load", "one_look"]
 
@@ -37,6 +37,8 @@ class _Memory:
         self.images: dict[str, ImageData] = {}
         self.stamps: dict[str, str] = {}
         """Of what this process loaded itself; what another one gave it is served for as long as the process lives."""
+        self.redrawn: tuple[ImageData, int, ImageData] | None = None
+        """(data set, seed, the same split for that seed): the last one only, for each is a copy of the images."""
 
     def find(self, key: str, stamp: Callable[[], str]) -> ImageData | None:
         """What is kept under a key, unless its files have changed since."""
@@ -52,6 +54,14 @@ class _Memory:
     def drop(self, key: str) -> None:
         self.images.pop(key)
         self.stamps.pop(key, None)
+        self.redrawn = None
+
+    def split_for(self, seed: int, images: ImageData, data: DataConfig) -> ImageData:
+        """A data set of this memory, split for a run's seed; arms that are trained with the same seed share it."""
+        if self.redrawn is None or self.redrawn[0] is not images or self.redrawn[1] != seed:
+            self.redrawn = None
+            self.redrawn = images, seed, redraw(images, seed, has_test_set=data.has_test_set)
+        return self.redrawn[2]
 
 
 _memory = _Memory()
@@ -98,8 +108,12 @@ def describe(data: DataConfig) -> DataSpec:
 
 
 @one_look()
-def load(data: DataConfig) -> ImageData:
-    """The data set, split by `data.split_seed`; the same object as before while settings and files are the same.
+def load(data: DataConfig, *, seed: int | None = None) -> ImageData:
+    """The data set; the same object as before while settings and files are the same.
+
+    Args:
+        data: what to load.
+        seed: of the run that it is split for; None for the split that `data.split_seed` draws.
 
     Raises:
         DataError: files cannot be downloaded, read or decoded.
@@ -109,7 +123,7 @@ def load(data: DataConfig) -> ImageData:
     if images is None:
         images = split(source.load(data), data)
         _memory.keep(key, source.stamp(data), images)
-    return images
+    return images if seed is None else _memory.split_for(seed, images, data)
 
 
 def check_available(data: DataConfig) -> None:

@@ -56,6 +56,7 @@ def describe(data: DataConfig) -> DataSpec:
             height,
             len(source.class_names),
             len(source.train),
+            len(source.test),
             width=width,
             bytes_per_value=source.train.images.itemsize,
         )

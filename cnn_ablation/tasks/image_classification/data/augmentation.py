@@ -13,21 +13,13 @@ from torch import Tensor
 
 from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.tasks.image_classification.config import TrainConfig
-from cnn_ablation.tasks.image_classification.data.mixup import draw_pairs, mixes
+from cnn_ablation.tasks.image_classification.data.changes import augments, mixes, shifts_or_mirrors
+from cnn_ablation.tasks.image_classification.data.mixup import draw_pairs
 
 _LUMA = (0.2989, 0.587, 0.114)
 """Red, green and blue in a grey value (ITU-R BT.601), as torchvision has them."""
 
 _BRIGHTEST = 255.0
-
-
-def augments(train: TrainConfig) -> bool:
-    """Whether training images are changed at all."""
-    return _moves(train) or train.color_jitter > 0 or train.cutout > 0 or mixes(train)
-
-
-def _moves(train: TrainConfig) -> bool:
-    return train.max_translation > 0 or train.horizontal_flip
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ def epoch_draws(train: TrainConfig, num_images: int, size: Sequence[int], *, see
         train: the knobs.
         num_images: of an epoch.
         size: (height, width) of an image.
-        seed: the run's seed.
+        seed: of the streams.
     """
     names = ("translation", "flip", "color_jitter", "cutout")
     streams = {name: torch.Generator().manual_seed(stream_seed(seed, f"augmentation/{name}")) for name in names}
@@ -71,7 +63,11 @@ def epoch_draws(train: TrainConfig, num_images: int, size: Sequence[int], *, see
         if not augments(train):
             yield None
             continue
-        moves = _draw_moves(train, num_images, streams["translation"], streams["flip"]) if _moves(train) else None
+        moves = (
+            _draw_moves(train, num_images, streams["translation"], streams["flip"])
+            if shifts_or_mirrors(train)
+            else None
+        )
         jitter = _draw_jitter(train.color_jitter, num_images, streams["color_jitter"]) if train.color_jitter else None
         squares = _draw_squares(train.cutout, num_images, size, streams["cutout"]) if train.cutout else None
         yield Draws(moves, jitter, squares, *(next(pairs) if mixes(train) else ()))

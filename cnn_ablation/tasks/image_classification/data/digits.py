@@ -27,8 +27,8 @@ def stamp(_: DigitsConfig) -> str:
 
 def describe(data: DigitsConfig) -> DataSpec:
     """Sizes of the data set after its own test split."""
-    train_images = NUM_IMAGES - num_held_out(NUM_IMAGES, data.test_fraction)
-    return DataSpec(3, data.image_size or NATIVE_SIZE, 10, train_images)
+    test_images = num_held_out(NUM_IMAGES, data.test_fraction)
+    return DataSpec(3, data.image_size or NATIVE_SIZE, 10, NUM_IMAGES - test_images, test_images)
 
 
 def load(data: DigitsConfig) -> Source:

@@ -68,7 +68,8 @@ def describe(data: ImageFolderConfig) -> DataSpec:
     """
     listing = _listing(data)
     size = data.image_size or _image_size(listing)
-    return DataSpec(data.channels, size, len(listing.classes), len(listing.paths["train"]))
+    num_train, num_test = (len(listing.paths[part]) for part in PARTS)
+    return DataSpec(data.channels, size, len(listing.classes), num_train, num_test)
 
 
 def load(data: ImageFolderConfig) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_ablation.common.errors import DataError
+from cnn_ablation.common.streams import stream_seed
+from cnn_ablation.config import LARGEST_SEED
 from cnn_ablation.tasks.image_classification.config import DataConfig
 
 Pixels = npt.NDArray[np.uint8]  # float32 for images of the user's own that grey levels do not hold
 Labels = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class DataSpec:
     num_classes: int
     source_train_images: int
     """Images of the source's training part, before the validation split."""
+    test_images: int
     width: int | None = None
     """In pixels, where images are not square; `image_size` is their height then."""
     bytes_per_value: int = 1
@@ -80,6 +85,8 @@ class ImageData:
     test: Split
     class_names: tuple[str, ...]
     scale: str
+    places: npt.NDArray[np.int64]
+    """Of each training image, then of each validation image: where it stands in the source's training part."""
 
     @property
     def num_classes(self) -> int:
@@ -147,18 +154,24 @@ def split_off(images: Split, held_out: int, seed: int) -> tuple[Split, Split]:
     Raises:
         DataError: a part would have fewer images than classes, or a class has a single image.
     """
+    kept, taken = _drawn(images.labels, held_out, seed)
+    return images.take(kept), images.take(taken)
+
+
+def _drawn(labels: Labels, held_out: int, seed: int) -> tuple[Places, Places]:
+    """The places of a stratified random split: of what is kept, of what is held out.
+
+    Raises:
+        DataError: as `split_off`.
+    """
     from sklearn.model_selection import train_test_split
 
+    places = np.arange(len(labels))
     try:
-        kept, taken = train_test_split(
-            np.arange(len(images)),
-            test_size=held_out,
-            stratify=images.labels,
-            random_state=seed,
-        )
+        kept, taken = train_test_split(places, test_size=held_out, stratify=labels, random_state=seed)
     except ValueError as error:
-        raise DataError(f"{held_out} of {len(images)} images cannot be split off: {error}") from error
-    return images.take(kept), images.take(taken)
+        raise DataError(f"{held_out} of {len(labels)} images cannot be split off: {error}") from error
+    return kept, taken
 
 
 def split(source: Source, data: DataConfig) -> ImageData:
@@ -167,8 +180,50 @@ def split(source: Source, data: DataConfig) -> ImageData:
     The training part is left in mixed class order, so that `train.shuffle=false` means a fixed order and not one class
     after the other.
     """
-    train, val = split_off(source.train, num_validation(len(source.train), data), data.split_seed)
-    return ImageData(train, val, source.test, source.class_names, data.scale)
+    kept, taken = _drawn(source.train.labels, num_validation(len(source.train), data), data.split_seed)
+    train, val = source.train.take(kept), source.train.take(taken)
+    return ImageData(train, val, source.test, source.class_names, data.scale, np.concatenate([kept, taken]))
+
+
+def redraw(images: ImageData, seed: int, *, has_test_set: bool) -> ImageData:
+    """The same images split anew for a run's seed, with parts of the same sizes.
+
+    Test images are drawn first and do not depend on how many are for validation, so that arms which differ in that are
+    tested on the same ones.
+
+    Args:
+        images: as `split` left them.
+        seed: of the run; it feeds two streams of its own, for the test part and for the validation part.
+        has_test_set: the source's own test part stays; else that is drawn anew too.
+    """
+    parts = (images.train, images.val) if has_test_set else (images.train, images.val, images.test)
+    rows = np.argsort(images.places)  # of the source's images, in its own order
+    rows = np.concatenate([rows, np.arange(len(rows), sum(map(len, parts)))])
+    labels = np.concatenate([part.labels for part in parts])
+    test = images.test
+    if not has_test_set:
+        kept, taken = _drawn(labels[rows], len(images.test), _split_seed(seed, "test"))
+        rows, test = rows[kept], _gathered(parts, rows[taken])
+    kept, taken = _drawn(labels[rows], len(images.val), _split_seed(seed, "validation"))
+    train, val = (_gathered(parts, rows[chosen]) for chosen in (kept, taken))
+    places = np.concatenate([kept, taken])
+    return ImageData(train, val, test, images.class_names, images.scale, places)
+
+
+def _split_seed(seed: int, part: str) -> int:
+    return stream_seed(seed, f"split/{part}") % (LARGEST_SEED + 1)
+
+
+def _gathered(parts: Sequence[Split], rows: Places) -> Split:
+    """Images by their rows in all parts together, in the order of channels that those have in memory."""
+    images = np.empty_like(parts[0].images, shape=(len(rows), *parts[0].images.shape[1:]))
+    labels = np.concatenate([part.labels for part in parts])[rows]
+    start = 0
+    for part in parts:
+        inside = (rows >= start) & (rows < start + len(part))
+        images[inside] = part.images[rows[inside] - start]
+        start += len(part)
+    return Split(images, labels)
 
 
 def resize(images: npt.NDArray[np.uint8], size: int | None) -> npt.NDArray[np.uint8]:

@@ -13,11 +13,6 @@ from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.tasks.image_classification.config import TrainConfig
 
 
-def mixes(train: TrainConfig) -> bool:
-    """Whether images are mixed; one alone in its batch has no partner."""
-    return train.mixup > 0 and train.batch_size > 1
-
-
 @dataclass(frozen=True)
 class MixedLabels:
     """What images are mixtures of: `shares` (batch,) of `labels`, the rest of `others`, both int64 (batch,)."""

@@ -46,7 +46,7 @@ def stamp(_: ShapesConfig) -> str:
 
 def describe(data: ShapesConfig) -> DataSpec:
     """Sizes as configured."""
-    return DataSpec(3, data.image_size or _DEFAULT_SIZE, len(SHAPES), data.train_images)
+    return DataSpec(3, data.image_size or _DEFAULT_SIZE, len(SHAPES), data.train_images, data.test_images)
 
 
 def load(data: ShapesConfig) -> Source:

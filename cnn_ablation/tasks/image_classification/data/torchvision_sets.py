@@ -61,6 +61,7 @@ class TorchvisionSet:
     channels: int
     image_size: int
     train_images: int
+    test_images: int
     open_part: Callable[[Any, str, bool], Any]
     archives: Callable[[Any], list[Archive]]
 
@@ -90,13 +91,13 @@ def _by_split_name(dataset: Any, root: str, train: bool) -> Any:
 
 SETS = {
     "cifar10": TorchvisionSet(
-        "CIFAR10", "cifar", "cifar-10-batches-py", 3, 32, 50_000, _by_train_flag, _cifar_archives
+        "CIFAR10", "cifar", "cifar-10-batches-py", 3, 32, 50_000, 10_000, _by_train_flag, _cifar_archives
     ),
-    "mnist": TorchvisionSet("MNIST", "mnist", "MNIST/raw", 1, 28, 60_000, _by_train_flag, _mnist_archives),
+    "mnist": TorchvisionSet("MNIST", "mnist", "MNIST/raw", 1, 28, 60_000, 10_000, _by_train_flag, _mnist_archives),
     "fashion_mnist": TorchvisionSet(
-        "FashionMNIST", "mnist", "FashionMNIST/raw", 1, 28, 60_000, _by_train_flag, _mnist_archives
+        "FashionMNIST", "mnist", "FashionMNIST/raw", 1, 28, 60_000, 10_000, _by_train_flag, _mnist_archives
     ),
-    "svhn": TorchvisionSet("SVHN", "svhn", "", 3, 32, 73_257, _by_split_name, _svhn_archives),
+    "svhn": TorchvisionSet("SVHN", "svhn", "", 3, 32, 73_257, 26_032, _by_split_name, _svhn_archives),
 }
 
 
@@ -109,7 +110,7 @@ def stamp(data: TorchvisionConfig) -> str:
 def describe(data: TorchvisionConfig) -> DataSpec:
     """Sizes of the published data set."""
     known = SETS[data.name]
-    return DataSpec(known.channels, data.image_size or known.image_size, 10, known.train_images)
+    return DataSpec(known.channels, data.image_size or known.image_size, 10, known.train_images, known.test_images)
 
 
 def check_available(data: TorchvisionConfig) -> None:

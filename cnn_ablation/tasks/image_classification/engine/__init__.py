@@ -14,7 +14,7 @@ from cnn_ablation.common import progress
 from cnn_ablation.tasks.image_classification import compiled, training
 from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
 from cnn_ablation.tasks.image_classification.config import Config, ModuleConfig
-from cnn_ablation.tasks.image_classification.data.augmentation import augments
+from cnn_ablation.tasks.image_classification.data.changes import augments
 from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.engine import modules, together
 from cnn_ablation.tasks.image_classification.engine.graphs import GraphedSteps
@@ -62,10 +62,10 @@ def train(
 def trains_together(config: Config, device: torch.device) -> bool:
     """Whether the seeds of an arm are trained together; on a CPU that is slower than runs side by side.
 
-    Augmented images are not: each seed changes its own. Nor are modules of the user's own, which may draw, or wait for
-    the device, where a graph cannot.
+    Augmented images are not: each seed changes its own. Nor are seeds that have a split of their own, or modules of the
+    user's own, which may draw, or wait for the device, where a graph cannot.
     """
-    if isinstance(config.model, ModuleConfig):
+    if isinstance(config.model, ModuleConfig) or "split" in config.vary:
         return False
     return device.type == "cuda" and config.engine == "fast" and not augments(config.train)
 

@@ -32,11 +32,10 @@ class GraphedSteps:
         config: Config,
         states: Sequence[TrainingState],
         images: ResidentSplit,
-        seeds: Sequence[int],
         precision: str,
     ):
         self.batch_size = config.train.batch_size
-        self.seeds = [Seed(state, images, seed, precision) for state, seed in zip(states, seeds, strict=True)]
+        self.seeds = [Seed(state, images, precision) for state in states]
         self.streams = [torch.cuda.Stream(images.labels.device) for _ in states]
         for seed in self.seeds:
             _make_capturable(seed.updates.optimizer)

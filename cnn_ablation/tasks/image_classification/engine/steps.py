@@ -26,11 +26,10 @@ class EagerSteps:
         config: Config,
         states: Sequence[TrainingState],
         images: ResidentSplit,
-        seeds: Sequence[int],
         precision: str,
     ):
         self.batch_size = config.train.batch_size
-        self.seeds = [Seed(state, images, seed, precision) for state, seed in zip(states, seeds, strict=True)]
+        self.seeds = [Seed(state, images, precision) for state in states]
 
     def epoch(self, orders: Tensor) -> Tensor:
         """Steps over all batches of each seed, the last of which may be smaller."""
@@ -45,10 +44,10 @@ class EagerSteps:
 class Seed:
     """One network in training, at fixed addresses."""
 
-    def __init__(self, state: TrainingState, images: ResidentSplit, seed: int, precision: str):
+    def __init__(self, state: TrainingState, images: ResidentSplit, precision: str):
         device = images.labels.device
         self.images, self.precision, self.loss_of = images, precision, state.trained_loss
-        self.generator = torch.Generator(device).manual_seed(stream_seed(seed, "dropout"))
+        self.generator = torch.Generator(device).manual_seed(stream_seed(state.seeds.dropout, "dropout"))
         self.network = _with_generator(state.computed, self.generator)
         most_steps = updates_per_epoch(state.train, len(images))
         self.updates = ReplayableUpdates(state.updates, most_steps, device)

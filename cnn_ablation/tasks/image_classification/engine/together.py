@@ -40,8 +40,8 @@ class Steps(Protocol):
         """
 
 
-MakeSteps = Callable[[Config, Sequence[TrainingState], ResidentSplit, Sequence[int], str], Steps]
-"""(configuration, one state per seed, training images, seeds, precision) -> steps."""
+MakeSteps = Callable[[Config, Sequence[TrainingState], ResidentSplit, str], Steps]
+"""(configuration, one state per seed, training images, precision) -> steps."""
 
 
 def train_together(
@@ -62,10 +62,10 @@ def train_together(
     precision = devices.resolve_precision(config.precision, device)
     parts = resident(data, device, technique.memory_format)
     states = [TrainingState(config, data, seed=seed, device=device, technique=technique) for seed in seeds]
-    orders = [image_orders(len(parts.train), shuffle=config.train.shuffle, seed=seed) for seed in seeds]
-    steps, clock = make_steps(config, states, parts.train, seeds, precision), StepClock(device)
-    results: dict[int, TrainingResult] = {}
     num_images = len(parts.train)
+    orders = [image_orders(num_images, shuffle=config.train.shuffle, seed=state.seeds.order) for state in states]
+    steps, clock = make_steps(config, states, parts.train, precision), StepClock(device)
+    results: dict[int, TrainingResult] = {}
     for epoch in range(num_epochs(config.train, num_images)):
         size = epoch_images(config.train, epoch, num_images)
         order = torch.stack([next(each)[:size] for each in orders]).to(device)
