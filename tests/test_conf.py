@@ -65,7 +65,7 @@ def test_the_study_of_knobs_varies_the_eight_knobs(
     monkeypatch.setattr(sys, "argv", ["cnn_ablation", "-m", "study=knobs", "dry_run=true"])
     with pytest.raises(SystemExit):
         main()
-    plan = capsys.readouterr().out.partition("changes besides the knob")[0]
+    plan = capsys.readouterr().out.partition("540 test images")[0]
     arms = [line.strip().partition("=")[0] for line in plan.splitlines()[2:]]
     assert set(arms) == {
         "model.filters", "model.kernel_sizes", "model.activation", "model.dropout", "model.batch_norm",

@@ -22,6 +22,7 @@ from cnn_ablation.study.designs import (
     one_at_a_time,
 )
 from cnn_ablation.study.plans import PathStep, Plan
+from cnn_ablation.study.resolution import resolution_lines
 
 GREEDY = "greedy"
 
@@ -114,7 +115,10 @@ class Planning:
         """Prints arms, seeds and runs of what comes next."""
         plan = self.plan(score)
         to_come = [knob.name for knob in self.knobs[len(plan.path) :]]
-        print("\n".join(plan.step_lines(self.next, to_come) if plan.path else plan.lines()), flush=True)
+        lines = plan.step_lines(self.next, to_come) if plan.path else plan.lines()
+        if self.knobs and len(plan.path) < 2:  # once
+            lines += resolution_lines(self.task.held_out(self.baseline), self.baseline.stats)
+        print("\n".join(lines), flush=True)
 
     @one_look()
     def show_forecast(self) -> None:
