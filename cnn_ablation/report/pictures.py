@@ -55,7 +55,7 @@ def picture_files(
     for name, (draw, inches) in _drawings(runs, arms, curves, settings).items():
         figure = Figure(figsize=(8, inches), layout="constrained")
         draw(figure.add_subplot())
-        contents |= _in_both_formats(figure, name)
+        contents |= in_both_formats(figure, name)
     return contents
 
 
@@ -69,10 +69,10 @@ def confusion_files(matrices: dict[str, npt.NDArray[np.float64]], class_names: S
     for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
         figures.plot_confusion(matrix, class_names, ax)
         ax.set_title({"val": "validation images", "test": "test images"}[part])
-    return _in_both_formats(figure, "confusion")
+    return in_both_formats(figure, "confusion")
 
 
-def _in_both_formats(figure: Figure, name: str) -> dict[str, bytes]:
+def in_both_formats(figure: Figure, name: str) -> dict[str, bytes]:
     """A picture as PNG and SVG, arranged once for both."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -90,7 +90,7 @@ def _drawings(
     if len(timed):
         name = "accuracy_against_time" if metric.is_accuracy else "metric_against_time"
         drawings[name] = partial(figures.plot_metric_against_time, timed), max(_height(timed), 4.5)
-    if len(tested) > 1:
+    if len(tested) > 1 and tested[metric.delta[0]].notna().any():
         drawings["differences"] = partial(figures.plot_differences, tested), _height(tested)
     if column := _curve(curves, metric.column):
         drawings["learning_curves"] = partial(figures.plot_curves, curves, column=column), max(_height(arms), 4.5)

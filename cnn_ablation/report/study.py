@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.analysis import tables
+from cnn_ablation.analysis.variance import variance_by_source
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
@@ -22,8 +23,10 @@ from cnn_ablation.report.paper import print_section, section
 from cnn_ablation.report.pictures import confusion_files, picture_files
 from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.terminal import print_table, printable
+from cnn_ablation.report.variance import print_variance, variance_files
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.task import Chance, task_of_settings
+from cnn_ablation.study.metric import Metric, metric_of
 from cnn_ablation.study.plans import PathStep
 
 
@@ -154,11 +157,18 @@ class _Made:
     caption: str
     curves: pd.DataFrame
     settings: StatsConfig
+    variance: pd.DataFrame
+    """By source of chance; without rows where the study does not vary that."""
+
+    @property
+    def metric(self) -> Metric:
+        return metric_of(self.settings)
 
     @property
     def files(self) -> dict[str, bytes]:
         pictures = picture_files(self.runs, self.arms, self.curves, self.settings)
-        return table_files(self.runs, self.arms, self.caption) | pictures
+        of_variance = variance_files(self.variance, self.metric) if len(self.variance) else {}
+        return table_files(self.runs, self.arms, self.caption) | pictures | of_variance
 
 
 def _made(
@@ -174,7 +184,7 @@ def _made(
     """Args as `caption`'s and `ablation_table`'s; no choice for a table of runs alone."""
     arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path, choice=choice or None)
     words = caption(runs, arms, settings, choice=choice, made_with=made_with, chance=chance)
-    return _Made(runs, arms, words, curves, settings)
+    return _Made(runs, arms, words, curves, settings, variance_by_source(runs, metric_of(settings), settings.alpha))
 
 
 def _leave(
@@ -187,6 +197,8 @@ def _leave(
         written = write_files(out, files | more)
     finally:  # on a full disk the screen is the only place left
         print_table(made.arms, made.caption)
+        if len(made.variance):
+            print_variance(made.variance, made.metric)
     print(printable(f"written to {_short(out)}: {', '.join(_grouped(written[: len(files)]))}"))
     if compared:
         print_section(compared.paper, compared.comparison, compared.departures)

@@ -33,15 +33,15 @@ def _readable(row: pd.Series[Any], metric: Metric, score: str, difference: str) 
     return {
         "arm": row["arm"],
         "n": str(row["n"]),
-        names[0]: _with_interval(metric.factor * row[[mean, low, high]], score),
-        names[1]: _with_interval(row[list(metric.delta)], difference),
+        names[0]: with_interval(metric.factor * row[[mean, low, high]], score),
+        names[1]: with_interval(row[list(metric.delta)], difference),
         "p_holm": _p_value(row["p_holm"]),
         "verdict": row["verdict"],
         "more seeds": more_seeds(row),
         "train s": _number(row["train_seconds_mean"], "{:.2f}"),
         "time ratio": ""
         if row["verdict"] == "baseline"
-        else _with_interval(row[["time_ratio", "time_ratio_ci_low", "time_ratio_ci_high"]], "{:.2f}"),
+        else with_interval(row[["time_ratio", "time_ratio_ci_low", "time_ratio_ci_high"]], "{:.2f}"),
         "notes": row["notes"],
     }
 
@@ -51,11 +51,11 @@ def score_formats(arms: pd.DataFrame, metric: Metric) -> tuple[str, str]:
     if metric.is_accuracy:
         return "{:.2f}", "{:+.2f}"
     mean, _, low, high = metric.estimate
-    score, difference = (_number_format(arms[list(columns)]) for columns in ((mean, low, high), metric.delta))
+    score, difference = (number_format(arms[list(columns)]) for columns in ((mean, low, high), metric.delta))
     return score, difference.replace("{:", "{:+")
 
 
-def _number_format(estimates: pd.DataFrame) -> str:
+def number_format(estimates: pd.DataFrame) -> str:
     """Decimals that show two digits of the middle one of the intervals' half-widths, or four digits without intervals.
 
     Args:
@@ -84,7 +84,7 @@ def _number(value: float, form: str) -> str:
     return "" if math.isnan(value) else form.format(value)
 
 
-def _with_interval(estimate: pd.Series[Any], form: str) -> str:
+def with_interval(estimate: pd.Series[Any], form: str) -> str:
     """`95.81 [93.80, 97.82]` from mean, low and high; says so where there is no interval."""
     mean, low, high = (_number(float(value), form) for value in estimate)
     if not mean:
