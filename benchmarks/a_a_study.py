@@ -18,6 +18,7 @@ import pandas as pd
 import cnn_ablation
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import caption, markdown, readable_table
+from cnn_ablation.runs.task import task_of
 from cnn_ablation.study.designs import BASELINE
 from cnn_ablation.tasks.image_classification.config import Config
 
@@ -38,6 +39,7 @@ def train(num_seeds: int, store: str) -> pd.DataFrame:
     ]  # fmt: skip
     made_on = runs[0].provenance
     frame = pd.DataFrame(rows)
+    frame.attrs["chance"] = task_of(config).chance([run.settings for run in runs])
     versions = made_on["versions"]
     frame.attrs["made_with"] = (
         f"{made_on['hardware']}, torch {versions['torch']}, cnn_ablation {versions['cnn_ablation']} "
@@ -59,7 +61,8 @@ def report(runs: pd.DataFrame) -> Iterator[str]:
     yield f"at or below {settings.alpha:g}: {raw}, where {NUM_ARMS * settings.alpha:g} are expected.\n"
     yield markdown(readable_table(arms).drop(columns=["more seeds", "time ratio"]))
     yield ""
-    yield caption(runs, arms, settings, made_with=f"Trained on {runs.attrs['made_with']}.")
+    made_with, chance = f"Trained on {runs.attrs['made_with']}.", runs.attrs["chance"]
+    yield caption(runs, arms, settings, made_with=made_with, chance=chance)
 
 
 def main() -> None:

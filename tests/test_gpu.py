@@ -37,6 +37,8 @@ KNOBS = [
     ["train.batch_size=4", "train.updates=37"],
     ["train.stop_on=val_loss", "train.patience=1", "train.epochs=8", "optimizer=sgd", "optimizer.lr=0.5"],
     ["train.loss=mean_squared_error", "model.output=softmax"],
+    ["vary=[order]"],
+    ["vary=[]"],
     ["optimizer=adamw", "train.schedule=one_cycle", "train.ema_decay=0.9", "train.batch_size=4", "train.updates=37"],
     ["optimizer=adagrad", "train.schedule=step", "train.step_epochs=0.5", "train.label_smoothing=0.1"],
     [
