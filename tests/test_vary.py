@@ -353,8 +353,8 @@ CAPTIONS: dict[str, tuple[list[dict[str, Any]], str, bool]] = {
         [{"vary": ["split"], "data.name": "digits"}],
         "differ in the split into training, validation and test images", False,
     ),
-    "nothing": ([{"vary": []}], "all draw the same", True),
-    "nothing that acts": ([{"vary": ["dropout"]}], "all draw the same", True),
+    "nothing": ([{"vary": []}], "all draw the same", False),
+    "nothing that acts": ([{"vary": ["dropout"]}], "all draw the same", False),
     "a knob": ([{"vary": ["init"]}, {"vary": ["order"]}], "differ in what vary names, arm by arm", False),
 }  # fmt: skip
 

@@ -77,7 +77,7 @@ def chance(runs: Sequence[Mapping[str, Any]]) -> Chance:
     own_tests = "split" in (vary := varied.pop()) and any(map(_makes_tests, runs))
     words = [word for name in vary for word in _words(name, runs, own_tests=own_tests)]
     if not words:
-        return Chance("all draw the same", same_tests=True)
+        return Chance("all draw the same")
     others = "" if "split" in vary else ", not in the split of data"
     return Chance(f"differ in {listed(words)}{others}", same_tests=not own_tests)
 
