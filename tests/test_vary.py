@@ -325,6 +325,17 @@ def test_wrong_words_are_refused(cli: Callable[..., Answer], word: str, expected
     assert len(answer.err.splitlines()) < 10
 
 
+def test_a_greedy_study_chooses_no_luck(cli: Callable[..., Answer]) -> None:
+    answer = cli(*TINY, "-m", "vary=[init],[order]", "hydra.sweeper.design=greedy")
+    assert answer.code == 2
+    expected = [
+        "hydra.sweeper.design=greedy",
+        "because no level of vary is better",
+        "hydra.sweeper.design=one_at_a_time",
+    ]
+    assert [text for text in expected if text not in answer.err] == []
+
+
 def test_python_is_held_to_the_same_bounds() -> None:
     with pytest.raises(ConfigError, match="allowed: init, order, dropout, split"):
         check(replace(configured(), vary=["seed"]))

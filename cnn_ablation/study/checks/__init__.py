@@ -10,6 +10,7 @@ from itertools import islice
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
 from cnn_ablation.config import Role, StudyConfig, keys_of, leaves, nearest, one_form, role_of, split_free
 from cnn_ablation.runs.task import check, task_of
+from cnn_ablation.study.chance import VARY
 from cnn_ablation.study.designs import (
     DESIGNS,
     Arm,
@@ -70,6 +71,9 @@ def _design_problems(design: object, knobs: Sequence[Knob]) -> Iterator[Problem]
     elif twice and design != "one_at_a_time":
         allowed = f"one_at_a_time, because two knobs move {twice[0]}"
         yield Problem(key, design, allowed, remedy=f"{key}=one_at_a_time, or one knob for {twice[0]}")
+    elif design == "greedy" and any(VARY in knob.keys for knob in knobs):
+        allowed = f"another one, because no level of {VARY} is better than another: it says what seeds draw"
+        yield Problem(key, design, allowed, remedy=f"{key}=one_at_a_time, or {VARY} as one value for all arms")
 
 
 def _roles(key: str, baseline: StudyConfig) -> Iterator[Role]:
