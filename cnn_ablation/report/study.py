@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.analysis import tables
+from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.words import counted
-from cnn_ablation.config import StatsConfig
+from cnn_ablation.config import ANYTIME, StatsConfig
 from cnn_ablation.report import papers
 from cnn_ablation.report.caption import caption
 from cnn_ablation.report.files import as_csv, as_text, check_folder, table_files, write_files
@@ -22,7 +23,6 @@ from cnn_ablation.report.pictures import confusion_files, picture_files
 from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.terminal import print_table, printable
 from cnn_ablation.runs.records import Run
-from cnn_ablation.study.plans import PathStep
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,16 @@ def report_study(folder: str | Path, out: str | Path | None = None, overrides: d
     check_folder(out)
     plan = study.plan
     settings = _settings(study.stats, overrides or {})
+    if plan.auto:
+        _refuse_other_tests(settings)
     unfinished = plan.num_runs - len(study.runs)
     made_with = _scaled_down(plan.baseline) + _made_with(study.runs)
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
-    choice = study.choice if plan.path else ""
-    made = _made(study.run_table(), study.curves(), settings, made_with=made_with, path=plan.path, choice=choice)
+    runs = study.run_table()
+    arms = tables.arms_of_study(study, runs, settings)
+    words = caption(runs, arms, settings, choice=study.choice if plan.path else "", auto=plan.auto, made_with=made_with)
+    made = _Made(runs, arms, words, study.curves(), settings)
     compared = _paper_section(study, settings)
     more = _per_class_files(study) | (compared.files if compared else {})
     return _leave(made, out, more, compared)
@@ -71,6 +75,17 @@ def _settings(of_study: StatsConfig, overrides: dict[str, Any]) -> StatsConfig:
     if overrides.get("metric", of_study.metric) != of_study.metric:
         kept = {name: value for name, value in kept.items() if name not in ("direction", "margin")}
     return tables.checked_settings(kept | overrides)
+
+
+def _refuse_other_tests(settings: StatsConfig) -> None:
+    """Of a study whose seeds were added after looks at its table.
+
+    Raises:
+        ConfigError: the test is one for a number of seeds that is fixed.
+    """
+    if settings.test != ANYTIME:
+        allowed = f"{ANYTIME}: this study added seeds after looks at its table, for which no other test holds"
+        raise ConfigError([Problem("test", settings.test, allowed, remedy="leave out --test")])
 
 
 def _scaled_down(baseline: dict[str, Any]) -> str:
@@ -129,7 +144,9 @@ def report_runs(runs_file: str | Path, out: str | Path, overrides: dict[str, Any
     """
     out, settings = Path(out), tables.checked_settings(overrides or {})
     check_folder(out)
-    return _leave(_made(read_runs_file(runs_file), pd.DataFrame(), settings), out)
+    runs = read_runs_file(runs_file)
+    arms = tables.ablation_table(runs, **dataclasses.asdict(settings))
+    return _leave(_Made(runs, arms, caption(runs, arms, settings, choice=None), pd.DataFrame(), settings), out)
 
 
 @dataclass(frozen=True)
@@ -146,21 +163,6 @@ class _Made:
     def files(self) -> dict[str, bytes]:
         pictures = picture_files(self.runs, self.arms, self.curves, self.settings)
         return table_files(self.runs, self.arms, self.caption) | pictures
-
-
-def _made(
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
-    settings: StatsConfig,
-    *,
-    made_with: str = "",
-    path: Sequence[PathStep] = (),
-    choice: str | None = None,
-) -> _Made:
-    """Args as `caption`'s and `ablation_table`'s; no choice for a table of runs alone."""
-    arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path, choice=choice or None)
-    words = caption(runs, arms, settings, choice=choice, made_with=made_with)
-    return _Made(runs, arms, words, curves, settings)
 
 
 def _leave(
