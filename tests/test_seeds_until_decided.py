@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import Answer
-from scipy import integrate
+from scipy import integrate, optimize
 from scipy import stats as scipy_stats
 
 import cnn_ablation
 from cnn_ablation import ablate
+from cnn_ablation.analysis.expected import ExpectedSeeds, Rule, of_arm, of_effect
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
-from cnn_ablation.config import value_problems, with_settings
+from cnn_ablation.config import StatsConfig, value_problems, with_settings
 from cnn_ablation.launch.execution import StudyFailedError
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
@@ -112,9 +114,20 @@ def evidence(differences: np.ndarray) -> float:
 
     The likelihood of t with effects drawn from half a normal distribution of variance 10, over that without an effect.
     """
-    n = len(differences)
-    t = abs(np.mean(differences)) / (np.std(differences, ddof=1) / math.sqrt(n))
+    return evidence_of_t(t_of(differences), len(differences))
 
+
+def t_of(differences: np.ndarray) -> float:
+    return float(abs(differences.mean()) / differences.std(ddof=1) * math.sqrt(len(differences)))
+
+
+@cache
+def critical(n: int) -> float:
+    """From which on the two-sided p-value is at most 0.05."""
+    return float(optimize.brentq(lambda t: evidence_of_t(t, n) - 40, 1, 200, xtol=1e-2))
+
+
+def evidence_of_t(t: float, n: int) -> float:
     def weighted(effect: float) -> float:
         prior = 2 * scipy_stats.norm.pdf(effect, scale=math.sqrt(10))
         return float(scipy_stats.nct.pdf(t, n - 1, effect * math.sqrt(n)) * prior)
@@ -490,3 +503,57 @@ def test_a_dry_run_says_the_least_and_the_most(here: Path, capsys: pytest.Captur
     assert lines[0] == "one_at_a_time: 3 arms, seeds 0, 1, 2 and then as many as a verdict takes, at most 10"
     assert "would reuse 6 of 9 runs at least and 8 of 30 runs at most from .ablation_runs" in lines[4]
     assert re.fullmatch(r"estimated time: about 0 s for 3 runs to 0 s for 22 runs, from past runs", lines[5])
+
+
+# -- how many to expect -----------------------------------------------------------------------------------------------
+
+OF_ONE = Rule(StatsConfig(metric="loss"), num_comparisons=1, fewest=3, most=20)
+
+
+def test_seeds_that_are_there_decide_as_the_study_would() -> None:
+    """With as many known differences as there can be nothing is left to chance: the study's own stop."""
+    weak = 1.2 * (1 + own_noise(20) / 50) + own_noise(20)
+    stop = next(n for n in range(3, 21) if 2 / evidence(weak[:n]) <= 0.05)
+    assert of_arm(weak, OF_ONE) == ExpectedSeeds(stop, stop, stop)
+    assert of_arm(weak[: stop + 1], OF_ONE).median == stop, "what comes afterwards is of no concern"
+
+
+@pytest.mark.parametrize("effect", [1.0, 2.0, 4.0])
+def test_the_expected_number_is_that_of_simulated_studies(effect: float) -> None:
+    """Where the spread is known, from many scores of the baseline; each study is stopped by the integral above."""
+    rule = replace(OF_ONE, most=10)
+    scores = scipy_stats.norm.ppf((np.arange(1000) + 0.5) / 1000)
+    studies = effect + math.sqrt(2) * np.random.default_rng(1).standard_normal((400, 10))
+    stops = [next((n for n in range(3, 11) if t_of(study[:n]) >= critical(n)), math.inf) for study in studies]
+    low, high = np.quantile(stops, (0.4, 0.6), method="nearest")  # of the median of 400, four standard errors
+    assert low <= of_effect(effect, scores, rule).median <= high
+
+
+def test_equivalence_is_expected_where_there_is_a_margin() -> None:
+    """Without one an arm without an effect ends at the largest number."""
+    same = np.array([0.01, -0.02, 0.015])
+    assert of_arm(same, OF_ONE).median == math.inf
+    with_margin = replace(OF_ONE, settings=StatsConfig(metric="loss", margin=1.0))
+    assert of_arm(same, with_margin) == ExpectedSeeds(3, 3, 3)
+
+
+def test_a_dry_run_says_how_many_seeds_to_expect(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def planned(**knobs: list[float]) -> list[str]:
+        capsys.readouterr()
+        ablate(composed("dry_run=true", "stats.margin=0.1"), {f"settings.{key}": each for key, each in knobs.items()})
+        lines = capsys.readouterr().out.splitlines()
+        return lines[next(number for number, line in enumerate(lines) if line.startswith("seeds until")) :]
+
+    assert planned(shift=[5.0]) == ["seeds until a verdict: unknown from 0 past runs of baseline"]
+    ablate(composed("max_replicates=5"), {"settings.shift": [5.0]}, "study")
+    heading = "seeds until a verdict, from past runs (median, 10 to 90 %):"
+    assert planned(shift=[5.0]) == [heading, "  settings.shift=5.0: 3"]
+    noise = [((seed * 37 + 11) % 29 - 14) / 14 for seed in range(3)]
+    known, *others = planned(shift=[5.0, 6.0])[1:]
+    assert known == "  settings.shift=5.0: 4"
+    assert [line.partition(":")[0] for line in others] == [
+        f"  another arm with an effect of {np.std(noise, ddof=1):.3g} in loss, the spread of the baseline's runs",
+        "  another arm without any effect",
+        "  (if pairing by seed gains nothing)",
+    ]
+    assert others[1] == "  another arm without any effect: more than 30"

@@ -36,6 +36,8 @@ class ArmForecast:
     """The same as the first, but for seeds that are added until there is a verdict."""
     seconds_per_run: float
     """NaN where no past run tells."""
+    past: list[Run]
+    """Runs of the same configuration, whatever seed and version of the code."""
 
 
 def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], How] | None) -> list[ArmForecast]:
@@ -56,6 +58,7 @@ def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], Ho
             first_seeds=config.seeds,
             most_seeds=config.most_seeds,
             seconds_per_run=past.seconds_per_run(config, how_of(config) if how_of else None),
+            past=past.alike(config, how_of(config)) if how_of else [],
         )
         for arm, config in configs.items()
     ]
@@ -68,10 +71,12 @@ class _Past:
         self.task = task_of(baseline)
         self._any, self._alone = set[str](), set[str]()
         self._seconds, self._rates = dict[str, list[float]](), list[float]()
+        self._alike = dict[str, list[Run]]()  # by settings
         for run in runs:
             identity = run.provenance.get("identity", {})
             name = _name({**identity, "data": ""})
             self._any.add(name)
+            self._alike.setdefault(_name(identity.get("settings")), []).append(run)
             if run.concurrent_runs == 1:
                 self._alone.add(name)
             if run.provenance.get("host") == platform.node() and run.status == "ok":
@@ -88,6 +93,10 @@ class _Past:
         known = self._any if config.timing == "packed" else self._alone
         seeds = config.most_seeds if config.reuse else ()
         return [seed for seed in seeds if _name(self._identity(config, how, seed)) in known]
+
+    def alike(self, config: StudyConfig, how: How) -> list[Run]:
+        """Runs of the same configuration, of whatever seed."""
+        return self._alike.get(_name(self._identity(config, how, config.seed)["settings"]), [])
 
     def seconds_per_run(self, config: StudyConfig, how: How | None) -> float:
         """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""

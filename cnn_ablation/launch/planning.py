@@ -10,7 +10,7 @@ from cnn_ablation.common import progress
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import ANYTIME, StudyConfig, all_settings
-from cnn_ablation.launch import forecast, workers
+from cnn_ablation.launch import expected_seeds, forecast, workers
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.task import check_alone, task_of
 from cnn_ablation.study import checks
@@ -159,7 +159,8 @@ class Planning:
             print("of this step:")
         how_of = partial(self.task.resolve, threads=self.packing.threads or None, planned=True) if self.here else None
         found = forecast.forecast(self.configs, how_of)
-        print("\n".join(forecast.lines(found, self.baseline.store)), flush=True)
+        likely = expected_seeds.lines(found, self.baseline) if self.baseline.adds_seeds else ()
+        print("\n".join([*forecast.lines(found, self.baseline.store), *likely]), flush=True)
 
     def check_devices(self) -> None:
         """Refuses devices that this machine lacks, where it is the one that trains."""
