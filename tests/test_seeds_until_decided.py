@@ -354,8 +354,24 @@ def test_a_level_that_comes_later_has_its_own_rounds(here: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cores", "settings", "step"),
-    [(1, (), 1), (4, (), 1), (8, (), 2), (12, (), 3), (12, ("timing=isolated",), 1), (1, ("device=mps",), 3)],
-    ids=["one core", "as many cores as jobs", "twice", "a round never idles", "one at a time", "an arm is one job"],
+    [
+        (1, (), 1),
+        (4, (), 1),
+        (8, (), 2),
+        (12, (), 3),
+        (12, ("timing=isolated",), 1),
+        (1, ("device=mps",), 3),
+        (12, ("elsewhere",), 3),
+    ],
+    ids=[
+        "one core",
+        "as many cores as jobs",
+        "twice",
+        "a round never idles",
+        "one at a time",
+        "an arm is one job",
+        "a launcher",
+    ],
 )
 def test_a_round_leaves_no_process_idle(
     here: Path, monkeypatch: pytest.MonkeyPatch, cores: int, settings: tuple[str, ...], step: int
@@ -364,8 +380,10 @@ def test_a_round_leaves_no_process_idle(
     ablate(composed("max_replicates=3"), ARMS, "study")
     monkeypatch.setattr(machine, "cores", lambda: cores)
     monkeypatch.setattr(machine, "available_memory", lambda: None)
-    baseline = composed("timing=packed", *settings)
-    planning = Planning("one_at_a_time", read_knobs(ARMS), lambda arm: with_settings(baseline, arm.settings))
+    here_too = settings != ("elsewhere",)
+    baseline = composed("timing=packed", *(settings if here_too else ()))
+    knobs = read_knobs(ARMS)
+    planning = Planning("one_at_a_time", knobs, lambda arm: with_settings(baseline, arm.settings), here=here_too)
     expected = range(3, 3 + step)
     assert Rounds(here / "study", planning).next() == dict.fromkeys(planning.configs, expected)
 
@@ -471,8 +489,9 @@ def test_a_plan_that_was_edited_is_refused(here: Path) -> None:
     ):
         assert text.count(before) == 1, before
         path.write_text(text.replace(before, after))
-        with pytest.raises(RecordError, match=re.escape(said)):
-            report_study("study")
+        for goes_on in (lambda: report_study("study"), lambda: ablate(composed(), {"settings.own": [1.0]}, "study")):
+            with pytest.raises(RecordError, match=re.escape(said)):
+                goes_on()
 
 
 def test_on_real_images(cli: Cli, tmp_path: Path) -> None:

@@ -103,10 +103,8 @@ def shown(value: object) -> str:
 
 
 def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
-    choices = (
-        [str(choice) for choice in bounds.choices()] if bounds.choices else [bounds.or_word] * bool(bounds.or_word)
-    )
-    found = nearest(str(value), choices)
+    choices = [str(choice) for choice in bounds.choices()] if bounds.choices else [bounds.or_word]
+    found = nearest(str(value), [choice for choice in choices if choice])
     return f"{key}={found}" if found else None
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cnn_ablation.analysis.anytime import Floats
     from cnn_ablation.analysis.expected import ExpectedSeeds, Rule
 
+_MOST = 100  # of the seeds that are played through; an arm that takes more will be looked at by a person first
+
 
 def lines(forecasts: Sequence[ArmForecast], baseline: StudyConfig) -> Iterator[str]:
     """What past runs of the arms, and of the first of them, which they are compared with, make likely."""
@@ -26,7 +28,7 @@ def lines(forecasts: Sequence[ArmForecast], baseline: StudyConfig) -> Iterator[s
     reference, *arms = forecasts
     settings = for_task(baseline.stats, [name for run in reference.past[:1] for name in run.metrics])
     metric = metric_of(settings)
-    rule = expected.Rule(settings, len(arms), len(baseline.seeds), len(baseline.most_seeds))
+    rule = expected.Rule(settings, len(arms), len(baseline.seeds), min(len(baseline.most_seeds), _MOST))
     scores = _scores(reference.past, metric)
     if len(scores) < expected.FEWEST_RUNS:
         yield f"seeds until a verdict: unknown from {counted(len(scores), 'past run')} of {reference.arm.name}"

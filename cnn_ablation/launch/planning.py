@@ -103,7 +103,7 @@ class Planning:
     def keep_seeds(self, found: Plan) -> None:
         """Begins with as many seeds of every arm as an earlier study in the same folder had: none is taken away."""
         if self.baseline.adds_seeds:
-            ends = {arm.name: found.seeds_of(arm.name)[-1] + 1 for arm in found.arms}
+            ends = {arm.name: max(found.seeds_of(arm.name), default=self.baseline.seed) + 1 for arm in found.arms}
             self._num_seeds = {name: end - self.baseline.seed for name, end in ends.items()}
 
     def add_seeds(self, seeds: Mapping[Arm, Sequence[int]]) -> None:

@@ -285,6 +285,8 @@ def read_plan(folder: Path) -> Plan:
         settings = StatsConfig(**_known_stats(content["stats"], path))
         auto = AddedSeeds(**content["auto"]) if content.get("auto") else None
         plan = Plan(**{**content, "arms": arms, "stats": settings, "path": path_so_far, "auto": auto})
+        if auto:
+            auto.check([arm.name for arm in arms], len(plan.seeds))
         if not all(isinstance(each, dict) for each in (plan.knobs, plan.baseline, plan.labelled, plan.merged)):
             raise TypeError("a table of keys is missing")
         return plan

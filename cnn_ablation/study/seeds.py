@@ -21,21 +21,24 @@ class AddedSeeds:
     replicates: dict[str, int]
     """Arm -> how many of the study's seeds it has so far, trained or about to be."""
 
-    def mistakes(self, arms: Iterable[str], num_seeds: int) -> Iterator[str]:
-        """What in a plan that a person may have edited is not as a study would write it.
+    def check(self, arms: Iterable[str], num_seeds: int) -> None:
+        """Refuses what no study would write, because a person may have edited it.
 
         Args:
             arms: of the plan.
             num_seeds: of the plan.
+
+        Raises:
+            ValueError: with the first mistake.
         """
         bounds = (self.min_replicates, self.max_replicates)
         if any(type(bound) is not int for bound in bounds) or not 1 < bounds[0] <= bounds[1]:
-            yield f"auto: min_replicates {bounds[0]!r} and max_replicates {bounds[1]!r}"
+            raise ValueError(f"auto: min_replicates {bounds[0]!r} and max_replicates {bounds[1]!r}")
         counts: Any = self.replicates
         for arm in arms:
             count = counts.get(arm) if isinstance(counts, dict) else counts
             if type(count) is not int or not 1 <= count <= num_seeds:
-                yield f"auto: replicates of {arm}: {count!r}; 1 to {num_seeds} are wanted"
+                raise ValueError(f"auto: replicates of {arm}: {count!r}; 1 to {num_seeds} are wanted")
 
     def words(self) -> str:
         """How many arms have how many seeds: `3 arms have 3, 1 arm has 7`."""

@@ -53,7 +53,6 @@ def _mistakes(plan: Plan) -> Iterator[str]:
     yield from (f"arms: '{name}' is there twice" for name, count in Counter(names).items() if count > 1)
     if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         yield f"seeds: {reprlib.repr(plan.seeds)}; different whole numbers are wanted"
-    yield from plan.auto.mistakes(names, len(plan.seeds)) if plan.auto else ()
     yield from ("; ".join(str(problem).splitlines()) for problem in value_problems(plan.stats, "stats."))
     for key, kind in _USED_SETTINGS.items():
         value = plan.baseline.get(key)
