@@ -54,6 +54,8 @@ def train(shift: float = 0.0, own: float = 0.0, word: str = "a", deadly: int = -
     if seed == 5 and Path("kill").exists():
         Path("kill").unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+    if seed == 5 and Path("interrupt").exists():
+        raise KeyboardInterrupt
     if word == "lost" and seed == 1:
         return {"loss": float("nan")}
     return {"loss": 10 + NOISE[seed] + shift * (1 + OWN[seed] / 50) + own * OWN[seed]}
@@ -271,6 +273,26 @@ def test_a_killed_study_goes_on_where_it_was(here: Path, again: str) -> None:
     for found, expected in zip(without_times(here / again), without_times(here / "at once"), strict=True):
         pd.testing.assert_frame_equal(found, expected)
     assert cnn_ablation.load_runs(again)["reused"].sum() > 12
+
+
+@pytest.mark.parametrize("when", ["in a run", "between two rounds"])
+def test_an_interrupted_study_leaves_its_table(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], when: str
+) -> None:
+    def interrupted(_: Path) -> pd.DataFrame:
+        raise KeyboardInterrupt
+
+    (here / "interrupt").touch()
+    if when == "between two rounds":
+        monkeypatch.setattr("cnn_ablation.analysis.tables.judged", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(composed("max_replicates=8"), ARMS, "study")
+    in_a_run = when == "in a run"
+    said = f"stopped after {19 if in_a_run else 12} of {22 if in_a_run else 12} runs planned so far; the same command"
+    assert said in capsys.readouterr().err
+    unfinished = "3 of 22 planned runs have not finished." in (here / "study" / "ablation.md").read_text()
+    assert unfinished == in_a_run
+    assert list(pd.read_csv(here / "study" / "ablation.csv")["n"]) == ([5, 4, 5, 5] if in_a_run else [3, 3, 3, 3])
 
 
 def test_the_report_gives_the_same_table(here: Path) -> None:

@@ -120,9 +120,9 @@ class Study:
         """
         self.planning.check_devices()
         refuse_other_study(self.folder, self.plan)
-        if (self.folder / FILE_NAME).exists():
-            self.planning.keep_seeds(read_plan(self.folder))
         with claimed(self.folder):
+            if (self.folder / FILE_NAME).exists():
+                self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
             self.task.check_available(self.planning.configs.values())
             if self.planning.here and self.planning.packing is not workers.ONE_AT_A_TIME:
@@ -150,9 +150,16 @@ class Study:
     def _add_seeds(self, launch: Launch) -> None:
         """With `replicates=auto`: round after round, until every arm has its verdict."""
         rounds = Rounds(self.folder, self.planning)
-        while not is_stopped(self.folder) and (seeds := rounds.next()):
+        while not is_stopped(self.folder) and (seeds := self._next_of(rounds)):
             self.planning.add_seeds(seeds)
             self._train(seeds, launch)
+
+    def _next_of(self, rounds: Rounds) -> Mapping[Arm, Sequence[int]]:
+        try:
+            return rounds.next()
+        except KeyboardInterrupt:
+            self._report_after_interrupt()
+            raise
 
     def _train(self, seeds: Mapping[Arm, Sequence[int]], launch: Launch) -> None:
         """All jobs of these arms with these seeds, each with its record in the end."""
