@@ -37,7 +37,7 @@ class StatsConfig(Section):
     direction: str | None = setting(None, choices=("higher", "lower"), role=CONDUCT)
     margin_pp: float = setting(0.5, above=0, role=CONDUCT)
     margin: float | None = setting(None, above=0, role=CONDUCT)
-    test: str = setting("t", choices=("t", "sign_flip", "anytime", "dunnett"), role=CONDUCT)
+    test: str = setting("t", choices=("t", "sign_flip", ANYTIME, "dunnett"), role=CONDUCT)
     simultaneous: bool = setting(False, role=CONDUCT)
 
 

@@ -94,8 +94,8 @@ def ablation_table(
     family = Family(arms[reference], settings, _tested(arms, reference, same_as))
     remarks = _remarks(arms, runs, reference, same_as, dict(_path_notes(arms, path)))
     table = pd.DataFrame(_rows(arms, family, remarks), columns=list(arm_columns(compared_by)))
-    table.attrs |= {_COMPARISONS: family.num_comparisons, _OPEN: family.open(), "test": test}
-    table.attrs |= compared_by.attributes()
+    table.attrs |= {_COMPARISONS: family.num_comparisons, "test": test, **compared_by.attributes()}
+    table.attrs[_OPEN] = family.open()
     return table
 
 
