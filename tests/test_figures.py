@@ -92,6 +92,14 @@ def test_the_forest_plot_names_what_it_compares_with(runs: pd.DataFrame, ax: Axe
     assert [text.get_text() for text in ax.get_yticklabels()] == ["optimizer.lr=0.0001", "optimizer.lr=0.01"]
 
 
+def test_a_bar_ends_at_a_mean_that_lies_beyond_its_limit(runs: pd.DataFrame, ax: Axes) -> None:
+    """As intervals that hold at every number of seeds may leave it."""
+    arms = cnn_ablation.ablation_table(runs)
+    limits = {"test_accuracy_mean": [0.9], "test_accuracy_ci_low": [0.91], "test_accuracy_ci_high": [np.inf]}
+    figures.plot_metric(arms.iloc[:1].assign(**limits), ax)
+    assert [bar.get_segments()[0][:, 0].tolist() for bar in ax.collections] == [[90.0, 90.0]]
+
+
 def test_a_mean_of_the_seeds_that_were_not_stopped_is_dotted(ax: Axes) -> None:
     """Two seeds; the second stopped after epoch 2, so that epoch 3 is the first one's alone."""
     points = [(0, 1, 0.5), (0, 2, 0.6), (0, 3, 0.9), (1, 1, 0.3), (1, 2, 0.4)]

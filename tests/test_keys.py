@@ -30,7 +30,19 @@ KEYS = {
 
 # Neither enters an identity by its value nor makes another study of a folder; no study can vary it.
 CONDUCT = {
-    *("seed", "replicates", "timing", "reuse", "store", "checkpoint_seconds", "keep_weights", "paper", "on_error"),
+    *(
+        "seed",
+        "replicates",
+        "min_replicates",
+        "max_replicates",
+        "timing",
+        "reuse",
+        "store",
+        "checkpoint_seconds",
+        "keep_weights",
+        "paper",
+        "on_error",
+    ),
     *("dry_run", "stats.alpha", "stats.margin_pp", "stats.test", "stats.simultaneous"),
     *("stats.metric", "stats.direction", "stats.margin"),
     *("arm.name", "arm.knob", "arm.level", "data.cache of image_folder", "data.root of cifar10"),

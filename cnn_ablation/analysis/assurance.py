@@ -25,8 +25,8 @@ from scipy import stats as scipy_stats
 from scipy.stats import qmc
 
 from cnn_ablation.analysis import anytime, dunnett
-from cnn_ablation.analysis.stats import ANYTIME, MAX_SEEDS_NEEDED, Floats, fewest_seeds
-from cnn_ablation.config import StatsConfig
+from cnn_ablation.analysis.stats import MAX_SEEDS_NEEDED, Floats, fewest_seeds
+from cnn_ablation.config import ANYTIME, StatsConfig
 from cnn_ablation.study.metric import metric_of
 
 SHARES = (0.5, 0.8)

@@ -20,12 +20,11 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
 from cnn_ablation.analysis import anytime
-from cnn_ablation.config import StatsConfig
+from cnn_ablation.config import ANYTIME, StatsConfig
 from cnn_ablation.study.metric import Metric, metric_of
 
 Floats = npt.NDArray[np.float64]
 
-ANYTIME = "anytime"
 MAX_SEEDS_NEEDED = 1000
 MAX_EXACT_FLIPS = 2**16  # beyond 16 seeds as many random sign flips stand for all of them
 _ROUNDING = 1e-11  # of the size of what was measured: values that lie closer together are equal

@@ -95,6 +95,7 @@ def allowed(field: Field) -> str:
     if is_free(field):
         return f"keys of your own: NAME:VALUE in braces, or {field.name}.NAME=VALUE"
     bounds, kind = bounds_of(field), str(field.type)
+    kind = "int" if bounds.or_word else kind
     words = str(bounds)
     if bounds.choices and kind.startswith("str"):
         return words + kind.removeprefix("str").replace(" | None", ", null")
@@ -114,8 +115,9 @@ def default(field: Field) -> str:
 
 def fits(field: Field, text: str) -> bool:
     """Whether a value, as typed, is of the key's type and within its bounds."""
-    value = _read(text)
-    return _has_type(value, str(field.type)) and bounds_of(field).allows(value)
+    value, bounds = _read(text), bounds_of(field)
+    declared = "int" if bounds.or_word and value != bounds.or_word else str(field.type)
+    return _has_type(value, declared) and bounds.allows(value)
 
 
 def _read(text: str) -> Any:

@@ -31,7 +31,7 @@ from cnn_ablation.config.schema import (
     setting,
     types_of,
 )
-from cnn_ablation.config.study import ArmConfig, StatsConfig, StudyConfig, TaskConfig
+from cnn_ablation.config.study import ANYTIME, AUTO, ArmConfig, StatsConfig, StudyConfig, TaskConfig
 from cnn_ablation.config.values import (
     all_settings,
     field_of,
@@ -46,7 +46,8 @@ from cnn_ablation.config.values import (
 )
 
 __all__ = [
-    "CONDUCT", "FILES", "LABEL", "LARGEST_SEED", "OWN_CODE", "RESULT", "SEEDS", "TEST_SET", "WHAT_IS_TRAINED",
+    "ANYTIME", "AUTO", "CONDUCT", "FILES", "LABEL", "LARGEST_SEED", "OWN_CODE", "RESULT", "SEEDS", "TEST_SET",
+    "WHAT_IS_TRAINED",
     "ArmConfig", "Bounds", "Role", "Section", "StatsConfig", "StudyConfig", "TaskConfig",
     "all_settings", "as_python", "bounds_of", "default_of", "field_of", "fields_of", "fits", "free_keys",
     "from_settings", "group_name", "is_free", "keys_of", "leaves", "nearest", "one_form", "result_settings",

@@ -28,6 +28,8 @@ class Bounds:
     is_folder: bool = False
     per_layer: type | None = None
     """The type of one value, where a field takes one value for all layers or a list with one for each."""
+    or_word: str = ""
+    """What may stand in place of a whole number."""
 
     def allows(self, value: object) -> bool:
         """Whether a value (or, of a list, every element) lies within; None is the schema's business."""
@@ -41,7 +43,7 @@ class Bounds:
         if self.choices is not None:
             return value in self.choices()
         if isinstance(value, str):
-            return not self.is_folder or bool(value.strip())
+            return value == self.or_word if self.or_word else not self.is_folder or bool(value.strip())
         return not isinstance(value, int | float) or (math.isfinite(value) and self._contains(value))
 
     def _is_of_a_layer(self, value: object) -> bool:
@@ -66,6 +68,7 @@ class Bounds:
             return "the name of a folder"
         limits = [("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below)]
         text = " and ".join(f"{word} {limit:.10g}" for word, limit in limits if limit is not None)
+        text = f"{text}, or {self.or_word}" if self.or_word else text
         return f"{self.min_length} or more values, each {text}" if self.min_length else text
 
 
@@ -146,8 +149,10 @@ def as_python(value: Any) -> Any:
 
 
 def _of_field(value: Any, item: dataclasses.Field[Any]) -> Any:
-    """A value as it is kept: a whole number for a float is a float."""
+    """A value as it is kept: a whole number for a float is a float, and one in quotes is none of the words."""
     value = as_python(value)
+    if isinstance(value, str) and bounds_of(item).or_word and value.strip().isdecimal():
+        return int(value)
     if type(value) is not int or "float" not in str(item.type):
         return value
     try:

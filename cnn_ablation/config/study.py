@@ -17,6 +17,9 @@ from cnn_ablation.config.schema import (
 )
 
 _MOST_SEEDS = 10**4  # beyond it a number is a slip of the pen
+AUTO = "auto"
+ANYTIME = "anytime"
+"""The test whose verdicts hold however often a study is looked at and whenever it ends."""
 
 
 @dataclass
@@ -34,7 +37,7 @@ class StatsConfig(Section):
     direction: str | None = setting(None, choices=("higher", "lower"), role=CONDUCT)
     margin_pp: float = setting(0.5, above=0, role=CONDUCT)
     margin: float | None = setting(None, above=0, role=CONDUCT)
-    test: str = setting("t", choices=("t", "sign_flip", "anytime", "dunnett"), role=CONDUCT)
+    test: str = setting("t", choices=("t", "sign_flip", ANYTIME, "dunnett"), role=CONDUCT)
     simultaneous: bool = setting(False, role=CONDUCT)
 
 
@@ -66,7 +69,9 @@ class StudyConfig(Section):
     stats: StatsConfig = field(default_factory=StatsConfig)
     arm: ArmConfig = field(default_factory=ArmConfig)
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED, role=SEEDS)
-    replicates: int = setting(3, at_least=1, at_most=_MOST_SEEDS, role=SEEDS)
+    replicates: int | str = setting(3, at_least=1, at_most=_MOST_SEEDS, or_word=AUTO, role=SEEDS)
+    min_replicates: int = setting(3, at_least=2, at_most=_MOST_SEEDS, role=SEEDS)  # of every arm, with replicates=auto
+    max_replicates: int = setting(30, at_least=2, at_most=_MOST_SEEDS, role=SEEDS)  # of an arm without a verdict
     device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
     threads: int | None = setting(None, at_least=1)  # of a run on a CPU; null lets the study and the machine decide
     timing: str = setting("packed", choices=("packed", "isolated"), role=CONDUCT)
@@ -77,5 +82,17 @@ class StudyConfig(Section):
     extensions: list[str] = setting([], role=OWN_CODE)
 
     @property
+    def adds_seeds(self) -> bool:
+        """Whether arms get seeds until they have a verdict."""
+        return self.replicates == AUTO
+
+    @property
     def seeds(self) -> range:
-        return range(self.seed, self.seed + self.replicates)
+        """Those that every arm gets."""
+        count = self.replicates if isinstance(self.replicates, int) else self.min_replicates
+        return range(self.seed, self.seed + count)
+
+    @property
+    def most_seeds(self) -> range:
+        """Those that an arm may come to get."""
+        return range(self.seed, self.seed + self.max_replicates) if self.adds_seeds else self.seeds

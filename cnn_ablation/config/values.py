@@ -76,6 +76,7 @@ def _type_problem(key: str, value: object, wanted: Any, item: dataclasses.Field[
         example = f"{key}={options[0].__name__}(...) of {options[0].__module__}"
         return Problem(key, shown(value), allowed, remedy=example)
     name = wanted.__name__ if isinstance(wanted, type) and get_origin(wanted) is None else str(wanted)
+    name = "int" if bounds_of(item).or_word else name
     bounds = str(bounds_of(item))
     return Problem(key, shown(value), f"{name}, {bounds}" if bounds else name)
 
@@ -112,8 +113,8 @@ def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
         wrong = next((each for each in value if not bounds.allows(each)), None)
         found = _nearest_choice("", wrong, bounds)
         return f"{key}=[{found.removeprefix('=')}]" if found else None
-    choices = [str(choice) for choice in bounds.choices()] if bounds.choices else []
-    found = nearest(str(value), choices)
+    choices = [str(choice) for choice in bounds.choices()] if bounds.choices else [bounds.or_word]
+    found = nearest(str(value), [choice for choice in choices if choice])
     return f"{key}={found}" if found else None
 
 

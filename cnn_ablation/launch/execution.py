@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
 from cnn_ablation.launch import workers
 from cnn_ablation.launch.planning import Planning
+from cnn_ablation.launch.rounds import Rounds
 from cnn_ablation.runs.records import (
     Run,
     deferred_file,
@@ -44,7 +45,7 @@ from cnn_ablation.study.designs import (
     seed_by_seed,
 )
 from cnn_ablation.study.metric import metric_of
-from cnn_ablation.study.plans import Plan, refuse_other_study, write_plan
+from cnn_ablation.study.plans import FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +121,8 @@ class Study:
         self.planning.check_devices()
         refuse_other_study(self.folder, self.plan)
         with claimed(self.folder):
+            if (self.folder / FILE_NAME).exists():
+                self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
             self.task.check_available(self.planning.configs.values())
             if self.planning.here and self.planning.packing is not workers.ONE_AT_A_TIME:
@@ -127,10 +130,11 @@ class Study:
             stop_file(self.folder).unlink(missing_ok=True)
             while self.planning.next:
                 self.planning.show(self._score)
-                self._train(self.planning.next, launch)
+                self._train({arm: self.planning.seeds_of(arm) for arm in self.planning.next}, launch)
                 if is_stopped(self.folder):
                     break
                 self._go_on()
+            self._add_seeds(launch)
             write_plan(self.folder, self.plan)
             return self._report()
 
@@ -143,12 +147,25 @@ class Study:
             self._report()
             raise
 
-    def _train(self, arms: Sequence[Arm], launch: Launch) -> None:
-        """All jobs of these arms, each with its record in the end."""
+    def _add_seeds(self, launch: Launch) -> None:
+        """With `replicates=auto`: round after round, until every arm has its verdict."""
+        rounds = Rounds(self.folder, self.planning)
+        while not is_stopped(self.folder) and (seeds := self._next_of(rounds)):
+            self.planning.add_seeds(seeds)
+            self._train(seeds, launch)
+
+    def _next_of(self, rounds: Rounds) -> Mapping[Arm, Sequence[int]]:
+        try:
+            return rounds.next()
+        except KeyboardInterrupt:
+            self._report_after_interrupt()
+            raise
+
+    def _train(self, seeds: Mapping[Arm, Sequence[int]], launch: Launch) -> None:
+        """All jobs of these arms with these seeds, each with its record in the end."""
         write_plan(self.folder, self.plan)
-        self.task.load(self.planning.configs[arm] for arm in arms)
-        order = seed_by_seed if self.task.device(self.baseline) == "cpu" else arm_by_arm
-        ordered = order(arms, self.plan.seeds)
+        self.task.load(self.planning.configs[arm] for arm in seeds)
+        ordered = self._in_order(seeds)
         jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
         self._jobs += jobs
         pending, raised = jobs, list[str]()
@@ -167,13 +184,26 @@ class Study:
             self._report_after_interrupt()
             raise
 
+    def _in_order(self, seeds: Mapping[Arm, Sequence[int]]) -> Iterator[Job]:
+        order = arm_by_arm if self.planning.trains_arm_by_arm else seed_by_seed
+        for job in order(list(seeds), sorted(set(itertools.chain(*seeds.values())))):
+            if wanted := tuple(seed for seed in job.seeds if seed in seeds[job.arm]):
+                yield Job(job.arm, wanted)
+
     def _score(self, arm: Arm) -> float | None:
         """Mean over the seeds of what a greedy study chooses by, once all are there, negative where lower is better.
 
-        An arm with a failed run, or one without that figure, is never chosen.
+        Only the first seeds count, which all arms have: those added for a verdict change no choice. An arm with a
+        failed run, or one without that figure, is never chosen.
         """
-        same = self.planning.same(arm)
-        paths = [path for job in self._jobs if job.job.arm == same for path in self._paths(job)]
+        same, first = self.planning.same(arm), self.baseline.seeds
+        paths = [
+            record_path(self.job_folder(job.number), seed)
+            for job in self._jobs
+            if job.job.arm == same
+            for seed in job.job.seeds
+            if seed in first
+        ]
         if not paths or len(self._written(paths)) < len(paths):
             return None
         runs = [_read(path) for path in paths]
@@ -232,8 +262,9 @@ class Study:
 
     def _say_stopped(self) -> None:
         finished = len(self._written([path for job in self._jobs for path in self._paths(job)]))
+        so_far = " planned so far" if self.plan.auto else ""
         progress.say(
-            f"stopped after {finished} of {counted(self.plan.num_runs, 'run')}; "
+            f"stopped after {finished} of {counted(self.plan.num_runs, 'run')}{so_far}; "
             "the same command goes on from there (finished runs are reused)"
         )
 

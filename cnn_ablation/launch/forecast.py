@@ -30,10 +30,14 @@ class ArmForecast:
     arm: Arm
     confounds: list[str]
     reused_seeds: list[int] | None
-    """None where only another machine can tell."""
-    num_seeds: int
+    """Of all that the arm may come to get; None where only another machine can tell."""
+    first_seeds: range
+    most_seeds: range
+    """The same as the first, but for seeds that are added until there is a verdict."""
     seconds_per_run: float
     """NaN where no past run tells."""
+    past: list[Run]
+    """Runs of the same configuration, whatever seed and version of the code."""
 
 
 def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], How] | None) -> list[ArmForecast]:
@@ -51,8 +55,10 @@ def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], Ho
             arm=arm,
             confounds=list(notes.confounds(task.cost(config), task.cost(baseline))),
             reused_seeds=past.reused_seeds(config, how_of(config)) if how_of else None,
-            num_seeds=len(config.seeds),
+            first_seeds=config.seeds,
+            most_seeds=config.most_seeds,
             seconds_per_run=past.seconds_per_run(config, how_of(config) if how_of else None),
+            past=past.alike(config, how_of(config)) if how_of else [],
         )
         for arm, config in configs.items()
     ]
@@ -65,10 +71,12 @@ class _Past:
         self.task = task_of(baseline)
         self._any, self._alone = set[str](), set[str]()
         self._seconds, self._rates = dict[str, list[float]](), list[float]()
+        self._alike = dict[str, list[Run]]()  # by settings
         for run in runs:
             identity = run.provenance.get("identity", {})
             name = _name({**identity, "data": ""})
             self._any.add(name)
+            self._alike.setdefault(_name(identity.get("settings")), []).append(run)
             if run.concurrent_runs == 1:
                 self._alone.add(name)
             if run.provenance.get("host") == platform.node() and run.status == "ok":
@@ -83,7 +91,12 @@ class _Past:
     def reused_seeds(self, config: StudyConfig, how: How) -> list[int]:
         """Seeds whose runs the store has, if the content of the data is as it was."""
         known = self._any if config.timing == "packed" else self._alone
-        return [seed for seed in config.seeds if config.reuse and _name(self._identity(config, how, seed)) in known]
+        seeds = config.most_seeds if config.reuse else ()
+        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in known]
+
+    def alike(self, config: StudyConfig, how: How) -> list[Run]:
+        """Runs of the same configuration, of whatever seed."""
+        return self._alike.get(_name(self._identity(config, how, config.seed)["settings"]), [])
 
     def seconds_per_run(self, config: StudyConfig, how: How | None) -> float:
         """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""
@@ -115,21 +128,50 @@ def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
     if confounded:
         yield "changes besides the knob:"
         yield from (f"  {item.arm.name}: {', '.join(item.confounds)}" for item in confounded)
-    planned, reused = sum(item.num_seeds for item in forecasts), _num_reused(forecasts)
+    least, most = ([_Training.of(item, each) for item, each in pairs] for pairs in _extents(forecasts))
+    grows = any(item.first_seeds != item.most_seeds for item in forecasts)
     if any(item.reused_seeds is None for item in forecasts):
         yield "what would be reused is known only where the jobs will run"
     else:
-        yield f"would reuse {reused} of {counted(planned, 'run')} from {store_folder}, if the data are as they were"
-    to_train = [(item.num_seeds - len(item.reused_seeds or ()), item.seconds_per_run) for item in forecasts]
-    seconds = math.fsum(count * each for count, each in to_train if count)
-    if math.isnan(seconds):
+        reused = [f"{sum(each.reused for each in extent)} of {_runs(extent)}" for extent in (least, most)]
+        words = f"{reused[0]} at least and {reused[1]} at most" if grows else reused[0]
+        yield f"would reuse {words} from {store_folder}, if the data are as they were"
+    times = [_time(extent) for extent in (least, most)]
+    if None in times:
         yield "estimated time: unknown, there are no past runs on this machine"
     else:
-        yield f"estimated time: about {duration(seconds)} for {counted(planned - reused, 'run')}, from past runs"
+        yield f"estimated time: about {' to '.join(map(str, times if grows else times[:1]))}, from past runs"
 
 
-def _num_reused(forecasts: Sequence[ArmForecast]) -> int:
-    return sum(len(item.reused_seeds or ()) for item in forecasts)
+@dataclass(frozen=True)
+class _Training:
+    """What is to be done for one arm with some seeds."""
+
+    seeds: int
+    reused: int
+    seconds_per_run: float
+
+    @classmethod
+    def of(cls, item: ArmForecast, seeds: range) -> _Training:
+        return cls(len(seeds), sum(seed in seeds for seed in item.reused_seeds or ()), item.seconds_per_run)
+
+
+def _extents(forecasts: Sequence[ArmForecast]) -> Iterator[list[tuple[ArmForecast, range]]]:
+    """The least and the most that a study trains."""
+    yield [(item, item.first_seeds) for item in forecasts]
+    yield [(item, item.most_seeds) for item in forecasts]
+
+
+def _runs(trainings: Sequence[_Training]) -> str:
+    return counted(sum(each.seeds for each in trainings), "run")
+
+
+def _time(trainings: Sequence[_Training]) -> str | None:
+    """Of all that is not reused; None where no past run tells."""
+    counts = [(each.seeds - each.reused, each.seconds_per_run) for each in trainings]
+    seconds = math.fsum(count * each for count, each in counts if count)
+    total = counted(sum(count for count, _ in counts), "run")
+    return None if math.isnan(seconds) else f"{duration(seconds)} for {total}"
 
 
 def duration(seconds: float) -> str:

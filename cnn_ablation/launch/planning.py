@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property, partial
 
+from cnn_ablation.common import progress
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.looks import one_look
-from cnn_ablation.config import StudyConfig, all_settings
-from cnn_ablation.launch import forecast, workers
+from cnn_ablation.config import ANYTIME, StudyConfig, all_settings
+from cnn_ablation.launch import expected_seeds, forecast, workers
 from cnn_ablation.runs import provenance
-from cnn_ablation.runs.task import task_of
+from cnn_ablation.runs.task import check_alone, task_of
 from cnn_ablation.study import checks
 from cnn_ablation.study.designs import (
     BASELINE,
@@ -23,6 +25,7 @@ from cnn_ablation.study.designs import (
 )
 from cnn_ablation.study.plans import PathStep, Plan
 from cnn_ablation.study.resolution import resolution_lines
+from cnn_ablation.study.seeds import added_seeds, idle_keys
 
 GREEDY = "greedy"
 
@@ -61,8 +64,9 @@ class Planning:
         self._effective = cache(lambda arm: self._comes_to(self._checked(arm)))
         self.merged: dict[str, str] = {}
         """Arms that come to the same as another one, by name: which one, and why."""
-        self.baseline = self._compose(Arm(BASELINE))
+        self.baseline = _judged_at_any_time(self._compose(Arm(BASELINE)))
         self.task = task_of(self.baseline)
+        self._num_seeds = dict[str, int]()  # by name, of arms that may have more than the first seeds
         checks.check_study(design, knobs, self.baseline)
         if design == GREEDY:  # later arms depend on results; each level alone tells of mistakes before any training
             for arm in one_at_a_time(self.knobs):
@@ -71,6 +75,10 @@ class Planning:
         """The arms that are to be trained now; none once the design is through."""
         self.go_on(unknown)
         checks.check_effects(design, self.knobs, self._checked, self._comes_to)
+        if not self.knobs:
+            check_alone(self.baseline)
+        for line in idle_keys(self.baseline):
+            progress.say(line)
 
     def go_on(self, score: Score) -> None:
         """Asks the design for more arms, now that it knows the scores; one that comes to the same as another is none.
@@ -88,20 +96,37 @@ class Planning:
                 self.configs[arm] = self._checked(arm)
         self.next = new
 
+    def seeds_of(self, arm: Arm) -> range:
+        """The seeds of an arm so far: the first, and those that were added."""
+        first = self.baseline.seeds
+        return range(first.start, max(first.stop, first.start + self._num_seeds.get(arm.name, 0)))
+
+    def keep_seeds(self, found: Plan) -> None:
+        """Begins with as many seeds of every arm as an earlier study in the same folder had: none is taken away."""
+        if self.baseline.adds_seeds:
+            ends = {arm.name: max(found.seeds_of(arm.name), default=self.baseline.seed) + 1 for arm in found.arms}
+            self._num_seeds = {name: end - self.baseline.seed for name, end in ends.items()}
+
+    def add_seeds(self, seeds: Mapping[Arm, Sequence[int]]) -> None:
+        """From now on these are among the arms' seeds."""
+        self._num_seeds |= {arm.name: more[-1] + 1 - self.baseline.seed for arm, more in seeds.items()}
+
     def plan(self, score: Score = unknown) -> Plan:
         """What is known so far."""
+        seeds = {arm: self.seeds_of(arm) for arm in self.configs}
         return Plan(
             design=self.design,
             knobs={knob.name: [level.label for level in knob.levels] for knob in self.knobs},
             keys=list(dict.fromkeys(key for knob in self.knobs for key in knob.keys)),
             arms=list(self.configs),
-            seeds=list(self.baseline.seeds),
+            seeds=list(range(self.baseline.seed, max(each.stop for each in seeds.values()))),
             baseline=all_settings(self.baseline),
             stats=self.baseline.stats,
             path=self._path(score),
             merged=dict(self.merged),
             labelled=hidden_settings(self.knobs),
             provenance=provenance.environment(self.task.LIBRARIES),
+            auto=added_seeds(self.baseline, {arm.name: len(each) for arm, each in seeds.items()}),
         )
 
     @cached_property
@@ -109,7 +134,12 @@ class Planning:
         """How its runs share this machine, decided once for all steps of its design."""
         arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
         configs = [self._compose(arm) for arm in arms]
-        return workers.packing(self.baseline, len(configs) * self.baseline.replicates, configs)
+        return workers.packing(self.baseline, len(configs) * len(self.baseline.seeds), configs)
+
+    @property
+    def trains_arm_by_arm(self) -> bool:
+        """Whether all seeds of an arm are one job, as on a GPU; on a CPU each seed is one."""
+        return self.task.device(self.baseline) != "cpu"
 
     def show(self, score: Score = unknown) -> None:
         """Prints arms, seeds and runs of what comes next."""
@@ -133,7 +163,8 @@ class Planning:
             print("of this step:")
         how_of = partial(self.task.resolve, threads=self.packing.threads or None, planned=True) if self.here else None
         found = forecast.forecast(self.configs, how_of)
-        print("\n".join(forecast.lines(found, self.baseline.store)), flush=True)
+        likely = expected_seeds.lines(found, self.baseline) if self.baseline.adds_seeds else ()
+        print("\n".join([*forecast.lines(found, self.baseline.store), *likely]), flush=True)
 
     def check_devices(self) -> None:
         """Refuses devices that this machine lacks, where it is the one that trains."""
@@ -180,6 +211,17 @@ class Planning:
             )
             for step in greedy_steps(self.knobs, score)
         ]
+
+
+def _judged_at_any_time(baseline: StudyConfig) -> StudyConfig:
+    """With the one test that holds for seeds that are added after looks at the table, in place of the default.
+
+    Any other one that was chosen is refused by the check of the configuration.
+    """
+    stats = baseline.stats
+    if not baseline.adds_seeds or stats.test != type(stats)().test:
+        return baseline
+    return replace(baseline, stats=replace(stats, test=ANYTIME))
 
 
 def _named(arm: Arm) -> str | None:

@@ -73,7 +73,7 @@ def packing(config: StudyConfig, num_runs: int, arms: Sequence[StudyConfig] = ()
     if not all(task.is_known_elsewhere(arm) for arm in arms):
         return ONE_AT_A_TIME
     if task.device(config) == "cuda":
-        processes = min(cores, num_runs // config.replicates)
+        processes = min(cores, num_runs // len(config.seeds))
         return Packing(processes, cores // processes, by_memory=True) if processes > 1 else ONE_AT_A_TIME
     one = task.footprint(config)
     threads = config.threads or max(1, cores // _that_fit(machine.memory(), one, cores))

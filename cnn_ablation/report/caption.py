@@ -11,6 +11,7 @@ from cnn_ablation.config import StatsConfig
 from cnn_ablation.report.text import more_seeds
 from cnn_ablation.runs.task import Chance
 from cnn_ablation.study.metric import Metric, metric_of
+from cnn_ablation.study.seeds import AddedSeeds
 
 _TEST_NAMES = {
     "t": "a paired t test",
@@ -26,6 +27,7 @@ def caption(
     settings: StatsConfig,
     *,
     choice: str | None = "",
+    auto: AddedSeeds | None = None,
     made_with: str = "",
     chance: Chance | None = None,
 ) -> str:
@@ -37,6 +39,7 @@ def caption(
         settings: as used for `arms`.
         choice: the column by which a greedy study chose, empty for another study; None where only the table of runs is
             known.
+        auto: how many seeds each arm has, where they were added until it had a verdict.
         made_with: hardware and versions.
         chance: what the seeds vary; None where that is not known.
     """
@@ -48,6 +51,7 @@ def caption(
     runs = checked_runs(runs, metric).drop_duplicates(["arm", "seed"], keep="last")
     of_images = "val_accuracy" in runs.columns
     sentences = [*_measured(arms, settings, metric, chance), *_compared(arms, settings, metric)]
+    sentences += _added(auto) if auto else ()
     sentences.append(_chosen(choice, metric))
     if any(more_seeds(row) for _, row in arms.iterrows()):
         sentences.append(_more_seeds())
@@ -61,6 +65,14 @@ def _more_seeds() -> str:
     return (
         "More seeds is how many decide an arm in half and in 80 % of what these seeds leave possible, with effect and "
         f"spread as uncertain as they are; it cannot be said yet beyond {MAX_SEEDS_NEEDED} in all, or of a wide range."
+    )
+
+
+def _added(auto: AddedSeeds) -> Iterator[str]:
+    """How many seeds arms have, and why not equally many."""
+    yield (
+        "Seeds were added to arms without a verdict, and to the arm that they are compared with, one round after "
+        f"another, from {auto.min_replicates} to at most {auto.max_replicates}: {auto.words()}."
     )
 
 

@@ -249,6 +249,10 @@ def _estimate(row: pd.Series[Any], metric: Metric) -> tuple[float, Floats]:
 
 
 def _error_bars(mean: Floats, low: Floats, high: Floats) -> Floats:
-    """Distances (2, n) from a mean to its limits; 0 where there is no interval."""
-    distances: Floats = np.nan_to_num(np.stack([mean - low, high - mean]))
-    return distances
+    """Distances (2, n) from a mean to its limits; 0 where there is no limit.
+
+    So too where the mean lies beyond it: an interval that holds at every number of seeds keeps what earlier ones ruled
+    out.
+    """
+    distances: Floats = np.nan_to_num(np.stack([mean - low, high - mean]), posinf=0.0, neginf=0.0)
+    return np.maximum(distances, 0.0)

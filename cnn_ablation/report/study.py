@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pandas as pd
 
 from cnn_ablation.analysis import tables
 from cnn_ablation.analysis.variance import variance_by_source
-from cnn_ablation.common.errors import ConfigError
+from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.words import counted
-from cnn_ablation.config import StatsConfig
+from cnn_ablation.config import ANYTIME, StatsConfig
 from cnn_ablation.report import papers
 from cnn_ablation.report.caption import caption
 from cnn_ablation.report.files import as_csv, as_text, check_folder, table_files, write_files
@@ -27,7 +28,6 @@ from cnn_ablation.report.variance import print_variance, variance_files
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.task import Chance, task_of_settings
 from cnn_ablation.study.metric import Metric, metric_of
-from cnn_ablation.study.plans import PathStep
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,17 @@ def report_study(folder: str | Path, out: str | Path | None = None, overrides: d
     check_folder(out)
     plan = study.plan
     settings = _settings(study.stats, overrides or {})
+    if plan.auto:
+        _refuse_other_tests(settings)
     unfinished = plan.num_runs - len(study.runs)
     made_with = _scaled_down(plan.baseline) + _made_with(study.runs)
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
+    runs = study.run_table()
+    arms = tables.arms_of_study(study, runs, settings)
     choice = study.choice if plan.path else ""
-    words: dict[str, Any] = {"made_with": made_with, "choice": choice, "chance": _chance(study)}
-    made = _made(study.run_table(), study.curves(), settings, path=plan.path, **words)
+    words = caption(runs, arms, settings, choice=choice, auto=plan.auto, made_with=made_with, chance=_chance(study))
+    made = _Made(runs, arms, words, study.curves(), settings)
     compared = _paper_section(study, settings)
     more = _per_class_files(study) | (compared.files if compared else {})
     return _leave(made, out, more, compared)
@@ -87,6 +91,17 @@ def _settings(of_study: StatsConfig, overrides: dict[str, Any]) -> StatsConfig:
     if overrides.get("metric", of_study.metric) != of_study.metric:
         kept = {name: value for name, value in kept.items() if name not in ("direction", "margin")}
     return tables.checked_settings(kept | overrides)
+
+
+def _refuse_other_tests(settings: StatsConfig) -> None:
+    """Of a study whose seeds were added after looks at its table.
+
+    Raises:
+        ConfigError: the test is one for a number of seeds that is fixed.
+    """
+    if settings.test != ANYTIME:
+        allowed = f"{ANYTIME}: this study added seeds after looks at its table, for which no other test holds"
+        raise ConfigError([Problem("test", settings.test, allowed, remedy="leave out --test")])
 
 
 def _scaled_down(baseline: dict[str, Any]) -> str:
@@ -145,7 +160,9 @@ def report_runs(runs_file: str | Path, out: str | Path, overrides: dict[str, Any
     """
     out, settings = Path(out), tables.checked_settings(overrides or {})
     check_folder(out)
-    return _leave(_made(read_runs_file(runs_file), pd.DataFrame(), settings), out)
+    runs = read_runs_file(runs_file)
+    arms = tables.ablation_table(runs, **dataclasses.asdict(settings))
+    return _leave(_Made(runs, arms, caption(runs, arms, settings, choice=None), pd.DataFrame(), settings), out)
 
 
 @dataclass(frozen=True)
@@ -157,8 +174,11 @@ class _Made:
     caption: str
     curves: pd.DataFrame
     settings: StatsConfig
-    variance: pd.DataFrame
-    """By source of chance; without rows where the study does not vary that."""
+
+    @cached_property
+    def variance(self) -> pd.DataFrame:
+        """By source of chance; without rows where the study does not vary that."""
+        return variance_by_source(self.runs, self.metric, self.settings.alpha)
 
     @property
     def metric(self) -> Metric:
@@ -169,22 +189,6 @@ class _Made:
         pictures = picture_files(self.runs, self.arms, self.curves, self.settings)
         of_variance = variance_files(self.variance, self.metric) if len(self.variance) else {}
         return table_files(self.runs, self.arms, self.caption) | pictures | of_variance
-
-
-def _made(
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
-    settings: StatsConfig,
-    *,
-    made_with: str = "",
-    path: Sequence[PathStep] = (),
-    choice: str | None = None,
-    chance: Chance | None = None,
-) -> _Made:
-    """Args as `caption`'s and `ablation_table`'s; no choice for a table of runs alone."""
-    arms = tables.ablation_table(runs, **dataclasses.asdict(settings), path=path, choice=choice or None)
-    words = caption(runs, arms, settings, choice=choice, made_with=made_with, chance=chance)
-    return _Made(runs, arms, words, curves, settings, variance_by_source(runs, metric_of(settings), settings.alpha))
 
 
 def _leave(

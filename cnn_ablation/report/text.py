@@ -46,6 +46,14 @@ def _readable(row: pd.Series[Any], metric: Metric, score: str, difference: str) 
     }
 
 
+def difference_words(arms: pd.DataFrame, arm: str) -> str:
+    """An arm's difference from the baseline as the table shows it, in one phrase: `+1.23 pp [+0.31, +2.15]`."""
+    metric = metric_of_table(arms.attrs, arms.columns)
+    row = arms[arms["arm"] == arm].iloc[0]
+    mean, _, interval = with_interval(row[list(metric.delta)], score_formats(arms, metric)[1]).partition(" ")
+    return f"{mean} {'pp' if metric.is_accuracy else f'in {metric.column}'} {interval}".strip()
+
+
 def score_formats(arms: pd.DataFrame, metric: Metric) -> tuple[str, str]:
     """How the metric and its differences are written: accuracies with two decimals, others as exact as they are."""
     if metric.is_accuracy:

@@ -31,7 +31,7 @@ from cnn_ablation.runs.records import (
     write_run,
 )
 from cnn_ablation.runs.store import BusyError, RunStore
-from cnn_ablation.runs.task import How, Place, Task, Trained, check, task_of
+from cnn_ablation.runs.task import How, Place, Task, Trained, check, check_alone, task_of
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ def run(
     extensions.load(config.extensions)  # in a worker or a launcher's job nobody has done so
     if study is None:
         check(config)
+        check_alone(config)
     task = task_of(config)
     job = _Job(config, folder, study, concurrent_jobs, task, task.resolve(config, threads=threads))
     with task.computing_as(job.how):
@@ -101,7 +102,7 @@ class _Job:
             if self.study and is_stopped(self.study):
                 break
             deferred = deferred_file(self.folder, seed)
-            wait = not self.study or self.config.replicates > 1 or deferred.exists()
+            wait = not self.study or len(self.config.seeds) > 1 or deferred.exists()
             try:
                 runs.append(self._run_or_failure(seed, wait=wait))
                 deferred.unlink(missing_ok=True)

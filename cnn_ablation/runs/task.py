@@ -5,7 +5,7 @@ A task is a module of functions, one folder below `tasks/`. Nothing here or abov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from cnn_ablation.common import extensions
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.config import LARGEST_SEED, StudyConfig, shown, value_problems
+from cnn_ablation.config import ANYTIME, AUTO, LARGEST_SEED, StatsConfig, StudyConfig, shown, value_problems
 from cnn_ablation.runs.records import Run
 
 TASKS = {
@@ -239,7 +239,11 @@ def check(config: object, *, arm: str | None = None) -> None:
     if not isinstance(config, StudyConfig):
         raise ConfigError([not_a_config("config", config)], arm=arm)
     extensions.load(config.extensions)
-    problems = value_problems(config) or [*_seed_problems(config), *task_of(config).problems(config)]
+    problems = value_problems(config) or [
+        *_seed_problems(config),
+        *_problems_of_added_seeds(config),
+        *task_of(config).problems(config),
+    ]
     if problems:
         raise ConfigError(problems, arm=arm)
 
@@ -250,8 +254,39 @@ def not_a_config(name: str, value: object) -> Problem:
 
 
 def _seed_problems(config: StudyConfig) -> list[Problem]:
-    most = LARGEST_SEED + 1 - config.seed
-    if config.replicates <= most:
+    most, given = LARGEST_SEED + 1 - config.seed, len(config.most_seeds)
+    if given <= most:
         return []
+    key = "max_replicates" if config.adds_seeds else "replicates"
     allowed = f"at most {most} with seed={config.seed}: the last seed counts too, and {LARGEST_SEED} is the largest"
-    return [Problem("replicates", config.replicates, allowed, remedy="a smaller seed")]
+    return [Problem(key, given, allowed, remedy="a smaller seed")]
+
+
+def _problems_of_added_seeds(config: StudyConfig) -> Iterator[Problem]:
+    """Of `replicates=auto`."""
+    if not config.adds_seeds:
+        return
+    if config.min_replicates > config.max_replicates:
+        allowed = f"at most max_replicates={config.max_replicates}"
+        yield Problem("min_replicates", config.min_replicates, allowed, remedy="fewer, or a larger max_replicates")
+    if config.stats.test not in (StatsConfig().test, ANYTIME):
+        allowed = (
+            f"{ANYTIME} with replicates={AUTO}, whose seeds are added after looks at the table; "
+            "no test for a number of seeds that is fixed holds then"
+        )
+        yield Problem("stats.test", config.stats.test, allowed, remedy="leave it out, or replicates=N")
+
+
+def check_alone(config: StudyConfig) -> None:
+    """Refuses to add seeds until a verdict, where there is nothing to compare.
+
+    Args:
+        config: of the right types; trained without any other arm.
+
+    Raises:
+        ConfigError: `replicates=auto`.
+    """
+    if config.adds_seeds:
+        allowed = "a number of seeds, where a single configuration is trained: without a comparison there is no verdict"
+        remedy = "replicates=5; or -m with a knob (model.activation=relu,leaky), cnn_ablation.ablate in Python"
+        raise ConfigError([Problem("replicates", AUTO, allowed, remedy=remedy)])

@@ -20,6 +20,7 @@ from cnn_ablation.config import StatsConfig, default_of, field_of, leaves, one_f
 from cnn_ablation.runs.task import task_of_settings
 from cnn_ablation.study.designs import BASELINE, FULL, Arm, Setting, label_of
 from cnn_ablation.study.metric import metric_of
+from cnn_ablation.study.seeds import AddedSeeds
 
 # The C parser where PyYAML has it: a plan of a thousand arms takes half a second without.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -49,6 +50,7 @@ class Plan:
     """The config keys that the knobs move."""
     arms: list[Arm]
     seeds: list[int]
+    """Of the arm that others are compared with; where seeds are added, other arms may have fewer (`seeds_of`)."""
     baseline: dict[str, Any]
     """The baseline's resolved settings, by dotted key."""
     stats: StatsConfig = field(default_factory=StatsConfig)
@@ -59,10 +61,16 @@ class Plan:
     labelled: dict[str, dict[str, Any]] = field(default_factory=dict)
     """`KNOB=LABEL` -> what the level sets, where its label does not say so."""
     provenance: dict[str, Any] = field(default_factory=dict)
+    auto: AddedSeeds | None = None
+    """Where seeds are added until an arm has its verdict: how many each has so far."""
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """The seeds of an arm, by its name."""
+        return self.seeds[: self.auto.replicates[arm]] if self.auto else self.seeds
 
     @property
     def num_runs(self) -> int:
-        return len(self.arms) * len(self.seeds)
+        return sum(len(self.seeds_of(arm.name)) for arm in self.arms)
 
     @property
     def dropped(self) -> list[str]:
@@ -72,23 +80,43 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan for a reader: one line per arm."""
-        runs = f"{counted(len(self.arms), 'arm')} x {self._seeds()} = {counted(self.num_runs, 'run')}"
-        heading = f"{self.design if self.knobs else 'single configuration'}: {runs}"
+        if self.auto:
+            heading = f"{self.design}: {counted(len(self.arms), 'arm')}, {self._seeds_until_decided(self.auto)}"
+        else:
+            heading = f"{self.design if self.knobs else 'single configuration'}: {self._runs(self.arms)}"
         return [heading, *self.arm_lines(self.arms), *self.merged_lines()]
 
     def step_lines(self, new: Sequence[Arm], knobs_to_come: Sequence[str]) -> list[str]:
         """The next step of a sequential design: the arms it adds, and the knobs still to come."""
         step = self.path[-1]
-        runs = f"{counted(len(new), 'arm')} x {self._seeds()} = {counted(len(new) * len(self.seeds), 'run')}"
         heading = (
-            f"{self.design}, step {len(self.path)} of {len(self.knobs)}: {step.knob} on top of {step.before}: {runs}"
+            f"{self.design}, step {len(self.path)} of {len(self.knobs)}: {step.knob} on top of {step.before}: "
+            f"{self._runs(new)}"
         )
         merged = [line for line in self.merged_lines() if f"{step.knob}=" in line]
-        later = f"  then, on top of what is kept: {', '.join(knobs_to_come)}"
-        return [heading, *self.arm_lines(new), *merged, *([later] if knobs_to_come else [])]
+        later = [f"  then, on top of what is kept: {', '.join(knobs_to_come)}"] if knobs_to_come else []
+        if self.auto:
+            later.append(f"  when nothing more is to be chosen, {self._seeds_until_decided(self.auto)}")
+        return [heading, *self.arm_lines(new), *merged, *later]
 
-    def _seeds(self) -> str:
-        return f"{counted(len(self.seeds), 'seed')} ({', '.join(map(str, self.seeds))})"
+    def _runs(self, arms: Sequence[Arm]) -> str:
+        """`3 arms x 2 seeds (0, 1) = 6 runs`; of seeds that are added, the first, which all arms have."""
+        seeds = self._first_seeds
+        in_words = f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
+        return f"{counted(len(arms), 'arm')} x {in_words} = {counted(len(arms) * len(seeds), 'run')}"
+
+    def _seeds_until_decided(self, auto: AddedSeeds) -> str:
+        seeds = ", ".join(map(str, self._first_seeds))
+        return f"seeds {seeds} and then as many as a verdict takes, at most {auto.max_replicates}"
+
+    @property
+    def _first_seeds(self) -> list[int]:
+        return self.seeds[: self.auto.min_replicates] if self.auto else self.seeds
+
+    @property
+    def possible_seeds(self) -> Sequence[int]:
+        """Those that an arm may come to have."""
+        return range(self.seeds[0], self.seeds[0] + self.auto.max_replicates) if self.auto else self.seeds
 
     def arm_lines(self, arms: Sequence[Arm]) -> list[str]:
         """One line per arm, long ones folded."""
@@ -126,6 +154,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
     content = {item.name: getattr(plan, item.name) for item in dataclasses.fields(plan)}
     content |= {"arms": [_plain_arm(arm) for arm in plan.arms], "stats": dataclasses.asdict(plan.stats)}
     content |= {"path": [dataclasses.asdict(step) for step in plan.path], "labelled": _plain_levels(plan.labelled)}
+    content |= {"auto": dataclasses.asdict(plan.auto) if plan.auto else None}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     write_atomically(folder / FILE_NAME, text.encode())
 
@@ -187,7 +216,7 @@ def _differences(found: Plan, plan: Plan) -> Iterator[str]:
             there, here = (_as_text(each[name]) for each in (there_all, here_all))
             if there != here:
                 yield f"{name}: {there} there, {here} here"
-    if lost := sorted(set(found.seeds) - set(plan.seeds)):
+    if lost := sorted(set(found.seeds) - set(plan.possible_seeds)):
         yield f"seed {lost[0]} is there, not here; more seeds extend a study, fewer do not"
 
 
@@ -254,7 +283,10 @@ def read_plan(folder: Path) -> Plan:
         arms = [Arm(**{**arm, "settings": tuple(arm["settings"].items())}) for arm in content["arms"]]
         path_so_far = [PathStep(**step) for step in content["path"]]
         settings = StatsConfig(**_known_stats(content["stats"], path))
-        plan = Plan(**{**content, "arms": arms, "stats": settings, "path": path_so_far})
+        auto = AddedSeeds(**content["auto"]) if content.get("auto") else None
+        plan = Plan(**{**content, "arms": arms, "stats": settings, "path": path_so_far, "auto": auto})
+        if auto:
+            auto.check([arm.name for arm in arms], len(plan.seeds))
         if not all(isinstance(each, dict) for each in (plan.knobs, plan.baseline, plan.labelled, plan.merged)):
             raise TypeError("a table of keys is missing")
         return plan

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from cnn_ablation.analysis.tables.arms import ARM_COLUMNS, ablation_table, arm_columns, num_comparisons, reference_words
+from cnn_ablation.analysis.tables.arms import (
+    ARM_COLUMNS,
+    ablation_table,
+    arm_columns,
+    num_comparisons,
+    open_arms,
+    reference_words,
+)
 from cnn_ablation.analysis.tables.finished import FinishedStudy, load_curves, load_runs, read_study
 from cnn_ablation.analysis.tables.input import REQUIRED_COLUMNS, checked_runs, checked_settings
+from cnn_ablation.analysis.tables.judged import arms_of_study, judged
 from cnn_ablation.analysis.tables.rows import COUNTED, TRAINED
 
 __all__ = [
@@ -15,11 +23,14 @@ __all__ = [
     "FinishedStudy",
     "ablation_table",
     "arm_columns",
+    "arms_of_study",
     "checked_runs",
     "checked_settings",
+    "judged",
     "load_curves",
     "load_runs",
     "num_comparisons",
+    "open_arms",
     "read_study",
     "reference_words",
 ]

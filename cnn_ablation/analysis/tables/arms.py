@@ -100,6 +100,7 @@ def ablation_table(
         remarks[name].append(notes.other_chance(_WORDS[reference]))
     table = pd.DataFrame(_rows(arms, family, remarks), columns=list(arm_columns(compared_by)))
     table.attrs |= {_COMPARISONS: family.num_comparisons, "test": test, **compared_by.attributes()}
+    table.attrs[_OPEN] = family.open()
     return table
 
 
@@ -117,7 +118,7 @@ def _rows(arms: dict[str, ArmRuns], family: Family, remarks: dict[str, list[str]
         yield row | {"p_holm": p_holm, "verdict": verdict, "notes": "; ".join(words)}
 
 
-_COMPARISONS = "num_comparisons"
+_COMPARISONS, _OPEN = "num_comparisons", "open_arms"
 _WORDS = {BASELINE: "the baseline", FULL: "the full configuration"}
 _NOT_COMPARED = (stats.NO_COMPARISON, math.nan, "undecided")
 
@@ -125,6 +126,16 @@ _NOT_COMPARED = (stats.NO_COMPARISON, math.nan, "undecided")
 def num_comparisons(arms: pd.DataFrame) -> int | None:
     """How many comparisons the p-values of a table of arms were corrected for; None where it was read from a file."""
     return arms.attrs.get(_COMPARISONS)
+
+
+def open_arms(arms: pd.DataFrame) -> list[str]:
+    """Arms of a table without a verdict to which more seeds may bring one.
+
+    Not among them: those that are not compared (another arm's runs bit for bit, test scores that a greedy study does
+    not show), those whose every run failed, and those whose verdict is withheld because diverged runs have no metric.
+    """
+    found: list[str] = arms.attrs.get(_OPEN, [])
+    return found
 
 
 def reference_words(arms: pd.DataFrame) -> str:

@@ -56,11 +56,23 @@ class Family:
 
     def decided(self) -> dict[str, tuple[stats.Comparison, float, str]]:
         """Of every arm that is tested: its comparison, its corrected p-value and its verdict."""
-        judged = self._judged_in_pairs() if self.is_paired else self._judged_at_once()
         return {
-            name: (comparison, p_value, self._without_the_lost(arm, verdict))
-            for (name, arm), (comparison, p_value, verdict) in zip(self.tested.items(), judged, strict=True)
+            name: (comparison, p_value, self._without_the_lost(self.tested[name], verdict))
+            for name, (comparison, p_value, verdict) in self._tests.items()
         }
+
+    @cached_property
+    def _tests(self) -> dict[str, tuple[stats.Comparison, float, str]]:
+        """The same with what the tests say, whatever was lost."""
+        judged = self._judged_in_pairs() if self.is_paired else self._judged_at_once()
+        return dict(zip(self.tested, judged, strict=True))
+
+    def open(self) -> list[str]:
+        """Arms without a verdict to which more seeds may bring one: none of those whose every run failed, and none
+        whose verdict only those of its diverged runs withhold that have no metric.
+        """
+        undecided = [name for name, (_, _, verdict) in self._tests.items() if verdict == _OPEN]
+        return [name for name in undecided if len(self.tested[name].scored)]
 
     def _judged_in_pairs(self) -> list[tuple[stats.Comparison, float, str]]:
         """Every arm by itself, then corrected for their number."""

@@ -149,7 +149,7 @@ def read_study(folder: str | Path, *, details: bool = True) -> FinishedStudy:
     folder = Path(folder)
     with _no_search_for_garbage():
         found = _read_runs(folder, details=details)
-    wanted = [(arm, seed) for arm in plan.arms for seed in plan.seeds]
+    wanted = [(arm, seed) for arm in plan.arms for seed in plan.seeds_of(arm.name)]
     runs = [found[arm.name, seed] for arm, seed in wanted if (arm.name, seed) in found]
     if not runs:
         raise RecordError(f"{folder} holds no finished run of the study in its {FILE_NAME}")
