@@ -34,15 +34,10 @@ from cnn_ablation.runs.records import (
 )
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.store import RunStore
-from cnn_ablation.runs.task import not_a_config
+from cnn_ablation.runs.task import How, not_a_config
 from cnn_ablation.study.checks.knobs import read_folder, read_knobs
 from cnn_ablation.study.choice import figure_words, mean_score
-from cnn_ablation.study.designs import (
-    Arm,
-    Job,
-    arm_by_arm,
-    seed_by_seed,
-)
+from cnn_ablation.study.designs import Arm, Job, ordered
 from cnn_ablation.study.metric import metric_of
 from cnn_ablation.study.plans import Plan, refuse_other_study, write_plan
 
@@ -147,9 +142,9 @@ class Study:
         """All jobs of these arms, each with its record in the end."""
         write_plan(self.folder, self.plan)
         self.task.load(self.planning.configs[arm] for arm in arms)
-        order = seed_by_seed if self.task.device(self.baseline) == "cpu" else arm_by_arm
-        ordered = order(arms, self.plan.seeds)
-        jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
+        isolated = self.baseline.timing == "isolated"
+        in_order = ordered(arms, self.plan.seeds, self._in_one_go, back_and_forth=isolated)
+        jobs = [NumberedJob(number, job) for number, job in enumerate(in_order, start=len(self._jobs))]
         self._jobs += jobs
         pending, raised = jobs, list[str]()
         try:
@@ -166,6 +161,13 @@ class Study:
         except (KeyboardInterrupt, OSError, RecordError):  # Hydra writes files of its own: the disk may be full
             self._report_after_interrupt()
             raise
+
+    def _in_one_go(self, arm: Arm) -> bool:
+        """Whether all seeds of an arm are trained in one go, and so are one job; on a CPU told without torch."""
+        config = self.planning.configs[arm]
+        device = self.task.device(config)
+        packed = device != "cpu" and config.timing == "packed"
+        return packed and self.task.trains_together(config, How(device, threads=0))
 
     def _score(self, arm: Arm) -> float | None:
         """Mean over the seeds of what a greedy study chooses by, once all are there, negative where lower is better.
