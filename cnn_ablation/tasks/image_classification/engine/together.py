@@ -56,14 +56,16 @@ def train_together(
 ) -> list[TrainingResult]:
     """Trains one configuration with several seeds at once; each seed's streams are those of a lone run.
 
-    `train_seconds` is the wall-clock time of all of them: they share the device as runs side by side do. A seed that
-    diverged or stopped early is evaluated in the epoch where it did; the others go on.
+    `train_seconds` and `cpu_seconds` are those of all of them: they share the device as runs side by side do. A seed
+    that diverged or stopped early is evaluated in the epoch where it did; the others go on.
     """
     precision = devices.resolve_precision(config.precision, device)
     parts = resident(data, device, technique.memory_format)
     states = [TrainingState(config, data, seed=seed, device=device, technique=technique) for seed in seeds]
     orders = [image_orders(len(parts.train), shuffle=config.train.shuffle, seed=seed) for seed in seeds]
     steps, clock = make_steps(config, states, parts.train, seeds, precision), StepClock(device)
+    for state in states:
+        state.clock = clock
     results: dict[int, TrainingResult] = {}
     num_images = len(parts.train)
     for epoch in range(num_epochs(config.train, num_images)):
