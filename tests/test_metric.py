@@ -327,7 +327,8 @@ def test_wrong_figures_are_one_message(message: str, settings: dict[str, Any], f
 )
 def test_the_columns_are_those_of_the_metric(metric: str, expected: str) -> None:
     rest = "p_value p_holm verdict seeds_needed_low seeds_needed seed_correlation train_seconds_mean time_ratio " \
-        "time_ratio_ci_low time_ratio_ci_high images_per_second_mean num_params updates num_failed notes"  # fmt: skip
+        "time_ratio_ci_low time_ratio_ci_high time_verdict images_per_second_mean num_params updates num_failed " \
+        "notes"  # fmt: skip
     frame = runs_of("baseline", BASELINE, metric)
     frame = frame.assign(**{name: 0.5 for name in ("val_accuracy", "test_accuracy", "train_seconds") if name != metric})
     assert list(ablation_table(frame, metric=metric).columns) == (expected + rest).split()
