@@ -38,7 +38,7 @@ def table(*frames: pd.DataFrame, **settings: Any) -> pd.DataFrame:
 
 def time_note(row: pd.Series[Any]) -> str:
     """What the notes say of times, and nothing else."""
-    return "; ".join(note for note in row["notes"].split("; ") if "time" in note)
+    return "; ".join(note for note in row["notes"].split("; ") if "time" in note and "pairing" not in note)
 
 
 def holm_by_hand(p_values: dict[str, float]) -> dict[str, float]:
