@@ -34,7 +34,7 @@ def train(num_seeds: int, store: str) -> pd.DataFrame:
     rows = [
         {"arm": arms[run.seed // num_seeds], "knob": "copy", "level": "", "seed": run.seed % num_seeds,
          "status": run.status, "val_accuracy": run.val_accuracy, "test_accuracy": run.test_accuracy,
-         "train_seconds": run.train_seconds}
+         "train_seconds": run.train_seconds, "train_started": run.train_started, "train_ended": run.train_ended}
         for run in runs
     ]  # fmt: skip
     made_on = runs[0].provenance

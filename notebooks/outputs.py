@@ -23,18 +23,25 @@ PROGRESS_TOLERANCE = 6.0  # percentage points of validation accuracy, on 252 ima
 TOLERANCES = {r"(train|val|test)_accuracy(_mean)?": 0.05, "delta_pp": 6.0}
 """Columns of frames that a processor decides a little -> how far their numbers may be apart."""
 MEASURED = (
-    r".*seconds.*|metric_(mean|std)|delta|.*_ci_(low|high).*|p_value|p_holm|seeds_needed(_low)?|time_ratio"
-    r"|dead_units|dead_layer"
+    r".*seconds.*|metric_(mean|std)|delta|.*_ci_(low|high).*|p_value|p_holm|seeds_needed(_low)?"
+    r"|dead_units|dead_layer|neighbours|train_started|train_ended|hardware"
 )
 """Columns that need only be filled."""
 VERDICTS = {"better", "worse", "equivalent", "undecided"}
+TIME_VERDICTS = {"slower", "faster", "equal", "undecided", ""}
+"""Empty where the runs of an arm were not trained in like circumstances."""
+WORDS = {"verdict": VERDICTS, "time_verdict": TIME_VERDICTS}
+"""Columns of words, any of which a processor may decide for."""
+COMPARED_TIMES = r"time_ratio(_ci_low|_ci_high)?"
+"""Filled where they were."""
 
 # Words of notes that come and go at a limit (cnn_ablation/analysis/notes.py, cnn_ablation/analysis/tables/arms.py).
 NOTES = """
 dead saturated ReLU LeakyReLU Tanh Sigmoid Mish units in Activation1 Activation2 Activation3 Activation4
 (in other runs elsewhere) gradient larger smaller at the start; training accuracy pp above validation;
 loss never left ln of runs; the same difference for every seed: no test possible; pairing widened the interval by
-times cannot be said yet
+times cannot be said yet; times are not compared: the runs were not side by side with equally many others
+trained next to each other in time; time ratio from seeds: in the others; seed had the processor for to its their
 """
 # On a terminal the length of the notes decides how a table is laid out, and with it how its columns are called.
 LAYOUT = "p (Holm) more seeds time ratio notes"
@@ -167,7 +174,7 @@ def _words(text: str) -> list[str]:
     return [word for word in (token.strip(_PUNCTUATION) for token in text.split()) if word]
 
 
-_COME_AND_GO = {"%"} | VERDICTS | set(_words(NOTES)) | set(_words(LAYOUT))
+_COME_AND_GO = {"%"} | VERDICTS | TIME_VERDICTS | set(_words(NOTES)) | set(_words(LAYOUT))
 
 
 def _decided(text: str) -> list[str]:
@@ -231,10 +238,12 @@ def agree(column: str, stored: str, now: str) -> bool:
     for names, tolerance in TOLERANCES.items():
         if re.fullmatch(names, column):
             return abs(_number(stored) - _number(now)) <= tolerance
+    if re.fullmatch(COMPARED_TIMES, column):
+        return True
     if re.fullmatch(MEASURED, column):
         return bool(stored.strip()) == bool(now.strip())
-    if column == "verdict":
-        return {stored, now} <= VERDICTS
+    if column in WORDS:
+        return {stored, now} <= WORDS[column]
     return column == "notes" and set(_decided(stored)) == set(_decided(now))
 
 

@@ -6,9 +6,11 @@ import bare_kernels
 import gpu
 import numpy as np
 import overhead
+import pandas as pd
 import plain
 import pytest
 import throughput
+import times
 import torch
 
 import cnn_ablation
@@ -75,3 +77,30 @@ def test_floors_fall_as_the_network_grows(tiny_config: Config) -> None:
         for filters in ([4], [8])
     )
     assert all(large[name] < small[name] for name in small)
+
+
+def timed(ratio: float, noise: float, num_seeds: int) -> pd.DataFrame:
+    """A table of runs whose arm takes `ratio` times as long as the baseline, with some noise."""
+    random = np.random.default_rng(0)
+    frames = [
+        pd.DataFrame({"arm": arm, "knob": "", "level": "", "seed": range(num_seeds), "status": "ok",
+                      "val_accuracy": random.random(num_seeds), "test_accuracy": random.random(num_seeds),
+                      "train_seconds": factor * np.exp(noise * random.standard_normal(num_seeds))})
+        for arm, factor in (("baseline", 1.0), ("k=v", ratio))
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_false_verdicts_on_times_are_counted_by_family() -> None:
+    families = [timed(1.0, 0.02, 5), timed(1.3, 0.02, 5), timed(0.7, 0.02, 5)]
+    row = times.row_of_equal_arms(families, "packed", "t")
+    assert row["families with a false verdict"].startswith("2 of 3 (67 % [9, 99])")
+    assert row["intervals without 1"].startswith("2 of 3")
+    assert row["not compared"].startswith("0 of 3")
+
+
+def test_a_true_ratio_is_found_sooner_where_it_is_larger() -> None:
+    small, large = [timed(1.01, 0.05, 8)], [timed(1.5, 0.05, 8)]
+    assert times.row_of_true_ratios(large, 8)["slower (t)"].startswith("1 of 1")
+    assert times.row_of_true_ratios(large, 8)["slower (by then, anytime)"].startswith("1 of 1")
+    assert times.row_of_true_ratios(small, 3)["slower (t)"].startswith("0 of 1")

@@ -61,6 +61,7 @@ def test_a_run_goes_on_from_any_batch_with_the_same_result(random_config: Config
     resumed = trained(random_config, Checkpoints(path, identity="run"))
     assert scores(resumed) == scores(trained(random_config))
     assert resumed.train_seconds > saved["train_seconds"]
+    assert resumed.cpu_seconds > saved["cpu_seconds"] > 0
 
 
 def test_the_time_before_the_interruption_counts(random_config: Config, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -8,13 +10,13 @@ from cnn_ablation.study.designs import (
     DESIGNS,
     Arm,
     Knob,
-    arm_by_arm,
     comparisons,
     greedy_steps,
     hidden_settings,
     keys_moved_twice,
     knob,
     labels_used_twice,
+    ordered,
     seed_by_seed,
     zipped_knob,
 )
@@ -134,15 +136,49 @@ def test_levels_are_written_as_typed() -> None:
     assert labels == ["false", "true", "a b", "[24,48]", "0.001", "[true,false]", "[true,false]", "null"]
 
 
-def test_order_of_jobs() -> None:
-    arms = [Arm("baseline"), Arm("a")]
-    assert [(job.arm.name, job.seeds) for job in seed_by_seed(arms, [7, 8])] == [
-        ("baseline", (7,)),
-        ("a", (7,)),
-        ("baseline", (8,)),
-        ("a", (8,)),
-    ]
-    assert [(job.arm.name, job.seeds) for job in arm_by_arm(arms, [7, 8])] == [("baseline", (7, 8)), ("a", (7, 8))]
+THREE = [Arm("baseline"), Arm("a"), Arm("b")]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ["baseline a b", "a b baseline", "b baseline a", "baseline a b"]),
+        ({"rounds_before": 2}, ["b baseline a", "baseline a b", "a b baseline", "b baseline a"]),
+        ({"back_and_forth": True}, ["baseline a b", "b a baseline", "baseline a b", "b a baseline"]),
+        ({"back_and_forth": True, "rounds_before": 3}, ["b a baseline", "baseline a b", "b a baseline",
+                                                        "baseline a b"]),
+    ],
+    ids=["in turn", "in turn, going on", "back and forth", "back and forth, going on"],
+)  # fmt: skip
+def test_the_order_of_a_seed(options: dict[str, Any], expected: list[str]) -> None:
+    jobs = seed_by_seed(THREE, [7, 8, 9, 10], **options)
+    assert [job.seeds for job in jobs] == [(seed,) for seed in (7, 8, 9, 10) for _ in THREE]
+    assert [" ".join(job.arm.name for job in jobs[first : first + 3]) for first in range(0, 12, 3)] == expected
+
+
+def test_each_arm_has_each_place_equally_often() -> None:
+    jobs = seed_by_seed(THREE, range(6))
+    places = Counter((job.arm.name, number % 3) for number, job in enumerate(jobs))
+    assert places == {(arm.name, place): 2 for arm in THREE for place in range(3)}
+
+
+def test_without_arms_there_is_no_job() -> None:
+    assert seed_by_seed([], [0, 1]) == ordered([], [0, 1], lambda arm: True) == []
+
+
+@pytest.mark.parametrize(
+    ("in_one_go", "expected"),
+    [
+        ("", "baseline7 a7 b7 a8 b8 baseline8"),
+        ("baseline a b", "baseline78 a78 b78"),
+        ("baseline b", "baseline78 b78 a7 a8"),
+        ("a", "baseline7 b7 b8 baseline8 a78"),
+    ],
+    ids=["none", "all", "the baseline and another", "another"],
+)
+def test_arms_whose_seeds_go_together_are_one_job_each(in_one_go: str, expected: str) -> None:
+    jobs = ordered(THREE, [7, 8], lambda arm: arm.name in in_one_go.split())
+    assert " ".join(job.arm.name + "".join(map(str, job.seeds)) for job in jobs) == expected
 
 
 def told(found: Iterable[tuple[Arm, Arm]]) -> list[tuple[str, str]]:

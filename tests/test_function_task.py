@@ -13,6 +13,7 @@ from conftest import Answer
 
 import cnn_ablation
 from cnn_ablation import store
+from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import all_settings, with_settings
 from cnn_ablation.runs.records import read_run
@@ -23,6 +24,9 @@ from cnn_ablation.tasks.function import signature
 Cli = Callable[..., Answer]
 
 MODULE = '''
+import subprocess
+import sys
+import time
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -69,7 +73,17 @@ def watched(fail: str = "", *, seed, run):
     (run.folder / "mine.txt").write_text(run.device)
     for epoch in (1, 2):
         run.report(epoch, val_loss=1 / epoch)
-    return {"threads": run.threads}
+    return {"my_threads": run.threads}
+
+
+def busy(where: str = "here", *, seed):
+    burn = "import time\\nwhile time.process_time() < {}: pass"
+    time.sleep(0.2)
+    if where == "here":
+        exec(burn.format(time.process_time() + 0.1))
+    else:
+        subprocess.run([sys.executable, "-S", "-c", burn.format(0.1)], check=True)
+    return {"a": 1.0}
 
 
 def faulty(result: str = "none", *, seed):
@@ -167,9 +181,25 @@ def test_an_argument_that_no_configuration_can_hold_keeps_its_default(here: Path
 
 def test_a_run_is_given_its_place_and_reports(here: Path) -> None:
     (done,) = run(composed("watched", "replicates=1", "threads=1"), here / "job")
-    assert (done.status, done.metrics, done.epochs) == ("ok", {"threads": 1.0}, 2)
+    assert (done.status, done.metrics, done.epochs) == ("ok", {"my_threads": 1.0}, 2)
     assert done.curves == [{"epoch": 1, "val_loss": 1.0}, {"epoch": 2, "val_loss": 0.5}]
     assert (here / "job" / "mine.txt").read_text() == "cpu"
+
+
+def test_a_run_knows_its_processor_and_its_threads(here: Path) -> None:
+    (done,) = run(composed("watched", "replicates=1", "threads=2", "device=cpu"), here / "job")
+    assert (done.hardware, done.threads) == (machine.cpu_name(), 2)
+    assert done.train_started < done.train_ended < done.train_started + 60
+    assert done.neighbours == 0
+
+
+@pytest.mark.parametrize("where", ["here", "in a child"])
+def test_what_a_function_computes_counts_but_not_what_it_waits(here: Path, where: str) -> None:
+    """A function sleeps 0.2 s and computes for 0.1 s, itself or in a process that it starts."""
+    (done,) = run(composed("busy", "replicates=1", f"settings.where={where}"), here / "job")
+    assert (done.status, done.error) == ("ok", "")
+    assert done.train_seconds > 0.3
+    assert 0.1 <= done.cpu_seconds + 0.01 < done.train_seconds  # the system counts children in hundredths
 
 
 def test_what_it_prints_goes_to_the_folder_of_the_run(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

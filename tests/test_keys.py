@@ -44,7 +44,7 @@ CONDUCT = {
         "on_error",
     ),
     *("dry_run", "stats.alpha", "stats.margin_pp", "stats.test", "stats.simultaneous"),
-    *("stats.metric", "stats.direction", "stats.margin"),
+    *("stats.metric", "stats.direction", "stats.margin", "stats.time_margin"),
     *("arm.name", "arm.knob", "arm.level", "data.cache of image_folder", "data.root of cifar10"),
     "extensions",
 }

@@ -327,7 +327,8 @@ def test_wrong_figures_are_one_message(message: str, settings: dict[str, Any], f
 )
 def test_the_columns_are_those_of_the_metric(metric: str, expected: str) -> None:
     rest = "p_value p_holm verdict seeds_needed_low seeds_needed seed_correlation train_seconds_mean time_ratio " \
-        "time_ratio_ci_low time_ratio_ci_high images_per_second_mean num_params updates num_failed notes"  # fmt: skip
+        "time_ratio_ci_low time_ratio_ci_high time_verdict images_per_second_mean num_params updates num_failed " \
+        "notes"  # fmt: skip
     frame = runs_of("baseline", BASELINE, metric)
     frame = frame.assign(**{name: 0.5 for name in ("val_accuracy", "test_accuracy", "train_seconds") if name != metric})
     assert list(ablation_table(frame, metric=metric).columns) == (expected + rest).split()
@@ -513,8 +514,9 @@ def test_the_table_of_runs_holds_what_its_task_measured(tmp_path: Path) -> None:
     write_run(record_path(tmp_path / "2", 2), replace(own_run("k=2", 2), error="broken"))
     frame = load_runs(tmp_path)
     assert list(frame.columns) == [
-        "arm", "knob", "level", "seed", "status", "test_mae", "val_mae", "steps", "train_seconds", "total_seconds",
-        "peak_memory_mib", "device", "precision", "concurrent_runs", "reused", "fingerprint", "error", "settings.lr",
+        "arm", "knob", "level", "seed", "status", "test_mae", "val_mae", "steps", "train_seconds", "cpu_seconds",
+        "total_seconds", "peak_memory_mib", "device", "precision", "hardware", "threads", "concurrent_runs",
+        "neighbours", "train_started", "train_ended", "reused", "fingerprint", "error", "settings.lr",
     ]  # fmt: skip
     assert frame["test_mae"].tolist() == pytest.approx([*VALUES["baseline"], *VALUES["k=1"], 5.0, 5.3, math.nan],
                                                        nan_ok=True)  # fmt: skip
@@ -525,7 +527,7 @@ def test_a_metric_may_have_the_name_of_a_column_of_images(tmp_path: Path) -> Non
     write_plan(tmp_path, plan)
     write_run(record_path(tmp_path / "0", 0), replace(own_run("baseline", 0, val_loss=0.4, epochs=9), num_params=5))
     frame = load_runs(tmp_path)
-    assert list(frame.columns)[5:9] == ["val_loss", "epochs", "train_seconds", "total_seconds"]
+    assert list(frame.columns)[5:9] == ["val_loss", "epochs", "train_seconds", "cpu_seconds"]
     assert frame[["val_loss", "epochs", "num_params"]].to_numpy().tolist() == [[0.4, 9.0, 5.0]]
 
 
@@ -578,8 +580,8 @@ def test_a_metric_that_a_study_lacks_is_one_message(tmp_path: Path, capsys: pyte
     assert report([str(tmp_path)]) == 2
     assert capsys.readouterr().err.strip() == (
         "configuration error: metric=test_mea\n"
-        "  allowed: a column of numbers of the table of runs: test_mae, val_mae, steps, train_seconds, total_seconds, "
-        "peak_memory_mib, concurrent_runs, settings.lr\n"
+        "  allowed: a column of numbers of the table of runs: test_mae, val_mae, steps, train_seconds, cpu_seconds, "
+        "total_seconds, peak_memory_mib, concurrent_runs, settings.lr\n"
         "  did you mean: metric=test_mae"
     )
 

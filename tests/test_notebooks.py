@@ -163,6 +163,14 @@ THE_SAME = {
     "a p-value": ([frame()], [frame(p_holm=[float("nan"), 0.0123])]),
     "seconds in a frame": ([frame()], [frame(train_seconds=[3.25, 2.5])]),
     "a verdict near its limit": ([frame()], [frame(verdict=["baseline", "worse"])]),
+    "a time verdict near its limit": (
+        [frame(time_verdict=["", "equal"], time_ratio=[1.0, 1.01])],
+        [frame(time_verdict=["", "undecided"], time_ratio=[1.0, 1.07])],
+    ),
+    "times that could not be compared": (
+        [frame(time_verdict=["", "slower"], time_ratio=[1.0, 1.2])],
+        [frame(time_verdict=["", ""], time_ratio=[1.0, float("nan")])],
+    ),
     "a note near its limit": (
         [frame()],
         [frame(notes=["10 % dead ReLU units in Activation3 (in other runs elsewhere)", "-84 % parameters"])],
@@ -212,6 +220,11 @@ DIFFERENT: dict[str, tuple[list[Any], list[Any], list[tuple[str, str, str]]]] = 
         [("column arm, row 1", "model.activation=leaky", "model.activation=elu")],
     ),
     "a seed": ([frame()], [frame(seed=[0, 5])], [("column seed, row 1", "0", "5")]),
+    "an unknown time verdict": (
+        [frame(time_verdict=["", "slower"])],
+        [frame(time_verdict=["", "late"])],
+        [("column time_verdict, row 1", "slower", "late")],
+    ),
     "an unknown verdict": (
         [frame()],
         [frame(verdict=["baseline", "unclear"])],

@@ -33,9 +33,9 @@ RUN = Run(
 def test_the_columns_of_runs_csv_are_those_of_the_contract() -> None:
     assert RUN_COLUMNS == (
         "arm", "knob", "level", "seed", "status", "train_accuracy", "val_accuracy", "test_accuracy",
-        "train_loss", "val_loss", "test_loss", "train_seconds", "total_seconds", "images_per_second", "epochs",
-        "updates", "num_params", "peak_memory_mib", "device", "precision", "concurrent_runs", "reused",
-        "fingerprint", "error",
+        "train_loss", "val_loss", "test_loss", "train_seconds", "cpu_seconds", "total_seconds", "images_per_second",
+        "epochs", "updates", "num_params", "peak_memory_mib", "device", "precision", "hardware", "threads",
+        "concurrent_runs", "neighbours", "train_started", "train_ended", "reused", "fingerprint", "error",
     )  # fmt: skip
 
 
@@ -48,6 +48,19 @@ def test_a_run_survives_the_disk_and_the_file_is_strict_json(tmp_path: Path) -> 
     assert math.isnan(back.train_loss)
     assert math.isnan(back.curves[0]["train_loss"])
     assert back.settings == RUN.settings
+
+
+def test_a_record_from_before_a_measurement_was_made_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "run-seed3.json"
+    write_run(path, RUN)
+    content = json.loads(path.read_text())
+    for name in ("cpu_seconds", "hardware", "threads", "neighbours", "train_started", "train_ended"):
+        del content["run"][name]
+    path.write_text(json.dumps(content))
+    back = read_run(path)
+    assert (back.hardware, back.threads) == ("", 0)
+    times = (back.cpu_seconds, back.neighbours, back.train_started, back.train_ended)
+    assert all(map(math.isnan, times))
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ def test_the_columns_are_those_of_the_contract() -> None:
         "arm", "knob", "level", "n", "val_accuracy_mean", "test_accuracy_mean", "test_accuracy_std",
         "test_accuracy_ci_low", "test_accuracy_ci_high", "delta_pp", "delta_ci_low_pp", "delta_ci_high_pp", "p_value",
         "p_holm", "verdict", "seeds_needed_low", "seeds_needed", "seed_correlation", "train_seconds_mean", "time_ratio",
-        "time_ratio_ci_low", "time_ratio_ci_high", "images_per_second_mean", "num_params", "updates", "num_failed",
-        "notes",
+        "time_ratio_ci_low", "time_ratio_ci_high", "time_verdict", "images_per_second_mean", "num_params", "updates",
+        "num_failed", "notes",
     )  # fmt: skip
     assert tuple(cnn_ablation.ablation_table(BASELINE).columns) == tables.ARM_COLUMNS
 

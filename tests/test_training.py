@@ -228,14 +228,15 @@ def test_gradients_leave_the_network_as_it_was(tiny_config: Config) -> None:
 
 
 def test_the_clock_counts_only_what_runs_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([10.0, 12.5, 100.0, 101.0])
+    now, computed = iter([10.0, 12.5, 100.0, 101.0]), iter([1.0, 2.0, 2.5, 3.0])
+    monkeypatch.setattr("cnn_ablation.common.machine.time.process_time", lambda: next(computed))
     monkeypatch.setattr("cnn_ablation.tasks.image_classification.training.time.perf_counter", lambda: next(now))
     clock = StepClock(CPU)
     with clock.running():
         pass
     with clock.running():
         pass
-    assert clock.seconds == 3.5
+    assert (clock.seconds, clock.cpu_seconds) == (3.5, 1.5)
 
 
 def test_bfloat16_learns_as_float32_does(tiny_config: Config) -> None:

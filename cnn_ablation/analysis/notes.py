@@ -17,6 +17,7 @@ MIN_GRADIENT_RATIO = 4.0
 MIN_GAP_PP = 10.0
 MIN_WIDENING = 1.05
 MIN_RELATIVE_SPREAD = 2.0
+MIN_PROCESSOR_SHARE = 0.8  # undisturbed runs have 0.95 and more
 CHANCE_LOSS_SHARE = 0.98  # a loss that never fell below this share of ln K has learnt nothing
 
 
@@ -132,20 +133,48 @@ def other_chance(reference: str) -> str:
     return f"not compared: its seeds vary something else than {reference}'s"
 
 
-def uncompared_times(comparable: int, shared: int) -> Iterator[str]:
-    """Times are compared only between runs that shared their machine with equally many others.
+OTHER_MACHINE, OTHER_COMPANY, OTHER_TIME = "hardware", "neighbours", "time"
+_WHY_NOT_COMPARED = {
+    OTHER_MACHINE: "the runs were on other hardware, or with another number of threads",
+    OTHER_COMPANY: "the runs were not side by side with equally many others",
+    OTHER_TIME: "the runs were not trained next to each other in time",
+}
+
+
+def uncompared_times(comparable: int, shared: int, reasons: Sequence[str], in_one_go: int = 0) -> Iterator[str]:
+    """Times are compared only between runs of like circumstances.
 
     Args:
         comparable: seeds whose times are compared.
         shared: seeds that arm and baseline both have trained.
+        reasons: why the others are not, among the keys of `_WHY_NOT_COMPARED`.
+        in_one_go: seeds that were trained in one go with another one, whose time is theirs.
     """
-    if not comparable < shared:
-        return
-    why = "the runs were not side by side with equally many others"
-    if comparable:
-        yield f"time ratio from {comparable} of {shared} seeds: in the others {why}"
-    else:
+    why = ", or ".join(_WHY_NOT_COMPARED[reason] for reason in reasons)
+    if not comparable and shared:
         yield f"times are not compared: {why}"
+    elif comparable + in_one_go < shared:
+        yield f"time ratio from {comparable + in_one_go} of {shared} seeds: in the others {why}"
+    if in_one_go:
+        measured = "one measurement" if comparable == 1 else f"{comparable} measurements"
+        yield f"{comparable + in_one_go} seeds trained in one go: {measured} of time"
+
+
+def waited(seeds: Sequence[int], shares: Sequence[float]) -> Iterator[str]:
+    """Runs that took longer than they computed: others had the processor, or the machine was suspended.
+
+    Args:
+        seeds: of the runs.
+        shares: of its training time that each had the processor; NaN where nobody knows.
+    """
+    found = {seed: 100 * share for seed, share in zip(seeds, shares, strict=True) if share < MIN_PROCESSOR_SHARE}
+    if len(found) == 1:
+        ((seed, percent),) = found.items()
+        yield f"seed {seed} had the processor for {percent:.0f} % of its training time"
+    elif found:
+        lowest, highest = f"{min(found.values()):.0f}", f"{max(found.values()):.0f}"
+        percent_of_all = lowest if lowest == highest else f"{lowest} to {highest}"
+        yield f"{len(found)} of {len(seeds)} seeds had the processor for {percent_of_all} % of their training time"
 
 
 def pairing(widened: float) -> Iterator[str]:

@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -50,6 +51,17 @@ def threads_alone() -> int:
     """Threads of a run that has the machine to itself: what OMP_NUM_THREADS says, else one for each core."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     return int(told) if told.isdigit() and int(told) > 0 else cores()
+
+
+def cpu_seconds() -> float:
+    """What all threads of this process have computed so far, in seconds of one core."""
+    return time.process_time()
+
+
+def child_cpu_seconds() -> float:
+    """What processes that this one has started, and that have ended, computed; 0 on Windows, which does not say."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def instructions() -> str:

@@ -29,7 +29,8 @@ class StatsConfig(Section):
     `metric`: the column of runs.csv by which arms are compared. `direction`: which values of it are better; null is
     lower for a name that ends in loss, error or seconds, else higher. Differences within the margin do not matter:
     `margin_pp` of an accuracy, in percentage points; `margin` of any other metric, in its own unit, without which no
-    arm is called equivalent. `simultaneous` intervals hold for all arms of a study at once, not each for itself.
+    arm is called equivalent. Times are equal whose ratio is at most 1 + `time_margin`, either way. `simultaneous`
+    intervals hold for all arms of a study at once, not each for itself.
     """
 
     alpha: float = setting(0.05, above=0, below=0.5, role=CONDUCT)
@@ -37,6 +38,7 @@ class StatsConfig(Section):
     direction: str | None = setting(None, choices=("higher", "lower"), role=CONDUCT)
     margin_pp: float = setting(0.5, above=0, role=CONDUCT)
     margin: float | None = setting(None, above=0, role=CONDUCT)
+    time_margin: float = setting(0.05, above=0, role=CONDUCT)
     test: str = setting("t", choices=("t", "sign_flip", ANYTIME, "dunnett"), role=CONDUCT)
     simultaneous: bool = setting(False, role=CONDUCT)
 

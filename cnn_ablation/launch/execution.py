@@ -38,12 +38,7 @@ from cnn_ablation.runs.store import RunStore
 from cnn_ablation.runs.task import not_a_config
 from cnn_ablation.study.checks.knobs import read_folder, read_knobs
 from cnn_ablation.study.choice import figure_words, mean_score
-from cnn_ablation.study.designs import (
-    Arm,
-    Job,
-    arm_by_arm,
-    seed_by_seed,
-)
+from cnn_ablation.study.designs import Arm, Job, ordered
 from cnn_ablation.study.metric import metric_of
 from cnn_ablation.study.plans import FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
 
@@ -165,8 +160,8 @@ class Study:
         """All jobs of these arms with these seeds, each with its record in the end."""
         write_plan(self.folder, self.plan)
         self.task.load(self.planning.configs[arm] for arm in seeds)
-        ordered = self._in_order(seeds)
-        jobs = [NumberedJob(number, job) for number, job in enumerate(ordered, start=len(self._jobs))]
+        in_order = enumerate(self._in_order(seeds), start=len(self._jobs))
+        jobs = [NumberedJob(number, job) for number, job in in_order]
         self._jobs += jobs
         pending, raised = jobs, list[str]()
         try:
@@ -185,8 +180,11 @@ class Study:
             raise
 
     def _in_order(self, seeds: Mapping[Arm, Sequence[int]]) -> Iterator[Job]:
-        order = arm_by_arm if self.planning.trains_arm_by_arm else seed_by_seed
-        for job in order(list(seeds), sorted(set(itertools.chain(*seeds.values())))):
+        """Their jobs; the order of the arms goes on from seed to seed where earlier rounds have ended."""
+        all_seeds = sorted(set(itertools.chain(*seeds.values())))
+        isolated, rounds_before = self.baseline.timing == "isolated", all_seeds[0] - self.baseline.seed
+        in_turn = partial(ordered, back_and_forth=isolated, rounds_before=rounds_before)
+        for job in in_turn(list(seeds), all_seeds, self.planning.in_one_go):
             if wanted := tuple(seed for seed in job.seeds if seed in seeds[job.arm]):
                 yield Job(job.arm, wanted)
 

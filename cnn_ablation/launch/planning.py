@@ -12,7 +12,7 @@ from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import ANYTIME, StudyConfig, all_settings
 from cnn_ablation.launch import expected_seeds, forecast, workers
 from cnn_ablation.runs import provenance
-from cnn_ablation.runs.task import check_alone, task_of
+from cnn_ablation.runs.task import How, check_alone, task_of
 from cnn_ablation.study import checks
 from cnn_ablation.study.designs import (
     BASELINE,
@@ -136,10 +136,12 @@ class Planning:
         configs = [self._compose(arm) for arm in arms]
         return workers.packing(self.baseline, len(configs) * len(self.baseline.seeds), configs)
 
-    @property
-    def trains_arm_by_arm(self) -> bool:
-        """Whether all seeds of an arm are one job, as on a GPU; on a CPU each seed is one."""
-        return self.task.device(self.baseline) != "cpu"
+    def in_one_go(self, arm: Arm) -> bool:
+        """Whether all seeds of an arm are trained in one go, and so are one job; on a CPU told without torch."""
+        config = self.configs[arm]
+        device = self.task.device(config)
+        packed = device != "cpu" and config.timing == "packed"
+        return packed and self.task.trains_together(config, How(device, threads=0))
 
     def show(self, score: Score = unknown) -> None:
         """Prints arms, seeds and runs of what comes next."""

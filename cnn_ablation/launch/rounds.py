@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,20 +69,20 @@ class Rounds:
         arms = {arm: seeds for arm in undecided if (seeds := self.planning.seeds_of(arm)).stop < most}
         if not arms:
             return {}
-        step = self._step(len(arms))
+        step = self._step(arms)
         further = {arm: range(seeds.stop, min(seeds.stop + step, most)) for arm, seeds in arms.items()}
         reference = next(iter(self.planning.configs))
         start, stop = self.planning.seeds_of(reference).stop, max(seeds.stop for seeds in further.values())
         return further if stop <= start else {reference: range(start, stop), **further}
 
-    def _step(self, num_arms: int) -> int:
+    def _step(self, arms: Collection[Arm]) -> int:
         """One seed, or as many as leave no process idle; where seeds of an arm are trained in one job, as at first.
 
         So too where jobs go to another machine, whose size is not known and which may let each of them wait.
         """
-        if self.planning.trains_arm_by_arm or not self.planning.here:
+        if not self.planning.here or any(map(self.planning.in_one_go, arms)):
             return len(self.planning.baseline.seeds)
-        return max(1, self.planning.packing.processes // (num_arms + 1))
+        return max(1, self.planning.packing.processes // (len(arms) + 1))
 
     def _verdicts(self, table: pd.DataFrame, undecided: list[Arm]) -> Iterator[str]:
         """One line for each arm that will get no further seed and was not told of."""

@@ -10,7 +10,7 @@ from typing import Any
 from cnn_ablation.common import commands
 from cnn_ablation.config import StatsConfig, bounds_of, fields_of, value_problems
 
-_STATS_OPTIONS = ("alpha", "metric", "direction", "margin_pp", "margin", "test", "simultaneous")
+_STATS_OPTIONS = ("alpha", "metric", "direction", "margin_pp", "margin", "time_margin", "test", "simultaneous")
 _TESTS = bounds_of(fields_of(StatsConfig)["test"])
 
 
@@ -47,6 +47,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[st
     parser.add_argument("--direction", choices=("higher", "lower"), help="which values of the metric are better")
     parser.add_argument("--margin-pp", type=float, help="equivalence margin in points (default: the study's, or 0.5)")
     parser.add_argument("--margin", type=float, help="that of a metric that is no accuracy, in its own unit")
+    parser.add_argument("--time-margin", type=float, help="of ratios of times: 0.05 is 1/1.05 to 1.05 (default)")
     parser.add_argument("--test", help=f"of differences: {_TESTS} (default: the study's, or t)")
     parser.add_argument(
         "--simultaneous", action="store_true", default=None, help="intervals of differences that hold for all arms"

@@ -55,7 +55,7 @@ def caption(
     sentences.append(_chosen(choice, metric))
     if any(more_seeds(row) for _, row in arms.iterrows()):
         sentences.append(_more_seeds())
-    sentences += [*_timed(runs, of_images=of_images), *_counts(runs, metric)]
+    sentences += [*_timed(runs, of_images=of_images), *_times_compared(arms, settings), *_counts(runs, metric)]
     return " ".join([*sentences, made_with]).strip()
 
 
@@ -100,6 +100,18 @@ def _timed(runs: pd.DataFrame, *, of_images: bool) -> Iterator[str]:
     how = f", measured with {' and with '.join(words)}" if words else ""
     what = "the time of training steps alone" if of_images else "the time that a run's training took"
     yield f"Train s is {what}{how}."
+
+
+def _times_compared(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
+    """What the verdicts on times mean; nothing where there is none."""
+    num_tested = int((arms["time_verdict"] != "").sum())
+    if num_tested:
+        most = 1 + settings.time_margin
+        yield (
+            f"Slower and faster hold after Holm's correction over {counted(num_tested, 'comparison')} of times, a "
+            f"family of its own, at {settings.alpha:g}; equal means shown to lie between {1 / most:.3g} and {most:.3g} "
+            "times the baseline's."
+        )
 
 
 def _chosen(choice: str | None, metric: Metric) -> str:

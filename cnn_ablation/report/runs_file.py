@@ -11,7 +11,7 @@ import pandas as pd
 
 from cnn_ablation.common.errors import RecordError
 
-_TEXT_COLUMNS = ("arm", "knob", "level", "status", "error", "dead_layer", "saturated_layer")
+_TEXT_COLUMNS = ("arm", "knob", "level", "status", "hardware", "error", "dead_layer", "saturated_layer")
 # What stands for a missing number. In texts `null` or `None` is a word, the name of a level; nothing is empty there.
 _MISSING_NUMBERS = ("", "NaN", "nan", "NA", "N/A", "null", "None")
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zip": "zip", ".zst": "zstd"}

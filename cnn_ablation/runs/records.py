@@ -43,6 +43,8 @@ class Run:
     """Losses: mean of `train.loss` over the same images; cross-entropy in nats."""
     train_seconds: float = NAN
     """Wall-clock time of training steps only."""
+    cpu_seconds: float = NAN
+    """What all threads of the process computed meanwhile; of a function, its child processes too."""
     total_seconds: float = NAN
     """Wall-clock time of the run with building, warm-up, evaluation and curves, without loading the data."""
     images_per_second: float = NAN
@@ -54,7 +56,18 @@ class Run:
     peak_memory_mib: float = NAN
     device: str = ""
     precision: str = ""
+    hardware: str = ""
+    """The processor or GPU by its maker's name."""
+    threads: int = 0
+    """Of the CPU; 0 on a GPU."""
     concurrent_runs: int = 1
+    """Planned to share the machine, this one included."""
+    neighbours: float = NAN
+    """Mean number of other runs that were in training on this machine meanwhile; NaN where nobody counted."""
+    train_started: float = NAN
+    train_ended: float = NAN
+    """When it was in training, with building and evaluation: seconds since 1970. Seeds that were trained together
+    have one start."""
     reused: bool = False
     """Taken from the store instead of trained for this study."""
     fingerprint: str = ""
@@ -107,7 +120,7 @@ class Run:
 _NAMES = [item.name for item in dataclasses.fields(Run)]
 RUN_COLUMNS = tuple(_NAMES[: _NAMES.index("error") + 1])
 DIAGNOSIS_COLUMNS = tuple(_NAMES[_NAMES.index("num_classes") : _NAMES.index("double_softmax") + 1])
-_NO_FIGURES = ("seed", "concurrent_runs", "num_classes")
+_NO_FIGURES = ("seed", "threads", "concurrent_runs", "neighbours", "train_started", "train_ended", "num_classes")
 FIGURES = tuple(
     item.name for item in dataclasses.fields(Run) if item.type in ("float", "int") and item.name not in _NO_FIGURES
 )

@@ -19,7 +19,9 @@ from cnn_ablation.common.files import write_atomically
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import StudyConfig, all_settings
 from cnn_ablation.runs import provenance
+from cnn_ablation.runs.neighbours import Training, in_training
 from cnn_ablation.runs.records import (
+    NAN,
     Run,
     deferred_file,
     failed_run,
@@ -154,11 +156,10 @@ class _Job:
         def on_epoch(_: int) -> None:
             self.concurrent_jobs(self.how)  # other arms may start from now on
 
-        found = self.task.train_together(self.config, seeds, self.how, on_epoch)
+        with in_training(self.store.folder, num_runs=len(seeds)) as training:
+            found = self.task.train_together(self.config, seeds, self.how, on_epoch)
         shared = len(seeds) * self.concurrent_jobs(self.how)
-        return [
-            trained._replace(record=dataclasses.replace(trained.record, concurrent_runs=shared)) for trained in found
-        ]
+        return [_shared(trained, shared, training) for trained in found]
 
     def _run_or_failure(self, seed: int, *, wait: bool) -> Run:
         try:
@@ -183,9 +184,12 @@ class _Job:
             place = Place(self.folder, self.store.checkpoint_path(fingerprint), fingerprint)
             if not self.config.reuse:
                 place.checkpoint.unlink(missing_ok=True)
-            trained = self.task.train(self.config, seed, self.how, place)
-            record = dataclasses.replace(trained.record, concurrent_runs=self.concurrent_jobs(self.how))
-            return self._kept(fingerprint, identity, Trained(record, trained.weights))
+            goes_on = place.checkpoint.exists()
+            with in_training(self.store.folder) as training:
+                trained = self.task.train(self.config, seed, self.how, place)
+            if goes_on:
+                training.neighbours = NAN  # of those before the interruption nobody knows
+            return self._kept(fingerprint, identity, _shared(trained, self.concurrent_jobs(self.how), training))
 
     def _kept(self, fingerprint: str, identity: dict[str, Any], trained: Trained) -> Run:
         """The record with its identity, put into the store with the weights."""
@@ -203,6 +207,15 @@ class _Job:
         if found is None or (self.config.timing == "isolated" and found.concurrent_runs > 1):
             return None
         return dataclasses.replace(found, **labels(self.config), settings=all_settings(self.config), reused=True)
+
+
+def _shared(trained: Trained, concurrent_runs: int, training: Training) -> Trained:
+    """With what else the machine did meanwhile: as planned, and as it was."""
+    record = dataclasses.replace(
+        trained.record, concurrent_runs=concurrent_runs, neighbours=training.neighbours,
+        train_started=training.started, train_ended=training.ended,
+    )  # fmt: skip
+    return trained._replace(record=record)
 
 
 def _leave(run: Run, folder: Path, store: RunStore) -> None:

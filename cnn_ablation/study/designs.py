@@ -248,11 +248,51 @@ class Job:
     seeds: tuple[int, ...]
 
 
-def seed_by_seed(arms: Sequence[Arm], seeds: Sequence[int]) -> list[Job]:
-    """All arms of the first seed, then of the second: an interrupted study is a complete smaller one."""
-    return [Job(arm, (seed,)) for seed in seeds for arm in arms]
+def seed_by_seed(
+    arms: Sequence[Arm], seeds: Sequence[int], *, back_and_forth: bool = False, rounds_before: int = 0
+) -> list[Job]:
+    """All arms of the first seed, then of the second: an interrupted study is a complete smaller one.
+
+    Each seed begins one arm later than the one before, so that what changes while a study trains (a processor that
+    warms up, neighbours that come and go) is not always the same arm's.
+
+    Args:
+        arms: the first of them begins.
+        seeds: one round each.
+        back_and_forth: every other seed takes the arms from the last to the first instead (ABBA): what changes steadily
+            then cancels over two seeds. For runs that have the machine to themselves.
+        rounds_before: seeds that these arms were trained with earlier.
+    """
+    numbered = enumerate(seeds, start=rounds_before)
+    return [Job(arm, (seed,)) for number, seed in numbered for arm in _in_turn(arms, number, back_and_forth)]
+
+
+def _in_turn(arms: Sequence[Arm], number: int, back_and_forth: bool) -> list[Arm]:
+    if back_and_forth:
+        return list(reversed(arms)) if number % 2 else list(arms)
+    first = number % max(len(arms), 1)
+    return [*arms[first:], *arms[:first]]
 
 
 def arm_by_arm(arms: Sequence[Arm], seeds: Sequence[int]) -> list[Job]:
     """All seeds of an arm together."""
     return [Job(arm, tuple(seeds)) for arm in arms]
+
+
+def ordered(
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    in_one_go: Callable[[Arm], bool],
+    *,
+    back_and_forth: bool = False,
+    rounds_before: int = 0,
+) -> list[Job]:
+    """The jobs of a study in the order in which they are begun: arm by arm where an arm's seeds are trained in one go.
+
+    The others follow as `seed_by_seed` orders them, or go first if the first arm is one of them.
+    """
+    together = [arm for arm in arms if in_one_go(arm)]
+    apart = [arm for arm in arms if arm not in together]
+    in_turn = seed_by_seed(apart, seeds, back_and_forth=back_and_forth, rounds_before=rounds_before)
+    jobs = arm_by_arm(together, seeds), in_turn
+    return [job for part in (jobs if arms and arms[0] in together else reversed(jobs)) for job in part]

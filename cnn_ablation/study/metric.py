@@ -11,7 +11,7 @@ from cnn_ablation.config import StatsConfig, default_of, keys_of, nearest
 
 ACCURACIES = ("train_accuracy", "val_accuracy", "test_accuracy")
 """Kept as fractions, shown in percent, their differences in percentage points; any other figure is shown as it is."""
-TIMES = ("train_seconds", "total_seconds", "images_per_second")
+TIMES = ("train_seconds", "cpu_seconds", "total_seconds", "images_per_second")
 """Figures that depend on what else the machine did, compared only between like runs."""
 _LOWER_IS_BETTER = ("loss", "error", "seconds")
 _MOST_COLUMNS_SHOWN = 12

@@ -14,6 +14,13 @@ from cnn_ablation.analysis.tables.family import Family
 from cnn_ablation.analysis.tables.identical import identical_arms
 from cnn_ablation.analysis.tables.input import checked_runs, checked_settings
 from cnn_ablation.analysis.tables.rows import ArmRuns, paired_values, runs_by_arm
+from cnn_ablation.analysis.tables.times import (
+    TimeComparison,
+    TimePairs,
+    compare_times,
+    processor_shares,
+    with_occasions,
+)
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StatsConfig
@@ -30,8 +37,8 @@ def arm_columns(metric: Metric) -> tuple[str, ...]:
     return tuple(dict.fromkeys((
         "arm", "knob", "level", "n", *choice, *metric.estimate, *metric.delta, "p_value", "p_holm",
         "verdict", "seeds_needed_low", "seeds_needed", "seed_correlation",
-        "train_seconds_mean", "time_ratio", "time_ratio_ci_low", "time_ratio_ci_high", "images_per_second_mean",
-        "num_params", "updates", "num_failed", "notes",
+        "train_seconds_mean", "time_ratio", "time_ratio_ci_low", "time_ratio_ci_high", "time_verdict",
+        "images_per_second_mean", "num_params", "updates", "num_failed", "notes",
     )))  # fmt: skip
 
 
@@ -48,6 +55,7 @@ def ablation_table(
     metric: str = "test_accuracy",
     direction: str | None = None,
     margin: float | None = None,
+    time_margin: float = 0.05,
     path: Sequence[PathStep] = (),
     choice: str | None = None,
 ) -> pd.DataFrame:
@@ -74,6 +82,7 @@ def ablation_table(
         direction: "higher" or "lower" is better; None for lower where the name ends in loss, error or seconds, else
             higher.
         margin: as `margin_pp`, of a metric that is no accuracy, in its own unit; None for no verdict `equivalent`.
+        time_margin: ratios of times from 1 / (1 + margin) to 1 + margin are equal.
         path: the steps of a greedy study, for its notes.
         choice: the column by which that study chose; None for the one that `metric` asks for.
 
@@ -86,34 +95,37 @@ def ablation_table(
             no run of the arm to compare with has the metric.
     """
     given = {"alpha": alpha, "margin_pp": margin_pp, "test": test, "simultaneous": simultaneous, "metric": metric}
-    settings, path = checked_settings(given | {"direction": direction, "margin": margin}), _checked_path(path)
+    given |= {"direction": direction, "margin": margin, "time_margin": time_margin}
+    settings, path = checked_settings(given), _checked_path(path)
     compared_by = metric_of(settings)
     runs = checked_runs(runs, compared_by)
-    arms = runs_by_arm(runs, metric, choice or chosen_by(metric, runs.columns))
+    arms = runs_by_arm(with_occasions(runs), metric, choice or chosen_by(metric, runs.columns))
     reference = _reference(arms, compared_by)
     arms = {reference: arms.pop(reference), **arms}
     apart = _varying_otherwise(arms, reference)
     same_as = {name: other for name, other in identical_arms(arms).items() if name not in apart}
     family = Family(arms[reference], settings, _tested(arms, reference, apart | same_as.keys()))
+    times = compare_times(arms, arms[reference], settings)
     remarks = _remarks(arms, runs, reference, same_as, dict(_path_notes(arms, path)))
     for name in apart:
         remarks[name].append(notes.other_chance(_WORDS[reference]))
-    table = pd.DataFrame(_rows(arms, family, remarks), columns=list(arm_columns(compared_by)))
+    table = pd.DataFrame(_rows(arms, family, times, remarks), columns=list(arm_columns(compared_by)))
     table.attrs |= {_COMPARISONS: family.num_comparisons, "test": test, **compared_by.attributes()}
     table.attrs[_OPEN] = family.open()
     return table
 
 
-def _rows(arms: dict[str, ArmRuns], family: Family, remarks: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+def _rows(
+    arms: dict[str, ArmRuns], family: Family, times: dict[str, TimeComparison], remarks: dict[str, list[str]]
+) -> Iterator[dict[str, Any]]:
     """One for each arm, the one that others are compared with first."""
-    decided = family.decided()
-    means, ratios = family.means(list(arms.values())), family.ratios(list(arms.values()))
+    decided, means = family.decided(), family.means(list(arms.values()))
     skew = skewness.marked([family.differences(arm) for arm in family.tested.values()])
-    for (name, arm), mean, ratio in zip(arms.items(), means, ratios, strict=True):
+    for (name, arm), mean in zip(arms.items(), means, strict=True):
         comparison, p_holm, verdict = decided.get(name, _NOT_COMPARED)
-        words = [*remarks[name], *_notes(arm, family, comparison if name in decided else None)]
+        words = [*remarks[name], *_notes(arm, family, times[name].pairs, comparison if name in decided else None)]
         words += notes.skewed(skew, verdict, comparison.difference.mean)
-        row = _row(arm, ratio) | _measured(arm, family.metric, mean, comparison)
+        row = _row(arm, times[name]) | _measured(arm, family.metric, mean, comparison)
         verdict = BASELINE if arm is family.baseline else verdict
         yield row | {"p_holm": p_holm, "verdict": verdict, "notes": "; ".join(words)}
 
@@ -182,7 +194,7 @@ def _varying_otherwise(arms: dict[str, ArmRuns], reference: str) -> set[str]:
     return {name for name, arm in arms.items() if set(map(str, arm[VARY])) != of_reference}
 
 
-def _row(arm: ArmRuns, ratio: stats.Interval) -> dict[str, Any]:
+def _row(arm: ArmRuns, time: TimeComparison) -> dict[str, Any]:
     """Everything of one arm that does not depend on the metric."""
     scored, trained = arm.scored, arm.trained
     return {
@@ -192,9 +204,10 @@ def _row(arm: ArmRuns, ratio: stats.Interval) -> dict[str, Any]:
         "n": arm.num_scores,
         "val_accuracy_mean": scored.mean("val_accuracy"),
         "train_seconds_mean": trained.mean("train_seconds"),
-        "time_ratio": ratio.mean,
-        "time_ratio_ci_low": ratio.low,
-        "time_ratio_ci_high": ratio.high,
+        "time_ratio": time.ratio.mean,
+        "time_ratio_ci_low": time.ratio.low,
+        "time_ratio_ci_high": time.ratio.high,
+        "time_verdict": time.verdict,
         "images_per_second_mean": trained.mean("images_per_second"),
         "num_params": scored.mean("num_params"),
         "updates": trained.mean("updates"),
@@ -234,7 +247,7 @@ def _remarks(
     return found
 
 
-def _notes(arm: ArmRuns, family: Family, comparison: stats.Comparison | None) -> Iterator[str]:
+def _notes(arm: ArmRuns, family: Family, times: TimePairs, comparison: stats.Comparison | None) -> Iterator[str]:
     """What a reader must know before believing the row; without a comparison it has none to be told of."""
     yield from notes.confounds(_cost(arm), _cost(family.baseline))
     yield from _diagnoses(arm, family.baseline)
@@ -248,7 +261,9 @@ def _notes(arm: ArmRuns, family: Family, comparison: stats.Comparison | None) ->
     if arm.num_lost:
         never = "other arms are never worse" if arm is family.baseline else "it is never better"
         yield f"diverged runs have no {Metric(arm.metric).score}: {never} or equivalent"
-    yield from notes.uncompared_times(len(family.paired_times(arm)[0]), family.num_shared_times(arm))
+    if arm is not family.baseline:
+        yield from notes.uncompared_times(len(times), times.num_shared, times.reasons, times.num_in_one_go)
+    yield from notes.waited(arm.trained["seed"].tolist(), processor_shares(arm).tolist())
     if not family.is_paired:
         yield from notes.uneven_scatter(family.relative_spreads.get(str(arm["arm"][0]), math.nan))
     if comparison:

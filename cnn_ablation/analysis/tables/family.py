@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
-
-import numpy as np
 
 from cnn_ablation.analysis import assurance, dunnett, stats
 from cnn_ablation.analysis.tables.rows import ArmRuns, Pair, paired_values
+from cnn_ablation.analysis.tables.stacked import at_once
+from cnn_ablation.analysis.tables.times import paired_times
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.study.metric import TIMES, Metric, metric_of
 
@@ -33,21 +32,14 @@ class Family:
         return metric_of(self.settings)
 
     def paired_scores(self, arm: ArmRuns) -> Pair:
-        """The metric of an arm and of the baseline, seed by seed; of times as `paired_times`."""
-        alike = "concurrent_runs" if arm.metric in TIMES else ""
-        return paired_values(arm.scored, self.baseline.scored, arm.metric, alike=alike)
+        """The metric of an arm and of the baseline, seed by seed; of times, where they can be compared."""
+        if arm.metric in TIMES:
+            return paired_times(arm, self.baseline, arm.metric, chosen="scored").values
+        return paired_values(arm.scored, self.baseline.scored, arm.metric)
 
     def differences(self, arm: ArmRuns) -> stats.Floats:
         """The metric of an arm minus the baseline's, seed by seed, in the unit of differences."""
         return stats.paired_differences(*self.paired_scores(arm), self.metric.factor)
-
-    def paired_times(self, arm: ArmRuns) -> Pair:
-        """Training times of the seeds that both have and that shared their machine with equally many runs."""
-        return paired_values(arm.trained, self.baseline.trained, "train_seconds", alike="concurrent_runs")
-
-    def num_shared_times(self, arm: ArmRuns) -> int:
-        """Seeds that both have trained, comparable or not."""
-        return len(paired_values(arm.trained, self.baseline.trained, "train_seconds")[0])
 
     @property
     def is_paired(self) -> bool:
@@ -87,7 +79,7 @@ class Family:
 
         undecided = [place for place, (_, verdict) in enumerate(verdicts) if verdict == _OPEN]
         seeds = dict(
-            zip(undecided, _at_once(needed, [self.paired_scores(arms[place]) for place in undecided]), strict=True)
+            zip(undecided, at_once(needed, [self.paired_scores(arms[place]) for place in undecided]), strict=True)
         )
         return [
             (_with(compared[place], seeds.get(place)), p_holm, verdict)
@@ -101,7 +93,7 @@ class Family:
         family = dunnett.many_to_one(values[1:], values[0], self.metric.factor)
         judged = dunnett.judged(family, self.settings)
         needed = assurance.seeds_needed_at_once(family, self.settings)
-        correlations = _at_once(stats.seed_correlation, [self.paired_scores(arm) for arm in arms])
+        correlations = at_once(stats.seed_correlation, [self.paired_scores(arm) for arm in arms])
         return [
             (_with(dataclasses.replace(found, seed_correlation=alike), seeds if verdict == _OPEN else None), p, verdict)
             for (found, p, verdict), seeds, alike in zip(judged, needed, correlations, strict=True)
@@ -114,7 +106,7 @@ class Family:
 
     def _compare(self, arms: Sequence[ArmRuns]) -> list[stats.Comparison]:
         """Every arm against the baseline."""
-        return _at_once(
+        return at_once(
             lambda first, second: stats.compare(first, second, self.settings, num_comparisons=self.num_comparisons),
             [self.paired_scores(arm) for arm in arms],
         )
@@ -129,43 +121,14 @@ class Family:
     def means(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
         """The metric's mean with its interval."""
         scores = [(arm.with_metric[arm.metric],) for arm in arms]
-        return _at_once(lambda values: stats.mean_interval(values, self.settings.alpha, self.settings.test), scores)
-
-    def ratios(self, arms: Sequence[ArmRuns]) -> list[stats.Interval]:
-        """Training time over the baseline's."""
-        return _at_once(
-            lambda first, second: stats.log_ratio_interval(first, second, self.settings.alpha, self.settings.test),
-            [self.paired_times(arm) for arm in arms],
-        )
+        return at_once(lambda values: stats.mean_interval(values, self.settings.alpha, self.settings.test), scores)
 
 
 _OPEN = "undecided"
 _FOR_THE_ARM, _AGAINST_IT = ("better", "equivalent"), ("worse", "equivalent")
-T = TypeVar("T")
 
 
 def _with(comparison: stats.Comparison, needed: assurance.SeedsNeeded | None) -> stats.Comparison:
     if needed is None:
         return comparison
     return dataclasses.replace(comparison, seeds_needed_low=needed.low, seeds_needed=needed.high)
-
-
-def _at_once(function: Callable[..., T], samples: Sequence[tuple[stats.Floats, ...]]) -> list[T]:
-    """`function` of every sample, called once per length of samples with all of that length stacked."""
-    places: dict[int, list[int]] = {}
-    for place, sample in enumerate(samples):
-        places.setdefault(len(sample[0]), []).append(place)
-    results: dict[int, T] = {}
-    for alike in places.values():
-        stacked = [np.stack(arrays) for arrays in zip(*(samples[place] for place in alike), strict=True)]
-        results |= dict(zip(alike, _one_by_one(function(*stacked), len(alike)), strict=True))
-    return [results[place] for place in range(len(samples))]
-
-
-def _one_by_one(value: Any, count: int) -> list[Any]:
-    """The entries of numbers, or of dataclasses of numbers, that were computed for `count` at once."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [_one_by_one(getattr(value, item.name), count) for item in dataclasses.fields(value)]
-        return [type(value)(*entries) for entries in zip(*fields, strict=True)]
-    found: list[Any] = np.broadcast_to(np.asarray(value, dtype=float), (count,)).tolist()
-    return found

@@ -25,11 +25,12 @@ LOSSES = ("train_loss", "val_loss", "test_loss")
 
 # Further columns of runs.csv, used where a table has them.
 _SHARES = ("dead_units", "saturated_outputs")
-_AMOUNTS = ("train_seconds", "total_seconds", "images_per_second", "epochs", "updates", "num_params", "concurrent_runs",
-            "num_classes", "multiply_adds")  # fmt: skip
+_CIRCUMSTANCES = ("threads", "neighbours", "train_started", "train_ended")
+_AMOUNTS = ("train_seconds", "cpu_seconds", "total_seconds", "images_per_second", "epochs", "updates", "num_params",
+            "concurrent_runs", *_CIRCUMSTANCES, "num_classes", "multiply_adds")  # fmt: skip
 _REALS = (*LOSSES, "lowest_train_loss", "initial_gradient_norm")  # infinite where training diverged
 _SWITCHES = ("reused", "double_softmax")
-_WORDS = ("dead_layer", "saturated_layer")
+_WORDS = ("hardware", "dead_layer", "saturated_layer")
 
 Floats = npt.NDArray[np.float64]
 
@@ -135,7 +136,9 @@ def _figures(runs: pd.DataFrame) -> list[str]:
     return [
         str(name)
         for name in runs.columns
-        if name not in LABELS and types.is_numeric_dtype(runs[name]) and not types.is_bool_dtype(runs[name])
+        if name not in (*LABELS, *_CIRCUMSTANCES)
+        and types.is_numeric_dtype(runs[name])
+        and not types.is_bool_dtype(runs[name])
     ]
 
 

@@ -112,10 +112,7 @@ def on_shared_seeds(first: ArmRuns, second: ArmRuns) -> tuple[ArmRuns, ArmRuns]:
     return first.where(places), second.where(others)
 
 
-def paired_values(arm: ArmRuns, baseline: ArmRuns, column: str, *, alike: str = "") -> Pair:
-    """Values of the seeds that both have, in the order of the seeds; `alike` names a column that must agree."""
+def paired_values(arm: ArmRuns, baseline: ArmRuns, column: str) -> Pair:
+    """Values of the seeds that both have, in the order of the seeds."""
     first, second = on_shared_seeds(*(side.where(~np.isnan(side[column])) for side in (arm, baseline)))
-    if alike in first:
-        same = first[alike] == second[alike]
-        first, second = first.where(same), second.where(same)
     return first[column], second[column]

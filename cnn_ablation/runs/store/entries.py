@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.runs import provenance
+from cnn_ablation.runs.neighbours import TRAINING
 from cnn_ablation.runs.records import Run, read_run
 from cnn_ablation.runs.store import CHECKPOINT_FILE, LOCKS, RUN_FILE, RunStore
 from cnn_ablation.runs.task import task_of_settings
@@ -32,8 +33,8 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Everything in a store, the oldest first; lock files are not runs."""
-    found = [_entry(path) for path in folder.glob("*") if path.is_dir() and path.name != LOCKS]
+    """Everything in a store, the oldest first; locks and notes of what is in training are not runs."""
+    found = [_entry(path) for path in folder.glob("*") if path.is_dir() and path.name not in (LOCKS, TRAINING)]
     return sorted(found, key=lambda entry: -entry.age_days)
 
 

@@ -66,22 +66,25 @@ def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
     context = RunContext(place.folder, how.device, how.threads, place.checkpoint)
     ours = {"seed": seed, "run": context}
     asked = {name: ours[name] for name in ours if name in signature(function).parameters}
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), _cpu_seconds()
     with _output_to(place.folder / f"output-seed{seed}.txt"):
         try:
             result = function(**arguments_of(config.settings), **asked)
         except SystemExit as error:
             raise BadResultError(f"{config.settings.target} ended the process: sys.exit({error.code})") from error
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, _cpu_seconds() - cpu_started
     metrics = _metrics(config.settings.target, result)
     record = Run(
         **labels(config),
         seed=seed,
         status="ok" if all(map(math.isfinite, metrics.values())) else "diverged",
         train_seconds=seconds,
+        cpu_seconds=cpu_seconds,
         total_seconds=seconds,
         epochs=len(context._curves),
         device=how.device,
+        hardware=machine.cpu_name(),
+        threads=how.threads,
         metrics=metrics,
         settings=all_settings(config),
         curves=context._curves,
@@ -93,6 +96,11 @@ def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
         },
     )
     return Trained(record, None)
+
+
+def _cpu_seconds() -> float:
+    """Of this process, and of those that the function started and waited for."""
+    return machine.cpu_seconds() + machine.child_cpu_seconds()
 
 
 def _metrics(target: str, result: object) -> dict[str, float]:

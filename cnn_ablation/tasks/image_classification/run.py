@@ -94,6 +94,8 @@ def _record(
         total_seconds=total_seconds,
         peak_memory_mib=peak_memory_mib,
         device=device.type,
+        hardware=devices.hardware_name(device),
+        threads=torch.get_num_threads() if device.type == "cpu" else 0,
         settings=all_settings(config),
         provenance={
             **provenance.environment(LIBRARIES),
@@ -187,6 +189,7 @@ def _measurements(result: TrainingResult) -> dict[str, Any]:
         **scores,
         "status": result.status,
         "train_seconds": result.train_seconds,
+        "cpu_seconds": result.cpu_seconds,
         "images_per_second": result.images_seen / result.train_seconds,
         "epochs": len(result.curves),
         "updates": result.updates,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
+from cnn_ablation.common import machine
 from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.tasks.image_classification import devices
 from cnn_ablation.tasks.image_classification.checkpoints import DAMAGED, Checkpoints
@@ -82,6 +83,7 @@ class TrainingResult:
     test: Evaluation
     curves: tuple[Epoch, ...]
     train_seconds: float
+    cpu_seconds: float
     updates: int
     images_seen: int
     num_params: int
@@ -157,6 +159,7 @@ class TrainingState:
             "updates": self.updates.state_dict(),
             "random": self.random,
             "train_seconds": self.clock.seconds,
+            "cpu_seconds": self.clock.cpu_seconds,
             "curves": [asdict(epoch) for epoch in self.curves],
             "sums": {**asdict(self.sums), "loss": self.sums.loss.cpu()},
         }
@@ -166,7 +169,7 @@ class TrainingState:
         self.network.load_state_dict(saved["network"])
         self.updates.load_state_dict(saved["updates"])
         self.random = saved["random"]
-        self.clock.seconds = saved["train_seconds"]
+        self.clock.seconds, self.clock.cpu_seconds = saved["train_seconds"], saved["cpu_seconds"]
         self.curves = [Epoch(**epoch) for epoch in saved["curves"]]
         self.sums = EpochSums(**{**saved["sums"], "loss": saved["sums"]["loss"].to(self.device)})
 
@@ -241,6 +244,7 @@ def result_of(state: TrainingState, parts: Resident, *, precision: str) -> Train
         test=score(state, parts.test, precision),
         curves=tuple(state.curves),
         train_seconds=state.curves[-1].train_seconds,
+        cpu_seconds=state.clock.cpu_seconds,
         updates=sum(math.ceil(images / train.batch_size) for images in seen),
         images_seen=sum(seen),
         num_params=sum(parameter.numel() for parameter in state.network.parameters()),
@@ -361,19 +365,20 @@ def gradients(
 
 
 class StepClock:
-    """Sums the wall-clock time of `running` blocks, waiting for the device on both sides."""
+    """Sums the wall-clock time of `running` blocks, waiting for the device on both sides, and the CPU time in them."""
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         devices.synchronise(self.device)
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), machine.cpu_seconds()
         yield
         devices.synchronise(self.device)
         self.seconds += time.perf_counter() - started
+        self.cpu_seconds += machine.cpu_seconds() - cpu_started
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

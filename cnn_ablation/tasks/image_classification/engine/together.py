@@ -56,8 +56,8 @@ def train_together(
 ) -> list[TrainingResult]:
     """Trains one configuration with several seeds at once; each seed's streams are those of a lone run.
 
-    `train_seconds` is the wall-clock time of all of them: they share the device as runs side by side do. A seed that
-    diverged or stopped early is evaluated in the epoch where it did; the others go on.
+    `train_seconds` and `cpu_seconds` are those of all of them: they share the device as runs side by side do. A seed
+    that diverged or stopped early is evaluated in the epoch where it did; the others go on.
     """
     precision = devices.resolve_precision(config.precision, device)
     parts = resident(data, device, technique.memory_format)
@@ -65,6 +65,8 @@ def train_together(
     num_images = len(parts.train)
     orders = [image_orders(num_images, shuffle=config.train.shuffle, seed=state.seeds.order) for state in states]
     steps, clock = make_steps(config, states, parts.train, precision), StepClock(device)
+    for state in states:
+        state.clock = clock
     results: dict[int, TrainingResult] = {}
     for epoch in range(num_epochs(config.train, num_images)):
         size = epoch_images(config.train, epoch, num_images)
