@@ -14,6 +14,7 @@ from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run, read_run
 from cnn_ablation.runs.store import CHECKPOINT_FILE, LOCKS, RUN_FILE, RunStore
+from cnn_ablation.runs.store.looks import LOOKS
 from cnn_ablation.runs.task import task_of_settings
 
 
@@ -32,8 +33,8 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Everything in a store, the oldest first; lock files are not runs."""
-    found = [_entry(path) for path in folder.glob("*") if path.is_dir() and path.name != LOCKS]
+    """Everything in a store, the oldest first; locks and looks on record are not runs."""
+    found = [_entry(path) for path in folder.glob("*") if path.is_dir() and path.name not in (LOCKS, LOOKS)]
     return sorted(found, key=lambda entry: -entry.age_days)
 
 
@@ -70,7 +71,7 @@ def _installed(run: Run) -> dict[str, Any]:
 
 
 def prune(folder: Path, selected: list[Entry]) -> list[Entry]:
-    """Removes runs from a store, except those that some process is training now.
+    """Removes runs from a store, except those that some process is training now. Looks on record stay.
 
     Returns:
         What was removed.
