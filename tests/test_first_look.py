@@ -387,6 +387,17 @@ def test_the_test_that_always_holds_has_no_first_look(tmp_path: Path) -> None:
     assert not (study.folder / "looks.json").exists()
 
 
+def test_the_test_that_always_holds_after_another_one_says_so(tmp_path: Path) -> None:
+    """It spends an alpha of its own."""
+    study = Written(tmp_path).write()
+    study.shown()
+    content = (study.folder / "looks.json").read_bytes()
+    text = replace(study, seeds=range(9)).write().shown(test="anytime").caption
+    assert "Alpha holds for this test alone: there was 1 earlier look at these arms with another one." in text
+    assert (study.folder / "looks.json").read_bytes() == content
+    assert len(study.on_record.tables) == 1
+
+
 def test_nothing_reserved_leaves_nothing_for_more_seeds(tmp_path: Path) -> None:
     first = Written(tmp_path).write()
     once = first.shown(reserve=0.0)

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from cnn_ablation.analysis.tables import looks
-from cnn_ablation.analysis.tables.first_look import is_on_record, looks_elsewhere, number_of_look
+from cnn_ablation.analysis.tables.first_look import is_on_record, looks_by_another_test, looks_elsewhere, number_of_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ANYTIME, StatsConfig
 
 
 def looked(runs: pd.DataFrame, arms: pd.DataFrame, settings: StatsConfig, tests: Mapping[str, str]) -> Iterator[str]:
-    """One or two sentences; none for a test that holds at every look, or where nothing is compared.
+    """One or two sentences; none where nothing is compared, or for a test that holds at every look from the first on.
 
     Args:
         runs: the table of runs, with what is on record among its attributes.
@@ -22,7 +22,11 @@ def looked(runs: pd.DataFrame, arms: pd.DataFrame, settings: StatsConfig, tests:
         tests: their names in words.
     """
     alpha, stages = looks.Alpha(settings), arms.attrs.get(looks.ATTRIBUTE, {}).get("stages", {})
-    if settings.test == ANYTIME or arms["p_value"].isna().all():
+    if arms["p_value"].isna().all():
+        return
+    if settings.test == ANYTIME:
+        if before := looks_by_another_test(runs):
+            yield f"Alpha holds for this test alone: there {_were(before)} at these arms with another one."
         return
     count, always = sum(stages.values()), tests[ANYTIME]
     for stage, number in stages.items():

@@ -30,6 +30,7 @@ Seeds = Collection[int] | None
 
 _FIRST, _BESIDE = "first_look", "arms_looked_at_beside"
 _NUMBER, _ELSEWHERE = "look", "looks_at_other_seeds"
+_BEFORE = "looks_by_another_test"
 _FEWEST = 2  # seeds that a table tells anything of a difference from
 
 
@@ -48,12 +49,15 @@ def put_on_record(runs: pd.DataFrame, study: FinishedStudy, folder: Path, settin
         The settings, with alpha divided as it was at the first look.
     """
     shared = _Shared(runs, study, settings.metric)
-    if settings.test == ANYTIME or not shared.seeds:
-        return settings
     arms = _fingerprints(study)
-    if shared.reference not in arms:
+    if not shared.seeds or shared.reference not in arms:
         return settings
     key = provenance.fingerprint({"reference": arms[shared.reference], "metric": settings.metric})
+    if settings.test == ANYTIME:
+        runs.attrs[_BEFORE] = _num_looks(
+            _known(shared, folder, key), {arms[name] for name in shared.seeds if name in arms}
+        )
+        return settings
     looks = _kept(shared, arms, folder, key, settings.reserve)
     runs.attrs |= shared.attributes(looks, arms)
     if looks.reserve is None or looks.reserve == settings.reserve:
@@ -79,16 +83,33 @@ def _kept(shared: _Shared, arms: dict[str, str], folder: Path, key: str, reserve
     """The record with the present look, written to the store, if there is one, and into the study's folder."""
     copies, store = records.read_copy(folder), _store(shared.plan)
     copy = copies.get(shared.metric, {})
-    known = records.looks_of(copy.get("looks", {}), folder / records.COPY) if copy.get("key") == key else Looks()
     with records.kept(store, key) if store else nullcontext():
         stored = records.read_looks(records.record_path(store, key)) if store else Looks()
-        looks = shared.added_to(stored.merged(known).merged(Looks(reserve=reserve)), arms)
+        known = stored.merged(_copied(copy, folder, key))
+        looks = shared.added_to(known.merged(Looks(reserve=reserve)), arms)
         if store and looks != stored:
             _write(partial(records.write_looks, records.record_path(store, key), looks))
     entry = {"key": key, "arms": arms, "looks": records.as_plain(looks)}
     if entry != copy:
         _write(partial(records.write_copy, folder, {**copies, shared.metric: entry}), is_only=not store)
     return looks
+
+
+def _known(shared: _Shared, folder: Path, key: str) -> Looks:
+    """What is on record, without a look."""
+    store, copy = _store(shared.plan), records.read_copy(folder).get(shared.metric, {})
+    stored = records.read_looks(records.record_path(store, key)) if store else Looks()
+    return stored.merged(_copied(copy, folder, key))
+
+
+def _copied(copy: dict[str, Any], folder: Path, key: str) -> Looks:
+    """What the copy in a study's folder holds of this study."""
+    return records.looks_of(copy.get("looks", {}), folder / records.COPY) if copy.get("key") == key else Looks()
+
+
+def _num_looks(looks: Looks, arms: set[str]) -> int:
+    """How many tables on record had any of these arms."""
+    return sum(bool(arms & table.keys()) for _, table in looks.tables)
 
 
 def _store(plan: Plan) -> Path | None:
@@ -172,6 +193,11 @@ class _Shared:
         beside = {arm for table in alike[:number] for arm in table} - set(arms.values())
         by_metric = {_FIRST: _Uncopied({self.metric: first}), _BESIDE: {self.metric: len(beside)}}
         return by_metric | {_NUMBER: number, _ELSEWHERE: len(others)}
+
+
+def looks_by_another_test(runs: pd.DataFrame) -> int:
+    """Looks on record at arms that are now judged by the test that holds at every look."""
+    return int(runs.attrs.get(_BEFORE, 0))
 
 
 def arms_beside(runs: pd.DataFrame, metric: str) -> int:
