@@ -108,6 +108,7 @@ def _is_selected(entry: Entry, options: argparse.Namespace) -> bool:
 def _prune(options: argparse.Namespace, selected: list[Entry]) -> None:
     from cnn_ablation.common.words import counted
     from cnn_ablation.runs.store.entries import prune
+    from cnn_ablation.runs.store.looks import LOOKS, num_records
 
     if options.dry_run:
         _print(selected)
@@ -115,6 +116,12 @@ def _prune(options: argparse.Namespace, selected: list[Entry]) -> None:
     removed = prune(options.store, selected)
     kept = len(selected) - len(removed)
     print(f"removed {counted(len(removed), 'run')}, {_size(removed)}" + (f"; {kept} in training now" if kept else ""))
+    if looks := num_records(options.store):
+        print(f"the record of {_studies(looks)} that {'was' if looks == 1 else 'were'} looked at stays, in {LOOKS}/")
+
+
+def _studies(count: int) -> str:
+    return "1 study" if count == 1 else f"{count} studies"
 
 
 def _print(found: Sequence[Entry]) -> None:

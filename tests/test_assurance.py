@@ -168,7 +168,7 @@ def test_the_simulation_asks_for_the_seeds_that_a_table_asks_for() -> None:
          "test_accuracy": figure, "train_seconds": 1.0}
         for name, row in zip(names, figures, strict=True) for seed, figure in enumerate(row)
     )  # fmt: skip
-    arms = ablation_table(runs).set_index("arm").loc[names[1:]]
+    arms = ablation_table(runs, reserve=0).set_index("arm").loc[names[1:]]
     baseline = np.broadcast_to(figures[:1], (1, 3, 5))
     judged = simulated._judged(figures[None, 1:], baseline, np.full((1, 3), 5), StatsConfig())
     assert judged[0, 0].tolist() == arms["p_holm"].tolist()

@@ -43,7 +43,7 @@ CONDUCT = {
         "paper",
         "on_error",
     ),
-    *("dry_run", "stats.alpha", "stats.margin_pp", "stats.test", "stats.simultaneous"),
+    *("dry_run", "stats.alpha", "stats.margin_pp", "stats.test", "stats.simultaneous", "stats.reserve"),
     *("stats.metric", "stats.direction", "stats.margin", "stats.time_margin"),
     *("arm.name", "arm.knob", "arm.level", "data.cache of image_folder", "data.root of cifar10"),
     "extensions",

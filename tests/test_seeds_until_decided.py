@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from cnn_ablation.analysis.expected import ExpectedSeeds, Rule, of_arm, of_effec
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
 from cnn_ablation.config import StatsConfig, value_problems, with_settings
-from cnn_ablation.launch.execution import StudyFailedError
+from cnn_ablation.launch.execution import NumberedJob, Study, StudyFailedError, on_this_machine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
 from cnn_ablation.report.study import report_study
@@ -382,7 +382,7 @@ def test_a_level_that_comes_later_has_its_own_rounds(here: Path) -> None:
         (8, (), 2),
         (12, (), 3),
         (12, ("timing=isolated",), 1),
-        (1, ("device=mps",), 3),
+        (1, ("device=mps",), 1),
         (12, ("elsewhere",), 3),
     ],
     ids=[
@@ -391,7 +391,7 @@ def test_a_level_that_comes_later_has_its_own_rounds(here: Path) -> None:
         "twice",
         "a round never idles",
         "one at a time",
-        "an arm is one job",
+        "seed after seed on a device",
         "a launcher",
     ],
 )
@@ -410,12 +410,20 @@ def test_a_round_leaves_no_process_idle(
     assert Rounds(here / "study", planning).next() == dict.fromkeys(planning.configs, expected)
 
 
-def test_a_round_ends_at_the_largest_number(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs that hold an arm with all its seeds get three at a time, and the last of them what is left."""
-    ablate(composed("device=mps", "max_replicates=7"), ARMS, "study")
-    assert seeds("study") == {"baseline": 7, "clear": 6, "weak": 7, "none": 7}
-    jobs = [len(list((here / "study" / str(number)).glob("run-*.json"))) for number in range(12)]
-    assert jobs == [3] * 8 + [1] * 3 + [0]
+def test_a_round_ends_at_the_largest_number(here: Path) -> None:
+    """Jobs that go elsewhere get three seeds at a time, and the last of them what is left."""
+    baseline = composed("max_replicates=7")
+    planning = Planning(
+        "one_at_a_time", read_knobs(ARMS), lambda arm: with_settings(baseline, arm.settings), here=False
+    )
+    study, rounds = Study(here / "study", planning), []
+
+    def launch(jobs: Sequence[NumberedJob]) -> list[str]:
+        rounds.append(sorted({seed for item in jobs for seed in item.job.seeds}))
+        return on_this_machine(study)(jobs)
+
+    study.carry_out(launch)
+    assert rounds == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

@@ -271,7 +271,8 @@ def test_an_accuracy_interval_ends_at_one() -> None:
 
 
 def test_sign_flips_say_when_no_verdict_is_possible() -> None:
-    arms = table(runs_of("k=v", 0.99 + NOISE[::-1]), runs_of("k=w", 0.80 + NOISE[::-1]), BASELINE, test="sign_flip")
+    arms = table(runs_of("k=v", 0.99 + NOISE[::-1]), runs_of("k=w", 0.80 + NOISE[::-1]), BASELINE, test="sign_flip",
+                 reserve=0)  # fmt: skip
     assert "no verdict possible with 5 seeds: sign_flip needs 7 here" in arms["notes"]["k=v"]
     assert arms["seeds_needed_low"]["k=v"] >= 7
 
@@ -288,7 +289,8 @@ def test_a_note_says_by_how_much_pairing_widened_the_interval_and_gives_no_secon
 
 def test_only_an_undecided_arm_needs_seeds() -> None:
     wobble = np.array([1, -1, 0.5, -0.5, 0.1])
-    arms = table(BASELINE, runs_of("k=v", 0.95 + NOISE + 0.001 * wobble), runs_of("k=w", 0.91 + NOISE + 0.012 * wobble))
+    arms = table(BASELINE, runs_of("k=v", 0.95 + NOISE + 0.001 * wobble), runs_of("k=w", 0.91 + NOISE + 0.012 * wobble),
+                 reserve=0)  # fmt: skip
     assert arms["verdict"].tolist() == ["baseline", "better", "undecided"]
     assert arms["seeds_needed"].notna().tolist() == arms["seeds_needed_low"].notna().tolist() == [False, False, True]
     differences = 100 * (0.01 + 0.012 * wobble)

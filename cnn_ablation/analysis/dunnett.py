@@ -150,10 +150,19 @@ def relative_spreads(groups: Sequence[Floats]) -> list[float]:
 
 
 def judged(family: ManyToOne, settings: StatsConfig) -> list[tuple[Comparison, float, str]]:
-    """Of every arm: its comparison, its p-value corrected by Dunnett's method, and its verdict.
+    """Of every arm: its comparison, its p-value corrected by Dunnett's method, and its verdict, as `compared`."""
+    metric, alpha = metric_of(settings), settings.alpha
+    return [
+        (raw, found.p_value, verdict(metric, raw.difference.mean, found.p_value, found.p_equivalence, alpha))
+        for raw, found in compared(family, settings)
+    ]
 
-    `Comparison.p_value` is that of two samples with the pooled variance, uncorrected. Equivalence is that of two
-    one-sided tests, corrected with `Null.one_sided`. Without spread there are neither p-values nor intervals.
+
+def compared(family: ManyToOne, settings: StatsConfig) -> list[tuple[Comparison, Comparison]]:
+    """Of every arm: its comparison, and the same with p-values that are corrected by Dunnett's method.
+
+    Uncorrected p-values are those of two samples with the pooled variance. Equivalence is that of two one-sided tests,
+    corrected with `Null.one_sided`. Without spread there are neither p-values nor intervals.
 
     Args:
         family: in the unit of the margin.
@@ -161,20 +170,18 @@ def judged(family: ManyToOne, settings: StatsConfig) -> list[tuple[Comparison, f
     """
     metric, differences, null = metric_of(settings), family.differences, family.null
     if math.isnan(family.spread):
-        return [(replace(NO_COMPARISON, difference=Interval(float(one))), math.nan, "undecided") for one in differences]
+        return [(replace(NO_COMPARISON, difference=Interval(float(one))),) * 2 for one in differences]
     p_values = _p_values(np.abs(differences) / family.errors, null, "two_sided")
     inner = math.nan if metric.margin is None else metric.margin
     p_equivalence = _p_values((inner - np.abs(differences)) / family.errors, null, "one_sided")
     by_t = float(scipy_stats.t.isf(settings.alpha / 2, null.freedom))
     half = family.errors * (null.critical(settings.alpha) if settings.simultaneous else by_t)
-    found = zip(differences.tolist(), half.tolist(), *p_values.tolist(), *p_equivalence.tolist(), strict=True)
+    intervals = [Interval(mean, mean - reach, mean + reach)
+                 for mean, reach in zip(differences.tolist(), half.tolist(), strict=True)]  # fmt: skip
+    found = zip(intervals, *p_values.tolist(), *p_equivalence.tolist(), strict=True)
     return [
-        (
-            Comparison(Interval(mean, mean - reach, mean + reach), raw, raw_equivalence),
-            corrected,
-            verdict(metric, mean, corrected, equivalence, settings.alpha),
-        )
-        for mean, reach, raw, corrected, raw_equivalence, equivalence in found
+        (Comparison(interval, raw, raw_equivalence), Comparison(interval, corrected, equivalence))
+        for interval, raw, corrected, raw_equivalence, equivalence in found
     ]
 
 

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -240,7 +240,7 @@ def holm(p_values: Sequence[float]) -> Floats:
     Tests that could not be computed (NaN) stay NaN and still count as comparisons that were made.
     """
     raw = np.asarray(p_values, dtype=float)
-    if raw.size == 0:
+    if np.isnan(raw).all():  # also of none; statsmodels searches for garbage at every correction
         return raw
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -267,14 +267,20 @@ def verdict(metric: Metric, difference: float, p_holm: float, p_equivalence_holm
     return "undecided"
 
 
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """With p-values that are corrected for the number of comparisons by Holm's method, both families alike."""
+    p_values = holm([comparison.p_value for comparison in comparisons])
+    equivalences = holm([comparison.p_equivalence for comparison in comparisons])
+    found = zip(comparisons, p_values, equivalences, strict=True)
+    return [replace(each, p_value=float(p), p_equivalence=float(equal)) for each, p, equal in found]
+
+
 def verdicts(comparisons: Sequence[Comparison], settings: StatsConfig) -> list[tuple[float, str]]:
-    """Holm-corrected p-value and verdict of every comparison of a study; both families are corrected alike."""
+    """Holm-corrected p-value and verdict of every comparison of a study that is looked at once."""
     metric, alpha = metric_of(settings), settings.alpha
-    p_holm = holm([comparison.p_value for comparison in comparisons])
-    p_equivalence = holm([comparison.p_equivalence for comparison in comparisons])
     return [
-        (float(corrected), verdict(metric, comparison.difference.mean, corrected, equivalence, alpha))
-        for comparison, corrected, equivalence in zip(comparisons, p_holm, p_equivalence, strict=True)
+        (each.p_value, verdict(metric, each.difference.mean, each.p_value, each.p_equivalence, alpha))
+        for each in corrected(comparisons)
     ]
 
 

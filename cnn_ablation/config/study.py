@@ -30,7 +30,8 @@ class StatsConfig(Section):
     lower for a name that ends in loss, error or seconds, else higher. Differences within the margin do not matter:
     `margin_pp` of an accuracy, in percentage points; `margin` of any other metric, in its own unit, without which no
     arm is called equivalent. Times are equal whose ratio is at most 1 + `time_margin`, either way. `simultaneous`
-    intervals hold for all arms of a study at once, not each for itself.
+    intervals hold for all arms of a study at once, not each for itself. `reserve`: the share of alpha that the first
+    look at a table leaves for seeds that are added later.
     """
 
     alpha: float = setting(0.05, above=0, below=0.5, role=CONDUCT)
@@ -41,6 +42,7 @@ class StatsConfig(Section):
     time_margin: float = setting(0.05, above=0, role=CONDUCT)
     test: str = setting("t", choices=("t", "sign_flip", ANYTIME, "dunnett"), role=CONDUCT)
     simultaneous: bool = setting(False, role=CONDUCT)
+    reserve: float = setting(0.2, at_least=0, below=1, role=CONDUCT)
 
 
 @dataclass

@@ -43,14 +43,15 @@ def caption(
         made_with: hardware and versions.
         chance: what the seeds vary; None where that is not known.
     """
-    from cnn_ablation.analysis.tables import (
-        checked_runs,  # imports statsmodels, which pictures of a prediction do not need
-    )
+    # These import statsmodels, which pictures of a prediction do not need.
+    from cnn_ablation.analysis.tables import checked_runs
+    from cnn_ablation.report.looked import looked
 
     metric = metric_of(settings)
     runs = checked_runs(runs, metric).drop_duplicates(["arm", "seed"], keep="last")
     of_images = "val_accuracy" in runs.columns
     sentences = [*_measured(arms, settings, metric, chance), *_compared(arms, settings, metric)]
+    sentences += looked(runs, arms, settings, _TEST_NAMES)
     sentences += _added(auto) if auto else ()
     sentences.append(_chosen(choice, metric))
     if any(more_seeds(row) for _, row in arms.iterrows()):

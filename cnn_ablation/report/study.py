@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.analysis import tables
+from cnn_ablation.analysis.tables.first_look import put_on_record
 from cnn_ablation.analysis.variance import variance_by_source
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.words import counted
@@ -62,6 +63,7 @@ def report_study(folder: str | Path, out: str | Path | None = None, overrides: d
     if unfinished:
         made_with = f"{unfinished} of {plan.num_runs} planned runs have not finished. {made_with}"
     runs = study.run_table()
+    settings = put_on_record(runs, study, Path(folder), settings)
     arms = tables.arms_of_study(study, runs, settings)
     choice = study.choice if plan.path else ""
     words = caption(runs, arms, settings, choice=choice, auto=plan.auto, made_with=made_with, chance=_chance(study))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cnn_ablation.analysis import notes, skewness, stats
+from cnn_ablation.analysis.tables import looks
 from cnn_ablation.analysis.tables.family import Family
+from cnn_ablation.analysis.tables.first_look import Seeds, arms_beside, first_look_of
 from cnn_ablation.analysis.tables.identical import identical_arms
 from cnn_ablation.analysis.tables.input import checked_runs, checked_settings
 from cnn_ablation.analysis.tables.rows import ArmRuns, paired_values, runs_by_arm
@@ -56,6 +58,8 @@ def ablation_table(
     direction: str | None = None,
     margin: float | None = None,
     time_margin: float = 0.05,
+    reserve: float = 0.2,
+    first_look: Mapping[str, Seeds] | None = None,
     path: Sequence[PathStep] = (),
     choice: str | None = None,
 ) -> pd.DataFrame:
@@ -83,6 +87,10 @@ def ablation_table(
             higher.
         margin: as `margin_pp`, of a metric that is no accuracy, in its own unit; None for no verdict `equivalent`.
         time_margin: ratios of times from 1 / (1 + margin) to 1 + margin are equal.
+        reserve: the share of alpha that the first look at a table leaves for seeds that are added, which the test
+            "anytime" judges; without meaning where that is the test from the start.
+        first_look: arm -> the seeds of its first look, or None while planned runs of it are missing; of an arm that is
+            not named, all that are there. By default what `load_runs` found on record.
         path: the steps of a greedy study, for its notes.
         choice: the column by which that study chose; None for the one that `metric` asks for.
 
@@ -95,22 +103,24 @@ def ablation_table(
             no run of the arm to compare with has the metric.
     """
     given = {"alpha": alpha, "margin_pp": margin_pp, "test": test, "simultaneous": simultaneous, "metric": metric}
-    given |= {"direction": direction, "margin": margin, "time_margin": time_margin}
+    given |= {"direction": direction, "margin": margin, "time_margin": time_margin, "reserve": reserve}
     settings, path = checked_settings(given), _checked_path(path)
-    compared_by = metric_of(settings)
+    compared_by, first_seeds = metric_of(settings), first_look_of(runs, metric, first_look)
+    beside = arms_beside(runs, metric) if first_look is None else 0
     runs = checked_runs(runs, compared_by)
     arms = runs_by_arm(with_occasions(runs), metric, choice or chosen_by(metric, runs.columns))
     reference = _reference(arms, compared_by)
     arms = {reference: arms.pop(reference), **arms}
     apart = _varying_otherwise(arms, reference)
     same_as = {name: other for name, other in identical_arms(arms).items() if name not in apart}
-    family = Family(arms[reference], settings, _tested(arms, reference, apart | same_as.keys()))
+    family = Family(arms[reference], settings, _tested(arms, reference, apart | same_as.keys()), first_seeds, beside)
     times = compare_times(arms, arms[reference], settings)
     remarks = _remarks(arms, runs, reference, same_as, dict(_path_notes(arms, path)))
     for name in apart:
         remarks[name].append(notes.other_chance(_WORDS[reference]))
     table = pd.DataFrame(_rows(arms, family, times, remarks), columns=list(arm_columns(compared_by)))
-    table.attrs |= {_COMPARISONS: family.num_comparisons, "test": test, **compared_by.attributes()}
+    compared = {_COMPARISONS: family.num_comparisons, "test": test, **family.look_attributes()}
+    table.attrs |= compared | compared_by.attributes()
     table.attrs[_OPEN] = family.open()
     return table
 
@@ -123,7 +133,7 @@ def _rows(
     skew = skewness.marked([family.differences(arm) for arm in family.tested.values()])
     for (name, arm), mean in zip(arms.items(), means, strict=True):
         comparison, p_holm, verdict = decided.get(name, _NOT_COMPARED)
-        words = [*remarks[name], *_notes(arm, family, times[name].pairs, comparison if name in decided else None)]
+        words = [*remarks[name], *_notes(name, arm, family, times[name].pairs, decided.get(name))]
         words += notes.skewed(skew, verdict, comparison.difference.mean)
         row = _row(arm, times[name]) | _measured(arm, family.metric, mean, comparison)
         verdict = BASELINE if arm is family.baseline else verdict
@@ -247,7 +257,7 @@ def _remarks(
     return found
 
 
-def _notes(arm: ArmRuns, family: Family, times: TimePairs, comparison: stats.Comparison | None) -> Iterator[str]:
+def _notes(name: str, arm: ArmRuns, family: Family, times: TimePairs, judged: looks.Judged | None) -> Iterator[str]:
     """What a reader must know before believing the row; without a comparison it has none to be told of."""
     yield from notes.confounds(_cost(arm), _cost(family.baseline))
     yield from _diagnoses(arm, family.baseline)
@@ -266,8 +276,8 @@ def _notes(arm: ArmRuns, family: Family, times: TimePairs, comparison: stats.Com
     yield from notes.waited(arm.trained["seed"].tolist(), processor_shares(arm).tolist())
     if not family.is_paired:
         yield from notes.uneven_scatter(family.relative_spreads.get(str(arm["arm"][0]), math.nan))
-    if comparison:
-        yield from _limits_of_the_test(arm, family, comparison)
+    if judged:
+        yield from _limits_of_the_test(name, family, judged)
     elif arm.num_scores == 1:
         yield "1 seed: no interval"
 
@@ -299,19 +309,20 @@ def _when(arm: ArmRuns) -> str:
     return notes.diverged(diverged["epochs"].tolist() if "epochs" in arm else [])
 
 
-def _limits_of_the_test(arm: ArmRuns, family: Family, comparison: stats.Comparison) -> Iterator[str]:
+def _limits_of_the_test(name: str, family: Family, judged: looks.Judged) -> Iterator[str]:
     """Why no verdict may come out, from how many seeds it came, and where pairing costs more than it gives."""
-    if not family.is_paired:
+    arm, (comparison, _, verdict) = family.tested[name], judged
+    if not family.is_paired and family.stages[name] == looks.FIRST:
         if math.isnan(comparison.p_value):
             yield "no run to compare" if not arm.num_scores else "no seeds that differ in any arm: no test possible"
         return
     shared = len(family.paired_scores(arm)[0])
     if 2 <= shared < arm.num_scores:
         yield f"difference from the {shared} of {arm.num_scores} seeds that the baseline has too"
-    test, level = family.settings.test, family.settings.alpha / max(family.num_comparisons, 1)
+    test, level = family.level(name)
     if shared < 2:
         yield f"{counted(shared, 'seed')} to compare: a verdict needs two or more"
-    elif stats.smallest_p_value(test, shared) > level:
+    elif verdict == "undecided" and stats.smallest_p_value(test, shared) > level > 0:
         yield f"no verdict possible with {shared} seeds: {test} needs {stats.fewest_seeds(test, level)} here"
     elif math.isnan(comparison.p_value):
         yield "the same difference for every seed: no test possible"

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cnn_ablation.analysis.tables.first_look import remember
 from cnn_ablation.analysis.tables.plan import read_checked_plan
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.progress import warn
@@ -237,12 +238,16 @@ def load_runs(folder: str | Path) -> pd.DataFrame:
         folder: a study's folder, as printed at its end.
 
     Returns:
-        A frame with `records.RUN_COLUMNS`, one column per swept key, and `records.DIAGNOSIS_COLUMNS`.
+        A frame with `records.RUN_COLUMNS`, one column per swept key, and `records.DIAGNOSIS_COLUMNS`. Its attribute
+        "first_look" says, by metric, which seeds of each arm were there at the first look at the study's table.
 
     Raises:
         RecordError: there is no study in the folder, or none of its runs has finished.
     """
-    return read_study(folder, details=False).run_table()
+    study = read_study(folder, details=False)
+    runs = study.run_table()
+    remember(runs, study, Path(folder))
+    return runs
 
 
 def load_curves(folder: str | Path) -> pd.DataFrame:

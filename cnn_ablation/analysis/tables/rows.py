@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +39,10 @@ class ArmRuns:
 
     def where(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> ArmRuns:
         return ArmRuns(self.columns, self.rows[chosen], self.metric, self.choice)
+
+    def of_seeds(self, seeds: Collection[int] | None) -> ArmRuns:
+        """The runs of some seeds; None for all."""
+        return self if seeds is None else self.where(np.isin(self["seed"], list(seeds)))
 
     @cached_property
     def scored(self) -> ArmRuns:

@@ -8,6 +8,7 @@ quarter of the 95 % intervals missed 1, of equal arms trained seed by seed one i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from math import log1p, nan
 
@@ -72,7 +73,9 @@ def with_occasions(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(**{OCCASION: np.where(np.isnan(started + ended), nan, occasions)})
 
 
-def paired_times(arm: ArmRuns, baseline: ArmRuns, column: str, *, chosen: str = "trained") -> TimePairs:
+def paired_times(
+    arm: ArmRuns, baseline: ArmRuns, column: str, *, chosen: str = "trained", among: Collection[int] | None = None
+) -> TimePairs:
     """The times of both, seed by seed.
 
     Args:
@@ -80,6 +83,7 @@ def paired_times(arm: ArmRuns, baseline: ArmRuns, column: str, *, chosen: str = 
         baseline: the same.
         column: one of `study.metric.TIMES`.
         chosen: which runs count, `trained` or `scored`.
+        among: the seeds that are wanted; None for all. The others tell which runs were trained next to each other.
     """
     sides: list[ArmRuns] = [getattr(side, chosen) for side in (arm, baseline)]
     first, second = on_shared_seeds(*(side.where(side[column] > 0) for side in sides))
@@ -92,6 +96,8 @@ def paired_times(arm: ArmRuns, baseline: ArmRuns, column: str, *, chosen: str = 
         if (kept & ~alike).any():
             reasons.append(reason)
         kept &= alike
+    if among is not None:
+        kept &= np.isin(first["seed"], list(among))
     own = kept & _has_its_own_clock(first, second, kept)
     values = first.where(own)[column], second.where(own)[column]
     return TimePairs(values, len(first), reasons, int(kept.sum() - own.sum()))

@@ -15,6 +15,7 @@ from cnn_ablation.runs import provenance
 from cnn_ablation.runs.neighbours import TRAINING
 from cnn_ablation.runs.records import Run, read_run
 from cnn_ablation.runs.store import CHECKPOINT_FILE, LOCKS, RUN_FILE, RunStore
+from cnn_ablation.runs.store.looks import LOOKS
 from cnn_ablation.runs.task import task_of_settings
 
 
@@ -33,8 +34,9 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Everything in a store, the oldest first; locks and notes of what is in training are not runs."""
-    found = [_entry(path) for path in folder.glob("*") if path.is_dir() and path.name not in (LOCKS, TRAINING)]
+    """Everything in a store, the oldest first; locks, looks and notes of what is in training are not runs."""
+    others = (LOCKS, LOOKS, TRAINING)
+    found = [_entry(path) for path in folder.glob("*") if path.is_dir() and path.name not in others]
     return sorted(found, key=lambda entry: -entry.age_days)
 
 
@@ -71,7 +73,7 @@ def _installed(run: Run) -> dict[str, Any]:
 
 
 def prune(folder: Path, selected: list[Entry]) -> list[Entry]:
-    """Removes runs from a store, except those that some process is training now.
+    """Removes runs from a store, except those that some process is training now. Looks on record stay.
 
     Returns:
         What was removed.
