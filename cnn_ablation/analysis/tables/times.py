@@ -180,9 +180,13 @@ def _ratio(difference: stats.Interval) -> stats.Interval:
     return stats.Interval(*(float(np.exp(limit)) for limit in (difference.mean, difference.low, difference.high)))
 
 
-def processor_shares(arm: ArmRuns) -> stats.Floats:
-    """The share of its training time that each run which was trained had the processor; NaN on a GPU, or if unknown.
+_SHORTEST = 0.1  # seconds of training that tell whether a run had the processor
 
+
+def processor_shares(arm: ArmRuns) -> stats.Floats:
+    """The share of its training time that each run which was trained had the processor.
+
+    NaN on a GPU, where it is unknown, and of runs so short that one turn of another process is most of their time.
     CPU time over wall-clock time and threads. Threads that wait for each other, and functions that wait for files, have
     less than all of it anyway: for them the share is that of the run of the arm that had most.
     """
@@ -191,7 +195,8 @@ def processor_shares(arm: ArmRuns) -> stats.Floats:
         return np.full(len(runs), nan)
     threads = np.where((runs["device"] == "cpu") & (runs["threads"] > 0), runs["threads"], nan)
     with np.errstate(all="ignore"):
-        shares: stats.Floats = runs["cpu_seconds"] / (runs["train_seconds"] * threads)
+        seconds = np.where(runs["train_seconds"] >= _SHORTEST, runs["train_seconds"], nan)
+        shares: stats.Floats = runs["cpu_seconds"] / (seconds * threads)
     computes = "images_per_second" in runs and not np.isnan(runs["images_per_second"]).any()
     if (computes and (threads <= 1).all()) or np.isnan(shares).all():
         return shares
