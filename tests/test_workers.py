@@ -25,7 +25,7 @@ from cnn_ablation.common import machine
 from cnn_ablation.config import with_settings
 from cnn_ablation.launch import sharing
 from cnn_ablation.launch.planning import Planning
-from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Packing, packing, train_side_by_side
+from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Crew, Packing, packing
 from cnn_ablation.runs.records import read_run, record_paths
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Footprint
@@ -120,7 +120,7 @@ def test_a_greedy_study_decides_once_how_its_runs_share_the_machine(
 def test_others_join_once_the_first_process_has_shown_what_it_takes(tiny_config: Config, tmp_path: Path) -> None:
     how = Packing(processes=2, threads=1, by_memory=True)
     given = iter(tasks(replace(tiny_config, reuse=False), tmp_path, 4))
-    assert train_side_by_side("image_classification", given, how) == []
+    assert Crew("image_classification", how).train(given) == []
     found = [read_run(path) for path in record_paths(tmp_path)]
     assert [run.concurrent_runs for run in found] == [2, 2, 2, 2]
     by_process = Counter(run.provenance["process"] for run in found)
@@ -133,7 +133,7 @@ def tasks(config: Config, folder: Path, count: int) -> list[Assignment]:
 
 def test_runs_side_by_side_are_those_trained_one_after_the_other(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, reuse=False)
-    assert train_side_by_side("image_classification", iter(tasks(config, tmp_path / "packed", 3)), TWO) == []
+    assert Crew("image_classification", TWO).train(iter(tasks(config, tmp_path / "packed", 3))) == []
     for task in tasks(config, tmp_path / "lone", 3):
         run(task.config, task.folder)
     packed, lone = ([read_run(path) for path in record_paths(tmp_path / name)] for name in ("packed", "lone"))
@@ -159,8 +159,30 @@ def test_a_worker_that_dies_costs_one_run(tiny_config: Config, tmp_path: Path) -
         os.kill(first.pid, signal.SIGKILL)
         yield from tasks(tiny_config, tmp_path, 5)[3:]
 
-    assert train_side_by_side("image_classification", tasks_and_a_kill(), TWO) == ["its process ended (signal SIGKILL)"]
+    assert Crew("image_classification", TWO).train(tasks_and_a_kill()) == ["its process ended (signal SIGKILL)"]
     assert [path.parent.name for path in record_paths(tmp_path)] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_crew_stays_for_the_next_jobs(tiny_config: Config, tmp_path: Path) -> None:
+    """Also where one of them died meanwhile; outside the `with` nobody stays."""
+    config = replace(tiny_config, reuse=False)
+
+    def processes(crew: Crew, name: str) -> set[int]:
+        assert crew.train(tasks(config, tmp_path / name, 4)) == []
+        return {read_run(path).provenance["process"] for path in record_paths(tmp_path / name)}
+
+    with Crew("image_classification", TWO) as crew:
+        first = processes(crew, "first")
+        assert processes(crew, "second") == first
+        lost = first.pop()
+        os.kill(lost, signal.SIGKILL)
+        next(child for child in multiprocessing.active_children() if child.pid == lost).join()
+        after = processes(crew, "third")
+        assert first < after
+        assert lost not in after
+    assert multiprocessing.active_children() == []
+    assert not processes(crew, "fourth") & after
+    assert multiprocessing.active_children() == []
 
 
 def test_workers_end_with_an_interrupted_parent(tiny_config: Config, tmp_path: Path) -> None:
@@ -173,7 +195,7 @@ def test_workers_end_with_an_interrupted_parent(tiny_config: Config, tmp_path: P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_side_by_side("image_classification", tasks_and_an_interrupt(), TWO)
+        Crew("image_classification", TWO).train(tasks_and_an_interrupt())
     assert multiprocessing.active_children() == []
 
 

@@ -22,7 +22,7 @@ from cnn_ablation.common.errors import ConfigError, UserError
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import execution
 from cnn_ablation.launch.planning import Planning
-from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, train_side_by_side
+from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.study.designs import Arm
 
 # Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.
@@ -57,9 +57,9 @@ class AblationSweeper(Sweeper):
             return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
 
         def launch(jobs: Sequence[execution.NumberedJob]) -> list[str]:
-            if planning.here and planning.packing is not ONE_AT_A_TIME:
+            if study.is_packed:
                 tasks = (self._task(study, item, overrides(item)) for item in jobs)
-                return train_side_by_side(study.baseline.task.name, tasks, planning.packing)
+                return study.crew.train(tasks)
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
         commands.raise_when_interrupted()

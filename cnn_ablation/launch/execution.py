@@ -6,9 +6,9 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,16 @@ class Study:
         """What is known so far."""
         return self.planning.plan(self._score)
 
+    @cached_property
+    def crew(self) -> workers.Crew:
+        """The worker processes of a study that is packed; while it is carried out they stay from round to round."""
+        return workers.Crew(self.baseline.task.name, self.planning.packing)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether its jobs share this machine side by side."""
+        return self.planning.here and self.planning.packing is not workers.ONE_AT_A_TIME
+
     def job_folder(self, number: int) -> Path:
         """Where a job leaves its records."""
         return self.folder / str(number)
@@ -120,18 +130,23 @@ class Study:
                 self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
             self.task.check_available(self.planning.configs.values())
-            if self.planning.here and self.planning.packing is not workers.ONE_AT_A_TIME:
+            if self.is_packed:
                 workers.start_loading(self.task.PRELOADED)
             stop_file(self.folder).unlink(missing_ok=True)
-            while self.planning.next:
-                self.planning.show(self._score)
-                self._train({arm: self.planning.seeds_of(arm) for arm in self.planning.next}, launch)
-                if is_stopped(self.folder):
-                    break
-                self._go_on()
-            self._add_seeds(launch)
+            with self.crew if self.is_packed else nullcontext():
+                self._train_all(launch)
             write_plan(self.folder, self.plan)
             return self._report()
+
+    def _train_all(self, launch: Launch) -> None:
+        """What the design names, step by step, then the seeds that verdicts ask for."""
+        while self.planning.next:
+            self.planning.show(self._score)
+            self._train({arm: self.planning.seeds_of(arm) for arm in self.planning.next}, launch)
+            if is_stopped(self.folder):
+                return
+            self._go_on()
+        self._add_seeds(launch)
 
     def _go_on(self) -> None:
         """Asks the design for more; what was trained so far is reported even if that cannot be composed."""
@@ -141,6 +156,8 @@ class Study:
             progress.say(str(error))
             self._report()
             raise
+        if self.is_packed and self.planning.next:
+            self.crew.leave()  # the next step may have data of its own
 
     def _add_seeds(self, launch: Launch) -> None:
         """With `replicates=auto`: round after round, until every arm has its verdict."""
@@ -375,10 +392,9 @@ def on_this_machine(study: Study) -> Launch:
 
     def launch(jobs: Sequence[NumberedJob]) -> list[str]:
         """What jobs raised instead of leaving a record."""
-        how = study.planning.packing
         assignments = [study.assignment(item) for item in jobs]
-        if how is not workers.ONE_AT_A_TIME:
-            return workers.train_side_by_side(study.baseline.task.name, assignments, how)
+        if study.is_packed:
+            return study.crew.train(assignments)
         for each in assignments:
             run(each.config, each.folder, study=each.study)
         return []

@@ -128,35 +128,53 @@ def start_loading(preloaded: str) -> None:
             forkserver.ensure_running()
 
 
-def train_side_by_side(task: str, assignments: Iterable[Assignment], how: Packing) -> list[str]:
-    """Trains in up to `how.processes` worker processes; assignments are taken from the iterable while others train.
+class Crew:
+    """Worker processes that train jobs; within a `with` they stay for the next ones, or else they leave after each.
 
     A worker that dies (killed, out of memory) costs the run it was training; another one takes its place.
 
     Args:
-        task: what is trained, one for all of them (`runs.task.TASKS`).
-        assignments: one for each job.
+        task: what is trained, one for all jobs (`runs.task.TASKS`).
         how: they share this machine.
-
-    Returns:
-        What jobs raised instead of leaving a record, one line each.
     """
-    start_loading(task_named(task).PRELOADED)
-    progress.say(str(how))
-    team, waiting, coming = _Team(task, how), deque[Assignment](), iter(assignments)
-    try:
-        while True:
-            while waiting and team.takes(waiting[0]):
-                waiting.popleft()
-            if len(waiting) < how.processes and (assignment := next(coming, None)):
-                waiting.append(assignment)
-                team.listen(timeout=0)
-            elif waiting or team.is_busy:
-                team.listen(timeout=None)
-            else:
-                return team.raised
-    finally:
-        team.end()
+
+    def __init__(self, task: str, how: Packing):
+        self.task, self.how = task, how
+        self._team: _Team | None = None
+        self._stays = False
+
+    def __enter__(self) -> Crew:
+        self._stays = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stays = False
+        self.leave()
+
+    def leave(self) -> None:
+        """Ends them; those that come next are handed what has been loaded by then."""
+        team, self._team = self._team, None
+        if team:
+            team.end()
+
+    def train(self, assignments: Iterable[Assignment]) -> list[str]:
+        """Trains jobs side by side, which are taken from the iterable while others train.
+
+        Returns:
+            What they raised instead of leaving a record, one line each.
+        """
+        if self._team is None:
+            start_loading(task_named(self.task).PRELOADED)
+            progress.say(str(self.how))
+            self._team = _Team(self.task, self.how)
+        try:
+            found = self._team.train(assignments)
+        except BaseException:
+            self.leave()  # also where they are busy
+            raise
+        if not self._stays:
+            self.leave()
+        return found
 
 
 class _Team:
@@ -172,6 +190,21 @@ class _Team:
     @property
     def is_busy(self) -> bool:
         return any(worker.assignment for worker in self.workers)
+
+    def train(self, assignments: Iterable[Assignment]) -> list[str]:
+        """What jobs raised instead of leaving a record."""
+        waiting, coming = deque[Assignment](), iter(assignments)
+        self.raised = []
+        while True:
+            while waiting and self.takes(waiting[0]):
+                waiting.popleft()
+            if len(waiting) < self.how.processes and (assignment := next(coming, None)):
+                waiting.append(assignment)
+                self.listen(timeout=0)
+            elif waiting or self.is_busy:
+                self.listen(timeout=None)
+            else:
+                return self.raised
 
     def takes(self, assignment: Assignment) -> bool:
         """Gives an assignment to an idle worker, or to a new one; False where all are busy."""
