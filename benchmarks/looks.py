@@ -38,8 +38,8 @@ from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 SEED = 20_261_126
 LOOKS = (5, 10, 15)
 NUM_ARMS = 9
-RESERVES = (0.1, 0.5)
-STUDIES = {(0.0, 0.1): 1600, (0.0, 0.5): 400, (1.0, 0.1): 100, (1.0, 0.5): 100, (2.0, 0.1): 100, (2.0, 0.5): 100}
+RESERVES = (0.2, 0.5)
+STUDIES = {(0.0, 0.2): 2000, (0.0, 0.5): 400, (1.0, 0.2): 100, (1.0, 0.5): 100, (2.0, 0.2): 100, (2.0, 0.5): 100}
 """By effect and reserve; others, which are quick, are of `QUICK`."""
 QUICK = {0.0: 5000, 1.0: 500, 2.0: 500}
 SPREAD = 0.01
