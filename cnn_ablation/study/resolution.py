@@ -49,10 +49,10 @@ def resolution_lines(held_out: HeldOut | None, settings: StatsConfig) -> list[st
     ]
     if metric.margin is not None and metric.margin < half:
         needed = _rounded(examples_needed(metric.margin / 100))
-        lines.append(
-            f"  stats.margin_pp={metric.margin:g} is finer than that: what is equivalent on these images may differ on "
-            f"others; about {needed:,} would tell"
-        )
+        lines += [
+            f"  stats.margin_pp={metric.margin:g} is finer than that: what is equivalent on these images may",
+            f"  differ on others; about {needed:,} would tell",
+        ]
     return lines
 
 
