@@ -373,6 +373,7 @@ class StepClock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
+        """Both clocks run within it."""
         devices.synchronise(self.device)
         started, cpu_started = time.perf_counter(), machine.cpu_seconds()
         yield
