@@ -20,7 +20,7 @@ from cnn_ablation.report.text import number_format, with_interval
 from cnn_ablation.study.metric import Metric
 
 _WIDTH_WITHOUT_TERMINAL = 120
-_COLOURS = {ALL: "#000000", SUM: "#8A8A8A"}
+_COLOURS = {ALL: "#6F6F6F", SUM: "#A8A8A8"}
 _SINGLE = "#0072B2"
 HOW_TO_READ = (
     "Standard deviation over seeds with its interval (chi-squared), and the share of its square in that of all "
@@ -79,7 +79,7 @@ def plot_variance(variance: pd.DataFrame, ax: Axes, *, metric: Metric) -> Axes:
     places = np.arange(len(variance))
     ax.barh(places, np.nan_to_num(std), color=colours, alpha=0.75, height=0.62)
     spread = np.nan_to_num(np.stack([std - low, high - std]))
-    ax.errorbar(np.nan_to_num(std), places, xerr=spread, fmt="none", ecolor="0.25", capsize=3)
+    ax.errorbar(np.nan_to_num(std), places, xerr=spread, fmt="none", ecolor="black", capsize=3)
     ends = np.where(np.isnan(high), np.nan_to_num(std), high)
     for place, end, (_, row) in zip(places, ends, variance.iterrows(), strict=True):
         ax.annotate(
