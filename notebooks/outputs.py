@@ -61,6 +61,7 @@ _PUNCTUATION = ".,;:()[]{}'\"|"
 PHRASES = {
     r"\d+ runs? side by side, \d+ threads? each": "",
     r"More seeds is [^.]*\.": "",
+    r"Slower and faster hold .*? times the baseline's\.": "",
     r"measured with (and with |one run at a time|\d+ runs side by side| )+": "measured with RUNS",
     r"Trained on .*? with \d+ threads?, torch \S+, cnn_ablation \d\S*": "Trained on HARDWARE",
     r"multirun/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d": "multirun/TIME",
