@@ -44,7 +44,7 @@ times cannot be said yet; times are not compared: the runs were not side by side
 trained next to each other in time; time ratio from seeds: in the others; seed had the processor for to its their
 """
 # On a terminal the length of the notes decides how a table is laid out, and with it how its columns are called.
-LAYOUT = "p (Holm) more seeds time ratio notes"
+LAYOUT = "p (Holm) more seeds time ratio notes +?"
 
 RUN = re.compile(
     r"^\[\d+/\d+\] (?P<run>.+ seed \d+): (?P<accuracy>[\d.]+) % validation accuracy, [\d.]+ s of training", re.MULTILINE
@@ -53,7 +53,7 @@ _FIGURE = re.compile(r"^\[\d+/\d+\] (.+ seed \d+: \w+) \S+, [\d.]+ s of training
 """The same line where the metric is no accuracy: what is a small change of it nobody knows here."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _NO_COMPILER = re.compile(r"^warning: runs train more slowly: .*$", re.MULTILINE)
-_NUMBER = re.compile(r"\W*\d[\d.,]*(e[+-]?\d+)?x?\W*")
+_NUMBER = re.compile(r"\W*\d[\d.,]*(e[+-]?\d+)?(-\d+)?x?\W*")  # or a range: 7-22
 _BORDERS = re.compile(r"[\u2500-\u257f]")
 _PUNCTUATION = ".,;:()[]{}'\"|"
 

@@ -156,6 +156,12 @@ THE_SAME = {
             )
         ],
     ),
+    "seeds that are needed": (
+        [stream(TABLE)],
+        [stream(TABLE.replace("+21 seeds", "+7-22 seeds"))],
+    ),
+    "seeds in a wide table": ([stream(TABLE)], [stream(TABLE.replace("+21 seeds", "7-22"))]),
+    "seeds that cannot be said": ([stream(TABLE)], [stream(TABLE.replace("+21 seeds", "+? seeds"))]),
     "a printed table laid out anew": ([stream(TABLE)], [stream(WIDE)]),
     "colours": ([stream(PLAN)], [stream(f"\x1b[33m{PLAN}\x1b[0m")]),
     "an accuracy that moved by 0.04": ([frame()], [frame(val_accuracy=[0.94, 0.976])]),
