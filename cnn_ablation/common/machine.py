@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,16 @@ _WITH_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _MASKS_WITHOUT_BFLOAT16 = (
     "DEFAULT", "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a job is given of a machine; None where nobody said."""
+
+    cpus: int | None = None
+    memory: int | None = None
+    """In bytes."""
+    gpus: int | None = None
 
 
 def cores() -> int:
