@@ -83,6 +83,7 @@ class Study:
         self.folder, self.planning, self.engine = folder, planning, engine
         self.baseline, self.task = planning.baseline, planning.task
         self.dispatch: Dispatch | None = None
+        self._key = submissions.key_of(planning.plan(), engine) if engine else ""
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
 
@@ -153,12 +154,10 @@ class Study:
         with ExitStack() as stack:
             if self.engine:
                 stack.callback(self.engine.close)
-                name = type(self.engine).__name__
                 store = Path(self.baseline.store).absolute()
-                token = stack.enter_context(submissions.begun(store, submissions.key_of(self.plan, name), self.folder))
-                self.dispatch = Dispatch(
-                    self.folder, self.engine, token, self.planning.most_runs, self._stamps_before, self._seconds()
-                )
+                token = stack.enter_context(submissions.begun(store, self._key, self.folder))
+                most = self.planning.most_runs
+                self.dispatch = Dispatch(self.folder, self.engine, token, most, self._stamps_before, self._seconds())
             elif self.is_packed:
                 stack.enter_context(self.crew)
             yield
@@ -369,7 +368,7 @@ def folder_for(wanted: Path, planning: Planning, engine: Engine | None = None) -
         RecordError: it cannot be created.
     """
     if engine:
-        key = submissions.key_of(planning.plan(), type(engine).__name__)
+        key = submissions.key_of(planning.plan(), engine)
         if found := submissions.unfinished(Path(planning.baseline.store).absolute(), key):
             progress.say(f"going on with the same study in {found}")
             return found

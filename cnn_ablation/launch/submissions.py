@@ -17,6 +17,7 @@ from typing import Any
 
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
+from cnn_ablation.launch.engines import Engine
 from cnn_ablation.study.plans import Plan
 
 JOBS, LEDGER = "jobs", "submitted.json"
@@ -77,10 +78,10 @@ def read(study: Path) -> Iterator[Submission]:
             yield Submission(folder=ledger.parent, **json.loads(ledger.read_bytes()))
 
 
-def key_of(plan: Plan, engine: str) -> str:
-    """What tells one study from another, whatever folder it is in."""
+def key_of(plan: Plan, engine: Engine) -> str:
+    """What tells one study from another, whatever folder it is in; its first plan, before anything is trained."""
     arms = [[arm.name, list(map(list, arm.settings))] for arm in plan.arms]
-    content: list[Any] = [engine, plan.design, arms, plan.seeds, plan.baseline, dataclasses.asdict(plan.stats)]
+    content: list[Any] = [type(engine).__name__, plan.design, arms, plan.seeds, plan.baseline, dataclasses.asdict(plan.stats)]
     return hashlib.sha256(json.dumps(content, default=str, sort_keys=True).encode()).hexdigest()[:32]
 
 
