@@ -18,6 +18,7 @@ from cnn_ablation.common.errors import ConfigError, Problem, RecordError, UserEr
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.machine import Allocation
+from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import workers
 from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs import provenance
@@ -47,6 +48,7 @@ class Batch:
     made_with: dict[str, Any]
     """Versions of the submitting side (`made_with`)."""
     allow_other_versions: bool
+    baseline: StudyConfig | None = None
     assignments: tuple[Assignment, ...] = ()
 
 
@@ -61,8 +63,8 @@ def write(path: Path, batch: Batch) -> None:
     Raises:
         RecordError: the file cannot be written.
     """
-    header = replace(batch, assignments=())
-    write_atomically(path, pickle.dumps((header, pickle.dumps(batch.assignments))))
+    header = replace(batch, baseline=None, assignments=())
+    write_atomically(path, pickle.dumps((header, pickle.dumps((batch.baseline, batch.assignments)))))
 
 
 def error_file(path: Path) -> Path:
@@ -90,14 +92,14 @@ def carry_out(path: Path | str) -> None:
 def _carried_out(path: Path) -> list[str]:
     """What was raised instead of leaving a record."""
     _wait_for(path, "the file of this job")
-    header, assignments = pickle.loads(path.read_bytes())
+    header, configurations = pickle.loads(path.read_bytes())
     _go_to(header)
     extensions.load(header.extensions)
     task = task_named(header.task)
     _check_versions(header, task)
-    batch: Batch = replace(header, assignments=pickle.loads(assignments))
-    with machine.seen_as(batch.asked), one_look():
-        return _trained(batch, task)
+    baseline, assignments = pickle.loads(configurations)
+    with machine.seen_as(header.asked), one_look():
+        return _trained(header, baseline, assignments)
 
 
 def _go_to(header: Batch) -> None:
@@ -156,29 +158,30 @@ def _version(installation: dict[str, Any], name: str) -> str:
     return str(installation["libraries"].get(name) or installation.get(name))
 
 
-def _trained(batch: Batch, task: Task) -> list[str]:
-    configs = [each.config for each in batch.assignments]
+def _trained(header: Batch, baseline: StudyConfig, assignments: Sequence[Assignment]) -> list[str]:
+    """Shares out what the job was given among its runs, as the same study on one machine does."""
+    task, configs = task_named(header.task), [each.config for each in assignments]
     task.check_available(configs)
-    how = workers.packing_of_job(configs[0], batch.num_runs, batch.assignments)
+    how = workers.packing_of_job(baseline, header.num_runs, len(assignments), configs)
     packed = how is not workers.ONE_AT_A_TIME
     if packed:
         workers.start_loading(task.PRELOADED)
     task.load(configs)
-    raised, pending = list[str](), list(batch.assignments)
-    crew = workers.Crew(batch.task, how)
+    raised, pending = list[str](), list(assignments)
+    crew = workers.Crew(header.task, how)
     with crew if packed else nullcontext():
-        while pending and not is_stopped(batch.study):
-            raised += crew.train(pending) if packed else _one_after_the_other(pending, how.threads)
-            first = len(pending) == len(batch.assignments)
+        while pending and not is_stopped(header.study):
+            raised += crew.train(pending) if packed else _one_after_the_other(pending)
+            first = len(pending) == len(assignments)
             pending = [each for each in pending if first and _was_deferred(each)]
     return raised
 
 
-def _one_after_the_other(assignments: Sequence[Assignment], threads: int) -> list[str]:
+def _one_after_the_other(assignments: Sequence[Assignment]) -> list[str]:
     raised = []
     for each in assignments:
         try:
-            run(each.config, each.folder, study=each.study, threads=threads or None)
+            run(each.config, each.folder, study=each.study)
         except UserError as error:
             raised.append(one_line(error))
     return raised

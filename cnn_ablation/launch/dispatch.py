@@ -40,6 +40,7 @@ class Dispatch:
 
     Args:
         study: its folder, absolute.
+        baseline: of its arms.
         engine: checked.
         token: a file in the store that nodes must see.
         num_runs: of the study, at most.
@@ -49,6 +50,7 @@ class Dispatch:
     """
 
     study: Path
+    baseline: StudyConfig
     engine: Engine
     token: Path
     num_runs: int
@@ -133,18 +135,18 @@ class Dispatch:
         return [part for part in parts if part]
 
     def _batch(self, assignments: Sequence[Assignment]) -> Batch:
-        config = assignments[0].config
-        task = config.task.name
+        task = self.baseline.task.name
         return Batch(
             study=self.study,
             task=task,
             num_runs=self.num_runs,
             folder=Path.cwd(),
             token=self.token,
-            extensions=tuple(config.extensions),
+            extensions=tuple(self.baseline.extensions),
             asked=self.engine.allocation,
             made_with=batches.made_with(task_named(task)),
             allow_other_versions=self.engine.allow_other_versions,
+            baseline=self.baseline,
             assignments=tuple(assignments),
         )
 

@@ -156,8 +156,15 @@ class Study:
                 stack.callback(self.engine.close)
                 store = Path(self.baseline.store).absolute()
                 token = stack.enter_context(submissions.begun(store, self._key, self.folder))
-                most = self.planning.most_runs
-                self.dispatch = Dispatch(self.folder, self.engine, token, most, self._stamps_before, self._seconds())
+                self.dispatch = Dispatch(
+                    self.folder,
+                    self.baseline,
+                    self.engine,
+                    token,
+                    num_runs=self.planning.most_runs,
+                    before=self._stamps_before,
+                    seconds=self._seconds(),
+                )
             elif self.is_packed:
                 stack.enter_context(self.crew)
             yield

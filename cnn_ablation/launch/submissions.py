@@ -81,7 +81,14 @@ def read(study: Path) -> Iterator[Submission]:
 def key_of(plan: Plan, engine: Engine) -> str:
     """What tells one study from another, whatever folder it is in; its first plan, before anything is trained."""
     arms = [[arm.name, list(map(list, arm.settings))] for arm in plan.arms]
-    content: list[Any] = [type(engine).__name__, plan.design, arms, plan.seeds, plan.baseline, dataclasses.asdict(plan.stats)]
+    content: list[Any] = [
+        type(engine).__name__,
+        plan.design,
+        arms,
+        plan.seeds,
+        plan.baseline,
+        dataclasses.asdict(plan.stats),
+    ]
     return hashlib.sha256(json.dumps(content, default=str, sort_keys=True).encode()).hexdigest()[:32]
 
 
