@@ -291,16 +291,22 @@ class Study:
     def _report(self) -> pd.DataFrame:
         from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import
 
-        report = report_study(self.folder)
-        runs = report.runs
-        failed = runs[runs["status"] == "failed"]
-        if len(failed):
-            reasons = [f"  {run['arm']}, seed {run['seed']}: {run['error']}" for run in failed.to_dict("records")]
-            shown = "\n".join(reasons[:_MAX_FAILURES_SHOWN])
-            raise StudyFailedError(
-                f"{len(failed)} of {len(runs)} runs failed; details beside each run below {self.folder}\n{shown}"
-            )
+        try:
+            report = report_study(self.folder)
+        except UserError as error:
+            runs = [run for path in record_paths(self.folder) if (run := _read(path))]
+            self._refuse_failures([(run.arm, run.seed, run.status, run.error) for run in runs], f"\n{error}")
+            raise
+        self._refuse_failures(list(report.runs[["arm", "seed", "status", "error"]].itertuples(index=False, name=None)))
         return report.arms
+
+    def _refuse_failures(self, runs: Sequence[tuple[str, int, str, str]], also: str = "") -> None:
+        """Says which runs failed, each given as its arm, seed, status and error; nothing where none did."""
+        failed = [f"  {arm}, seed {seed}: {error}" for arm, seed, status, error in runs if status == "failed"]
+        if failed:
+            shown = "\n".join(failed[:_MAX_FAILURES_SHOWN])
+            where = f"details beside each run below {self.folder}"
+            raise StudyFailedError(f"{len(failed)} of {len(runs)} runs failed; {where}\n{shown}{also}")
 
     def _report_after_interrupt(self) -> None:
         """The table of what is finished, and how to go on."""
