@@ -18,9 +18,13 @@ from cnn_ablation.common import machine
 from cnn_ablation.common.allocation import of_slurm, visible_gpus
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.machine import Allocation, seen_as
+from cnn_ablation.config import StudyConfig, with_settings
+from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Crew, Packing, packing, packing_of_job
 from cnn_ablation.runs.records import read_run, record_paths
+from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Footprint
+from cnn_ablation.study.designs import Knob, knob
 from cnn_ablation.tasks.function import task as function_task
 from cnn_ablation.tasks.function.config import Function, FunctionConfig
 from cnn_ablation.tasks.image_classification import computing
@@ -258,6 +262,68 @@ def test_a_plan_for_other_machines_asks_no_torch(tmp_path: Path) -> None:
     assert done.stdout.split() == ["cuda", "False"]
 
 
+# -- reuse ------------------------------------------------------------------------------------------------------------
+
+
+def planned_lines(config: StudyConfig, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a dry run says behind the plan."""
+    capsys.readouterr()
+    Planning("one_at_a_time", [], lambda arm: config, here=False).show_forecast()
+    said = capsys.readouterr().out.splitlines()
+    return said[next(place for place, line in enumerate(said) if "reuse" in line) :]
+
+
+def test_a_plan_counts_what_is_reused_if_the_processor_is_known_there(
+    config_of: Callable[[str], Config | FunctionConfig],
+    node: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Trained in a job on a processor with AVX2: a job on one with AVX-512 trains anew, however it was planned."""
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    monkeypatch.setattr("platform.node", lambda: "n7")
+    node(2, 4)
+    asked, config = Allocation(cpus=4, gpus=0), config_of("function")
+    config = replace(config, replicates=2)
+
+    def reused_on(flags: str, cpus: int, folder: str) -> list[bool]:
+        monkeypatch.setattr(machine, "_flags", lambda: tuple(flags.split()))
+        with seen_as(replace(asked, cpus=cpus)):
+            threads = packing_of_job(config, 2, 1, [config]).threads or None
+            return [found.reused for found in run(config, tmp_path / folder, threads=threads)]
+
+    assert reused_on("avx2 fma", 4, "a") == [False, False]
+    monkeypatch.setattr("platform.node", lambda: "login")
+    monkeypatch.setattr(machine, "_flags", lambda: ("sse2",))
+    condition = "if the data are as they were and the jobs' processors are those that trained them"
+    with seen_as(asked, elsewhere=True):
+        lines = planned_lines(replace(config, replicates=3), capsys)
+    assert lines[0] == f"would reuse 2 of 3 runs from {config.store}, {condition}"
+    assert lines[1] == "estimated time: about 0 s for 1 run by one job at a time, from past runs"
+    with seen_as(asked, elsewhere=True):
+        other = planned_lines(replace(config, threads=3), capsys)
+    assert other[0] == f"would reuse 0 of 2 runs from {config.store}, if the data are as they were"
+    assert planned_lines(config, capsys)[0] == "what would be reused is known only where the jobs will run"
+    assert reused_on("avx2 fma", 4, "b") == [True, True]
+    assert reused_on("avx2 fma avx512f avx512vl avx512bw avx512dq", 4, "c") == [False, False]
+
+
+def test_arms_are_told_apart_by_what_auto_comes_to_in_their_jobs(tiny_config: Config) -> None:
+    """The baseline's device is the CPU; which precision `auto` is only the node knows."""
+    device, precision = knob("device", ["auto", "cuda"]), knob("precision", ["float32"])
+
+    def planned(asked: Allocation, *knobs: Knob) -> Planning:
+        with seen_as(asked, elsewhere=True):
+            return Planning("one_at_a_time", knobs, lambda arm: with_settings(tiny_config, arm.settings), here=False)
+
+    planning = planned(Allocation(cpus=4, gpus=1), device, precision)
+    assert [arm.name for arm in planning.configs] == ["baseline", "device=auto", "precision=float32"]
+    assert list(planning.merged) == ["device=cuda"]
+    with pytest.raises(ConfigError, match="device=cpu and auto come to the same"):
+        planned(Allocation(cpus=4, gpus=0), knob("device", ["auto"]))
+
+
 # -- threads ----------------------------------------------------------------------------------------------------------
 
 
@@ -382,5 +448,5 @@ def test_each_gpu_is_filled_as_its_own_memory_allows(tiny_config: Config, tmp_pa
 
     assert Crew("image_classification", how).train(until_all_are_there()) == []
     found = [read_run(path) for path in record_paths(tmp_path)]
-    assert {run.concurrent_runs for run in found} == {2}
-    assert len({run.provenance["process"] for run in found}) == 4
+    assert {each.concurrent_runs for each in found} == {2}
+    assert len({each.provenance["process"] for each in found}) == 4
