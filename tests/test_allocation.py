@@ -7,8 +7,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +18,14 @@ from cnn_ablation.common import machine
 from cnn_ablation.common.allocation import of_slurm, visible_gpus
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.machine import Allocation, seen_as
+from cnn_ablation.config import StudyConfig, with_settings
+from cnn_ablation.launch import workers
+from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Crew, Packing, packing, packing_of_job
 from cnn_ablation.runs.records import read_run, record_paths
+from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Footprint
+from cnn_ablation.study.designs import Knob, knob
 from cnn_ablation.tasks.function import task as function_task
 from cnn_ablation.tasks.function.config import Function, FunctionConfig
 from cnn_ablation.tasks.image_classification import computing
@@ -258,6 +263,68 @@ def test_a_plan_for_other_machines_asks_no_torch(tmp_path: Path) -> None:
     assert done.stdout.split() == ["cuda", "False"]
 
 
+# -- reuse ------------------------------------------------------------------------------------------------------------
+
+
+def planned_lines(config: StudyConfig, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a dry run says behind the plan."""
+    capsys.readouterr()
+    Planning("one_at_a_time", [], lambda arm: config, here=False).show_forecast()
+    said = capsys.readouterr().out.splitlines()
+    return said[next(place for place, line in enumerate(said) if "reuse" in line) :]
+
+
+def test_a_plan_counts_what_is_reused_if_the_processor_is_known_there(
+    config_of: Callable[[str], Config | FunctionConfig],
+    node: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Trained in a job on a processor with AVX2: a job on one with AVX-512 trains anew, however it was planned."""
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    monkeypatch.setattr("platform.node", lambda: "n7")
+    node(2, 4)
+    asked, config = Allocation(cpus=4, gpus=0), config_of("function")
+    config = replace(config, replicates=2)
+
+    def reused_on(flags: str, cpus: int, folder: str) -> list[bool]:
+        monkeypatch.setattr(machine, "_flags", lambda: tuple(flags.split()))
+        with seen_as(replace(asked, cpus=cpus)):
+            threads = packing_of_job(config, 2, 1, [config]).threads or None
+            return [found.reused for found in run(config, tmp_path / folder, threads=threads)]
+
+    assert reused_on("avx2 fma", 4, "a") == [False, False]
+    monkeypatch.setattr("platform.node", lambda: "login")
+    monkeypatch.setattr(machine, "_flags", lambda: ("sse2",))
+    condition = "if the data are as they were and the jobs' processors are those that trained them"
+    with seen_as(asked, elsewhere=True):
+        lines = planned_lines(replace(config, replicates=3), capsys)
+    assert lines[0] == f"would reuse 2 of 3 runs from {config.store}, {condition}"
+    assert lines[1] == "estimated time: about 0 s for 1 run by one job at a time, from past runs"
+    with seen_as(asked, elsewhere=True):
+        other = planned_lines(replace(config, threads=3), capsys)
+    assert other[0] == f"would reuse 0 of 2 runs from {config.store}, if the data are as they were"
+    assert planned_lines(config, capsys)[0] == "what would be reused is known only where the jobs will run"
+    assert reused_on("avx2 fma", 4, "b") == [True, True]
+    assert reused_on("avx2 fma avx512f avx512vl avx512bw avx512dq", 4, "c") == [False, False]
+
+
+def test_arms_are_told_apart_by_what_auto_comes_to_in_their_jobs(tiny_config: Config) -> None:
+    """The baseline's device is the CPU; which precision `auto` is only the node knows."""
+    device, precision = knob("device", ["auto", "cuda"]), knob("precision", ["float32"])
+
+    def planned(asked: Allocation, *knobs: Knob) -> Planning:
+        with seen_as(asked, elsewhere=True):
+            return Planning("one_at_a_time", knobs, lambda arm: with_settings(tiny_config, arm.settings), here=False)
+
+    planning = planned(Allocation(cpus=4, gpus=1), device, precision)
+    assert [arm.name for arm in planning.configs] == ["baseline", "device=auto", "precision=float32"]
+    assert list(planning.merged) == ["device=cuda"]
+    with pytest.raises(ConfigError, match="device=cpu and auto come to the same"):
+        planned(Allocation(cpus=4, gpus=0), knob("device", ["auto"]))
+
+
 # -- threads ----------------------------------------------------------------------------------------------------------
 
 
@@ -349,13 +416,17 @@ def train(*, seed, wait=0.2):
         ({"3": 1, "GPU-5": 1}, Packing(1, 1, devices=("3", "GPU-5"))),
         ({"3": 2, "GPU-5": 2}, Packing(2, 1, devices=("3", "GPU-5"))),
         ({"None": 2}, Packing(2, 1)),
+        ({"7,8": 2}, Packing(2, 1)),
     ],
-    ids=["a process each", "two each", "none named"],
+    ids=["a process each", "two each", "none named", "those of its job"],
 )
 def test_a_worker_sees_its_gpu_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, int], how: Packing
 ) -> None:
-    """Processes by what they see."""
+    """Processes by what they see; they are forked from one server, whatever it saw when it was started."""
+    workers.start_loading(function_task.PRELOADED)
+    if "7,8" in expected:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8")
     (tmp_path / "train_seen.py").write_text(RECORDING)
     monkeypatch.chdir(tmp_path)
     config = function_task.complete(
@@ -369,18 +440,63 @@ def test_a_worker_sees_its_gpu_alone(
     assert {read_run(path).status for path in record_paths(tmp_path)} == {"ok"}
 
 
-def test_each_gpu_is_filled_as_its_own_memory_allows(tiny_config: Config, tmp_path: Path) -> None:
-    """One process begins on each; a CPU has room for more, so that a second one joins each."""
-    how = Packing(2, 1, by_memory=True, devices=("0", "1"))
-    config, deadline = replace(tiny_config, reuse=False, replicates=1), time.monotonic() + 60
+def test_each_gpu_is_filled_as_its_own_memory_allows() -> None:
+    """One process begins on each; what it says of its GPU's memory counts there alone."""
+    team = workers._Team("function", Packing(4, 1, by_memory=True, devices=("0", "1")))
+    assert [(group.device, group.limit) for group in team.groups] == [("0", 1), ("1", 1)]
+    ours, theirs = multiprocessing.Pipe()
+    with closing(ours), closing(theirs):
+        team.workers.append(workers._Worker(multiprocessing.Process(), ours, team.groups[1]))
+        theirs.send(("fit", 3))
+        team.listen(timeout=10)
+    assert [group.limit for group in team.groups] == [1, 3]
+    assert [(group.how.processes, group.how.by_memory) for group in team.groups] == [(4, True), (3, False)]
 
-    def until_all_are_there() -> Iterator[Assignment]:
-        for seed in itertools.count():
-            yield Assignment(replace(config, seed=seed), tmp_path / str(seed), tmp_path)
-            if seed >= 4 and (len(multiprocessing.active_children()) >= 4 or time.monotonic() > deadline):
-                return
 
-    assert Crew("image_classification", how).train(until_all_are_there()) == []
-    found = [read_run(path) for path in record_paths(tmp_path)]
-    assert {run.concurrent_runs for run in found} == {2}
-    assert len({run.provenance["process"] for run in found}) == 4
+@pytest.mark.parametrize(
+    ("expected", "how"),
+    [
+        ("2 runs side by side, 1 thread each", Packing(2, 1)),
+        ("up to 3 arms side by side, as the GPU's memory allows", Packing(3, 2, by_memory=True)),
+        (
+            "up to 3 arms side by side on each of 2 GPUs, as the GPU's memory allows",
+            Packing(3, 2, by_memory=True, devices=("0", "1")),
+        ),
+        ("one arm at a time on each of 2 GPUs", Packing(1, 8, devices=("0", "1"))),
+    ],
+    ids=str,
+)
+def test_a_study_says_how_it_shares_what_it_has(expected: str, how: Packing) -> None:
+    assert str(how) == expected
+
+
+def test_several_gpus_that_are_named_are_used_without_any_job(
+    tiny_config: Config, node: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten arms of five seeds; two arms need no memory to be asked for."""
+    node(8, 64, gpu=True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    config = replace(tiny_config, device="cuda", replicates=5)
+    assert packing(config, 50) == Packing(4, 1, by_memory=True, devices=("0", "1"))
+    assert packing(config, 10) == Packing(1, 4, devices=("0", "1"))
+    assert packing(config, 5) == packing(replace(config, timing="isolated"), 50) == ONE_AT_A_TIME
+
+
+@pytest.mark.gpu
+def test_a_worker_uses_the_gpu_that_it_sees_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the server that it is forked from has imported torch."""
+    workers.start_loading(images_task.PRELOADED)
+    (tmp_path / "train_there.py").write_text(
+        "import os, torch\n"
+        "def train(*, seed):\n"
+        "    name = float(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "    return {'loss': float(seed), 'gpus': torch.cuda.device_count(), 'name': name}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = function_task.complete(
+        FunctionConfig(task=Function(target="train_there.train"), store=str(tmp_path / "store"), device="cpu")
+    )
+    jobs = [Assignment(replace(config, seed=n, replicates=1), tmp_path / str(n), tmp_path) for n in range(8)]
+    assert Crew("function", Packing(1, 1, devices=("0", "-1"))).train(jobs) == []
+    found = [read_run(path).metrics for path in record_paths(tmp_path)]
+    assert {(each["name"], each["gpus"]) for each in found} == {(0, 1), (-1, 0)}

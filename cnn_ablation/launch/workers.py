@@ -287,7 +287,8 @@ class _Team:
             return idle
         group = min(with_room, key=self._size)
         ours, theirs = _context().Pipe()
-        world = _World(self.task, group.how, group.device, machine.asked())
+        visible = os.environ.get(VISIBLE_GPUS) if group.device is None else group.device
+        world = _World(self.task, group.how, visible, machine.asked())
         with _without_main():
             process = _context().Process(target=_work, args=(theirs, world), daemon=True)
             process.start()
@@ -376,18 +377,27 @@ class _World(NamedTuple):
 
     task: str
     how: Packing
-    device: str | None
-    """The only GPU that it may see; None for all."""
+    visible: str | None
+    """The GPUs that it may see, as `CUDA_VISIBLE_DEVICES` names them; None for all."""
     asked: machine.Allocation | None
     """What its parent sees this machine as."""
 
 
 def _work(connection: Connection, world: _World) -> None:
     """A worker's life: trains what it is given, until the connection is closed or its parent dies."""
-    if world.device is not None:
-        os.environ[VISIBLE_GPUS] = world.device  # read when CUDA is first used, which no server of workers does
+    _see(world.visible)
     with machine.seen_as(world.asked) if world.asked else nullcontext():
         _live(connection, world.task, world.how)
+
+
+def _see(visible: str | None) -> None:
+    """CUDA reads the variable when it is first used, which the server that workers are forked from does not.
+
+    That server may have been started when another job of this process saw other GPUs.
+    """
+    os.environ.pop(VISIBLE_GPUS, None)
+    if visible is not None:
+        os.environ[VISIBLE_GPUS] = visible
 
 
 def _live(connection: Connection, name: str, how: Packing) -> None:

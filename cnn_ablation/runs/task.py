@@ -167,6 +167,9 @@ class Task(Protocol):
     def identity(self, config: Any, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
         """All that decides what a run computes; `planned` leaves out what only loading the data tells."""
 
+    def paths(self, config: Any) -> list[tuple[str, Path]]:
+        """The folders that must be there where a run is trained, absolute, each with the key that names it."""
+
     def check_available(self, configs: Iterable[Any]) -> None:
         """Refuses data that are not there and cannot be fetched."""
 

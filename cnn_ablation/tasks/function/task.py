@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common import machine
@@ -98,6 +99,11 @@ def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = Fal
             "function_libraries": {"python": platform.python_version(), **sources.libraries(function.__module__)},
         },
     )
+
+
+def paths(config: FunctionConfig) -> list[tuple[str, Path]]:
+    """What a function reads is its own affair."""
+    return []
 
 
 def check_available(configs: Iterable[FunctionConfig]) -> None:
