@@ -45,7 +45,7 @@ SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={dir}/munge.socket
+AuthInfo=socket={dir}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={dir}/state
 SlurmdSpoolDir={dir}/spool/%n
@@ -83,6 +83,7 @@ NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port={first}-{last}
 PartitionName=debug Nodes=ALL Default=YES MaxTime=60 PriorityTier=10 OverSubscribe=NO
 PartitionName=short Nodes=ALL MaxTime=1 PriorityTier=10
 PartitionName=scavenge Nodes=ALL MaxTime=60 PriorityTier=1
+PartitionName=spot Nodes=ALL MaxTime=60 PriorityTier=1 PreemptMode=CANCEL
 """  # noqa: E501
 
 
