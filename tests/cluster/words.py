@@ -11,7 +11,9 @@ def carry_out(batch: str) -> None:
     """`sleep 2`, `exit 3`, `raise text`, or `eat 600` (MB); before that a line is added beside the batch."""
     word, _, value = Path(batch).read_text().partition(" ")
     with Path(f"{batch}.log").open("a") as log:
-        log.write(f"{os.environ.get('SLURMD_NODENAME', 'here')} {os.environ.get('SLURM_CPUS_PER_TASK', '')}\n")
+        log.write(
+            f"{os.environ.get('SLURMD_NODENAME', 'here')} {os.environ.get('SLURM_CPUS_PER_TASK', '')} {os.getpid()}\n"
+        )
     if word == "sleep":
         time.sleep(float(value))
     if word == "exit":
