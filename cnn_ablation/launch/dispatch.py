@@ -147,6 +147,7 @@ class Dispatch:
             asked=self.engine.allocation,
             made_with=batches.made_with(task_named(task)),
             allow_other_versions=self.engine.allow_other_versions,
+            ends_with_study=not self.engine.goes_on,
             baseline=self.baseline,
             assignments=tuple(assignments),
         )
