@@ -207,11 +207,13 @@ def test_a_plan_says_what_only_the_node_knows(tiny_config: Config, monkeypatch: 
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["on other machines", "on this machine"])
 def test_a_gpu_that_no_job_asks_for_is_refused_before_it_is_sent(
-    config_of: Callable[[str], Config | FunctionConfig], task: str
+    node: Callable[..., None], config_of: Callable[[str], Config | FunctionConfig], task: str, elsewhere: bool
 ) -> None:
+    node(2, 4, gpu=True)
     config = replace(config_of(task), device="cuda")
-    with seen_as(Allocation(cpus=4, gpus=0), elsewhere=True), pytest.raises(ConfigError) as refused:
+    with seen_as(Allocation(cpus=4, gpus=0), elsewhere=elsewhere), pytest.raises(ConfigError) as refused:
         TASKS[task].resolve(config, planned=True)  # type: ignore[attr-defined]
     assert str(refused.value).splitlines() == [
         "configuration error: device=cuda",
@@ -438,6 +440,19 @@ def test_a_worker_sees_its_gpu_alone(
     assert {name: sum(each == name for each, _ in seen) for name, _ in seen} == expected
     assert {read_run(path).concurrent_runs for path in record_paths(tmp_path)} == {how.processes}
     assert {read_run(path).status for path in record_paths(tmp_path)} == {"ok"}
+
+
+@pytest.mark.skipif(machine.may_have_gpu(), reason="its workers would use it")
+def test_workers_see_what_their_job_asked_for(
+    config_of: Callable[[str], Config | FunctionConfig], tmp_path: Path
+) -> None:
+    """On their own they would take the CPU for `auto`."""
+    job = Assignment(replace(config_of("function"), replicates=1), tmp_path / "0", tmp_path)
+    with seen_as(Allocation(cpus=1, gpus=1)):
+        [raised] = Crew("function", Packing(1, 1)).train([job])
+    assert "device=auto" in raised
+    assert "the job asked for 1, and none can be used on" in raised
+    assert Crew("function", Packing(1, 1)).train([job]) == []
 
 
 def test_each_gpu_is_filled_as_its_own_memory_allows() -> None:

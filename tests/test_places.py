@@ -34,7 +34,7 @@ def test_relative_folders_are_those_below_where_the_study_was_started(
         "data.cache": "/home/somebody/.cache/cnn_ablation",
     }
     assert given.data.root == "pictures/../cats", "what was given stays as it is"
-    assert places.absolute(found) is found
+    assert places.absolute(found) == found
     published = replace(tiny_config, data=TorchvisionConfig(root="~/data"))
     assert places.absolute(published).data.root == "/home/somebody/data"
     function = places.absolute(FunctionConfig(store="s", settings={"root": "mine"}))

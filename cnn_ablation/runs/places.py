@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 from collections.abc import Iterable
@@ -9,10 +10,11 @@ from typing import TypeVar
 
 from cnn_ablation.common import looks
 from cnn_ablation.common.errors import Problem
-from cnn_ablation.config import StudyConfig, bounds_of, leaves, with_settings
+from cnn_ablation.config import Section, StudyConfig, bounds_of, fields_of
 from cnn_ablation.runs.task import task_of
 
 C = TypeVar("C", bound=StudyConfig)
+S = TypeVar("S", bound=Section)
 
 
 def absolute(config: C) -> C:
@@ -21,9 +23,18 @@ def absolute(config: C) -> C:
     Raises:
         DataError: a folder cannot be told, as in the home of a user who is not known here.
     """
-    named = {key: value for key, item, value in leaves(config) if bounds_of(item).is_folder and value}
-    changed = {key: text for key, value in named.items() if (text := str(looks.folder(key, value))) != value}
-    return with_settings(config, changed.items()) if changed else config
+    return _absolute(config, "")
+
+
+def _absolute(section: S, prefix: str) -> S:
+    found = copy.copy(section)
+    for item in fields_of(section).values():
+        key, value = f"{prefix}{item.name}", getattr(section, item.name)
+        if isinstance(value, Section):
+            setattr(found, item.name, _absolute(value, f"{key}."))
+        elif value and bounds_of(item).is_folder:
+            setattr(found, item.name, str(looks.folder(key, value)))
+    return found
 
 
 def missing(configs: Iterable[StudyConfig]) -> list[Problem]:
