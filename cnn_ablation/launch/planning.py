@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
@@ -140,6 +141,16 @@ class Planning:
         arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
         configs = [self._compose(arm) for arm in arms]
         return workers.packing(self.baseline, len(configs) * len(self.baseline.seeds), configs)
+
+    @property
+    def most_runs(self) -> int:
+        """Runs that the study may come to have, as far as its arms are known."""
+        return len(self.configs) * len(self.baseline.most_seeds)
+
+    def expected_seconds(self) -> float:
+        """What its first runs take one after the other, from past runs; NaN where there are none."""
+        found = forecast.forecast(self.configs, None)
+        return math.fsum(len(each.first_seeds) * each.seconds_per_run for each in found)
 
     def in_one_go(self, arm: Arm) -> bool:
         """Whether all seeds of an arm are trained in one go, and so are one job; on a CPU told without torch."""
