@@ -31,6 +31,7 @@ from cnn_ablation.tasks.function.config import Function, FunctionConfig
 from cnn_ablation.tasks.image_classification import computing
 from cnn_ablation.tasks.image_classification import task as images_task
 from cnn_ablation.tasks.image_classification.config import Config
+from cnn_ablation.tasks.image_classification.data import image_folder
 
 GIB = 2**30
 
@@ -121,6 +122,7 @@ def test_a_job_has_at_most_what_slurm_gave_it(node: Callable[..., None], monkeyp
     assert machine.given() & Allocation(1, 2 * GIB) == Allocation(1, GIB, 3)
     with seen_as(Allocation(4, 8 * GIB, gpus=2)):
         assert (machine.cores(), machine.memory(), machine.available_memory()) == (2, GIB, GIB)
+        assert machine.cores_now() == 2
         assert machine.named_gpus() == ("1", "2")
 
 
@@ -134,6 +136,7 @@ def test_a_plan_for_other_machines_knows_nothing_of_this_one(
     monkeypatch.delenv(machine.PRECISION_VARIABLE, raising=False)
     with seen_as(Allocation(64, 256 * GIB, gpus=4), elsewhere=True):
         assert machine.cores() == machine.threads_alone() == 64
+        assert machine.cores_now() == 2, "what this process itself may use"
         assert machine.memory() == machine.available_memory() == 256 * GIB
         assert machine.may_have_gpu()
         assert machine.named_gpus() == ("0", "1", "2", "3")
@@ -143,6 +146,14 @@ def test_a_plan_for_other_machines_knows_nothing_of_this_one(
     with seen_as(Allocation(), elsewhere=True):
         assert (machine.cores(), machine.memory(), machine.may_have_gpu()) == (1, None, False)
     assert machine.threads_alone() == 3
+
+
+def test_pictures_are_decoded_with_the_cores_of_the_job(node: Callable[..., None]) -> None:
+    node(16, 32)
+    with seen_as(Allocation(cpus=3)), image_folder._threads() as pool:
+        assert pool._max_workers == 3
+    with seen_as(Allocation(cpus=64), elsewhere=True), image_folder._threads() as pool:
+        assert pool._max_workers == 16
 
 
 # -- the device -------------------------------------------------------------------------------------------------------
