@@ -1,4 +1,4 @@
-"""The folders that a configuration names, where jobs run on other machines."""
+"""What a configuration names, where its jobs run in other processes and on other machines: folders, and code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from cnn_ablation.common import looks
-from cnn_ablation.common.errors import Problem
+from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.config import Section, StudyConfig, bounds_of, fields_of
 from cnn_ablation.runs.task import task_of
 
@@ -47,3 +47,17 @@ def _problem(key: str, path: str) -> Problem:
     allowed = f"a folder that all machines of this study see; there is none on {platform.node()}"
     remedy = f"copy it to a folder that they share, and {key}=DIR"
     return Problem(key, path, allowed, remedy=remedy)
+
+
+def check_known_elsewhere(configs: Iterable[StudyConfig]) -> None:
+    """Refuses code that no other process can import, before jobs are sent that would fail.
+
+    Raises:
+        ConfigError: a part or a function was defined in a script or a notebook.
+    """
+    config = next((config for config in configs if not task_of(config).is_known_elsewhere(config)), None)
+    if config is None:
+        return
+    allowed = "modules with all that is trained: what this script or notebook itself defines is known here alone"
+    remedy = "move it into my_parts.py; extensions=[my_parts], or task.target=my_parts.train for a function"
+    raise ConfigError([Problem("extensions", config.extensions, allowed, remedy=remedy)])
