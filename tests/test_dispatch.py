@@ -21,6 +21,7 @@ from cnn_ablation import ablate
 from cnn_ablation.common import processes
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.launch import batches
+from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
 from cnn_ablation.launch.execution import StudyFailedError
 from cnn_ablation.runs.records import read_run, record_paths
@@ -82,7 +83,11 @@ _children: dict[str, subprocess.Popen[bytes]] = {}
 
 
 def _runs(job: str) -> bool:
-    return _children[job].poll() is None if job in _children else bool(processes.is_alive(int(job), processes.started(int(job))))
+    return (
+        _children[job].poll() is None
+        if job in _children
+        else bool(processes.is_alive(int(job), processes.started(int(job))))
+    )
 
 
 def _reason(job: str) -> str:
@@ -172,14 +177,13 @@ def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
 ) -> None:
     def interrupt(*_: object) -> None:
         while len(trained(here)) < 2:
-            real_sleep(0.02)
+            time.sleep(0.02)
         raise KeyboardInterrupt
 
-    real_sleep = time.sleep
     config, levels = composed("timing=isolated"), {"settings.word": ["waits"]}
     used = Processes(on_detach="continue" if goes_on else "cancel")
     with monkeypatch.context() as patch:
-        patch.setattr("cnn_ablation.launch.dispatch.time.sleep", interrupt)
+        patch.setattr(Dispatch, "_pause", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ablate(config, levels, engine=used)
     said = capsys.readouterr().err
