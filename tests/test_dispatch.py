@@ -227,7 +227,7 @@ def test_other_versions_can_be_allowed(here: Path, monkeypatch: pytest.MonkeyPat
 def test_another_store_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    monkeypatch.setattr(batches, "VISIBLE_SECONDS", 0.0)
+    monkeypatch.setattr("cnn_ablation.launch.batches.VISIBLE_SECONDS", 0.0)
     header = _header(here, monkeypatch)
     path = here / "one.batch"
     batches.write(path, replace(header, token=here / "elsewhere" / "token"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from cnn_ablation.common import extensions, machine
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError, UserError, one_line
-from cnn_ablation.common.files import write_atomically
+from cnn_ablation.common.files import VISIBLE_SECONDS, write_atomically
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import StudyConfig
@@ -26,8 +26,6 @@ from cnn_ablation.runs.records import deferred_file, is_stopped
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Task, task_named
 
-VISIBLE_SECONDS = 60.0
-"""How long a file that was written on one host may be invisible on another: NFS keeps what it has seen so long."""
 _POLL_SECONDS = 1.0
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnn_ablation.common import progress
+from cnn_ablation.common.files import VISIBLE_SECONDS
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StudyConfig, all_settings
 from cnn_ablation.launch import batches, submissions
@@ -184,7 +185,7 @@ class Dispatch:
     def _is_final(self, batch: _Waiting) -> bool:
         """Whether records of a job that is over cannot be on their way any more."""
         nothing_to_come = self.engine.is_here or batches.error_file(batch.path).exists()
-        patience = 0.0 if nothing_to_come else batches.VISIBLE_SECONDS
+        patience = 0.0 if nothing_to_come else VISIBLE_SECONDS
         if math.isnan(batch.over_since):
             batch.over_since = time.monotonic()
         return time.monotonic() - batch.over_since >= patience
@@ -196,7 +197,8 @@ class Dispatch:
         said = error.read_text().splitlines() if error.exists() else []
         reason = "; ".join([*([state.reason] if state.reason else []), *said]) or "its job ended"
         for path, (config, seed) in batch.missing.items():
-            write_run(path, failed_run(config, seed, f"left no record: {reason}"))
+            replace = path in self.before  # what an earlier command left, and not what this job has written just now
+            write_run(path, failed_run(config, seed, f"left no record: {reason}"), replace=replace)
         batch.missing.clear()
 
     def _detach(self, waiting: Sequence[_Waiting]) -> None:

@@ -12,10 +12,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from cnn_ablation.common import machine, progress
+from cnn_ablation.common import leases, machine, progress
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
+from cnn_ablation.common.leases import HeldError, Owner
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
@@ -335,18 +334,18 @@ def _read(path: Path) -> Run | None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keeps a study's folder for this process; the system lets go of it when the process ends, however it ends.
+    """Keeps a study's folder for this process, as long as that lives.
+
+    What a process of another host has left is taken over once nothing has moved there for `leases.EXPIRY_SECONDS`.
 
     Raises:
         RecordError: another process is writing a study into the folder, or it cannot be created.
     """
-    lock = FileLock(folder / ".lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
+        lease = leases.acquire(folder / ".lease", patience=0, on_wait=partial(_say_who_writes, folder))
+    except HeldError as error:
         raise RecordError(
-            f"another study is being written to {folder}\n"
+            f"another study is being written to {folder}\n  by: {error}\n"
             "  remedy: wait for it, or choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m)"
         ) from error
     except OSError as error:
@@ -354,7 +353,13 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        lease.release()
+
+
+def _say_who_writes(folder: Path, owner: Owner | None) -> None:
+    """Of another host, whose process cannot be asked."""
+    seconds = leases.EXPIRY_SECONDS
+    progress.say(f"{folder} was in use on another host ({owner}); looking up to {seconds:.0f} s whether it still is")
 
 
 def new_folder(wanted: Path) -> Path:
