@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ ENGINES = {
 
 CONTINUE, CANCEL = "continue", "cancel"
 _GIGABYTE = 10**9
+_SECONDS_PER_JOB = 120.0
+"""A job trains at least so long where it can: its start takes five to ten."""
+_RUNS_PER_PLACE = 4
+"""Where nobody knows how long a run takes: one after the other in each place of a job."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,25 @@ class Engine(Section, ABC):
         """Whether jobs are left to go on when the submitting process ends."""
         return self.survives and self.on_detach == CONTINUE
 
-    def num_jobs(self, num_runs: int) -> int:
-        """Into how many jobs so many runs are divided."""
-        return min(self.jobs or num_runs, num_runs)
+    @property
+    def is_here(self) -> bool:
+        """Whether all its jobs run on this machine, which then tells what `auto` stands for and sees files at once."""
+        return False
+
+    def num_jobs(self, num_runs: int, seconds: float) -> int:
+        """Into how many jobs runs are divided: where nobody said, as many as keep each busy for a while.
+
+        Args:
+            num_runs: at least one.
+            seconds: that they take one after the other; NaN where unknown.
+        """
+        places = self.cpus or 1  # runs side by side in a job
+        most = math.ceil(num_runs / places)
+        if self.jobs:
+            return min(self.jobs, num_runs)
+        if math.isnan(seconds):
+            return math.ceil(most / _RUNS_PER_PLACE)
+        return max(1, min(most, round(seconds / places / _SECONDS_PER_JOB)))
 
     def check(self) -> None:
         """Refuses what this engine cannot be asked for, before anything is planned.
@@ -102,7 +123,7 @@ class Engine(Section, ABC):
     def cancel(self, ids: Sequence[str]) -> None:
         """Ends jobs, also those that have not begun."""
 
-    def close(self) -> None:  # noqa: B027  most have nothing to close
+    def close(self) -> None:
         """Lets go of the engine at the end of a study; jobs that are to go on do."""
 
 
