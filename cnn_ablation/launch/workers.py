@@ -124,7 +124,7 @@ def start_loading(preloaded: str) -> None:
 
         context.set_forkserver_preload([preloaded])
         resource_tracker.ensure_running()  # else it is started in between, and lifts the block
-        with _without_main(), _deaf_to_ctrl_c():
+        with without_main(), deaf_to_ctrl_c():
             forkserver.ensure_running()
 
 
@@ -223,7 +223,7 @@ class _Team:
         if idle or len(self.workers) == self.limit:
             return idle
         ours, theirs = _context().Pipe()
-        with _without_main():
+        with without_main():
             process = _context().Process(target=_work, args=(theirs, self.task, self.how), daemon=True)
             process.start()
         theirs.close()
@@ -255,7 +255,7 @@ class _Team:
         self.workers.remove(worker)
         progress.close(worker.bars)
         if worker.assignment:
-            self.raised.append(f"its process ended ({_reason(worker.process.exitcode)})")
+            self.raised.append(f"its process ended ({exit_reason(worker.process.exitcode)})")
 
     def end(self) -> None:
         """Idle workers leave by themselves once their connection is closed, busy ones are ended."""
@@ -270,7 +270,7 @@ class _Team:
             self.shared.close()
 
 
-def _reason(exit_code: int | None) -> str:
+def exit_reason(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"
@@ -282,7 +282,7 @@ def _context() -> Any:
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Keeps children from running the caller's script again, so that it needs no `if __name__ == "__main__"`."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -293,7 +293,7 @@ def _without_main() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
     """Processes started here are not interrupted while they import; for us Ctrl-C is only put off."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:

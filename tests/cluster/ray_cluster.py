@@ -27,8 +27,10 @@ from pathlib import Path
 
 HEAD = "127.0.0.2"  # Ray replaces 127.0.0.1 by an address that others reach
 OBJECT_STORE_BYTES = 80_000_000  # little is sent through it; Ray wants 75 MiB
-STARTS_WITHIN = 60.0  # seconds, of a node
+STARTS_WITHIN = 90.0  # seconds, of a node
 ENDS_WITHIN = 5.0
+_STARTED: dict[int, subprocess.Popen[bytes]] = {}
+"""Our own children, which stay known to the system until somebody asks how they ended."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def start(folder: Path, *, workers: int = 2, cpus: int = 1) -> Cluster:
         _wait(lambda: _answers(cluster.address), STARTS_WITHIN, "the head has not come up")
         for _ in range(workers):
             add_node(folder, cluster, cpus=cpus)
-        _wait(lambda: _have_joined(folder, cluster), STARTS_WITHIN, f"not all nodes have come up: {folder}/*.log")
+        wait_for_nodes(folder, cluster)
     except BaseException:
         _end(cluster)
         raise
@@ -85,22 +87,19 @@ def stop(folder: Path) -> None:
 
 
 def _start_node(folder: Path, cluster: Cluster, *arguments: str) -> int:
+    number = len(cluster.nodes)
     command = [
-        *(str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"),
-        *(
-            f"--node-ip-address={HEAD[:-1]}{int(HEAD[-1]) + len(cluster.nodes)}",
-            f"--object-store-memory={OBJECT_STORE_BYTES}",
-            "--num-gpus=0",
-        ),
-        *(["--include-dashboard=false", f"--temp-dir={cluster.folder}"] if "--head" in arguments else []),
+        *(str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", "--num-gpus=0"),
+        *(f"--node-ip-address=127.0.0.{2 + number}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
+        *(["--include-dashboard=false", f"--temp-dir={cluster.folder}"] if number == 0 else []),
         *arguments,
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {name: value for name, value in cluster.environment().items() if name != "RAY_ADDRESS"}
-    with (folder / f"node{len(cluster.nodes)}.log").open("wb") as log:
-        node = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-        )
+    with (folder / f"node{number}.log").open("wb") as log:
+        own = {"stdin": subprocess.DEVNULL, "start_new_session": True}
+        node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, **own)
+    _STARTED[node.pid] = node
     cluster.nodes.append(node.pid)
     (folder / "cluster.json").write_text(json.dumps(asdict(cluster)))
     return node.pid
@@ -117,6 +116,9 @@ def _end(cluster: Cluster) -> None:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     _wait(lambda: not processes(cluster.nodes), ENDS_WITHIN, f"{processes(cluster.nodes)} do not end")
+    for node in cluster.nodes:
+        if node in _STARTED:
+            _STARTED.pop(node).wait()
     shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
@@ -129,6 +131,11 @@ def processes(nodes: Sequence[int], name: str = "") -> list[int]:
             if int(session) in nodes and state != "Z" and name in (entry / "cmdline").read_text():
                 found.append(int(entry.name))
     return sorted(found)
+
+
+def wait_for_nodes(folder: Path, cluster: Cluster) -> None:
+    """Returns when all have joined."""
+    _wait(lambda: _have_joined(folder, cluster), STARTS_WITHIN, f"not all nodes have come up: {folder}/*.log")
 
 
 def _have_joined(folder: Path, cluster: Cluster) -> bool:
