@@ -59,7 +59,7 @@ def test_entries_say_what_can_be_reused(store: RunStore) -> None:
 )
 def test_prune_removes_what_is_asked_for(store: RunStore, options: list[str], kept: set[str]) -> None:
     assert main(["prune", "--store", str(store.folder), *options]) == 0
-    assert {path.name for path in store.folder.iterdir() if path.name != "locks"} == kept
+    assert {path.name for path in store.folder.iterdir()} == kept
 
 
 def test_list_names_every_run(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,7 +177,7 @@ def test_a_folder_keeps_its_study_and_grows(tiny_config: Config, tmp_path: Path)
     longer = replace(tiny_config, timing="isolated", on_error="stop", checkpoint_seconds=9.0, replicates=3)
     arms = ablate(longer, {**knobs, "train.epochs": [3]}, folder)
     assert list(arms["n"]) == [3, 3, 3]
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.startswith(".lease")}
     with pytest.raises(RecordError, match=r"holds another study \(optimizer\.lr: 0\.001 there, 0\.01 here\)"):
         ablate(with_settings(longer, [("optimizer.lr", 0.01)]), {**knobs, "train.epochs": [3]}, folder)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.startswith(".lease")} == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -11,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cnn_ablation.app.arguments import PARAMS
 from cnn_ablation.app.composition import SWEEPER_TARGET, to_config
@@ -20,7 +21,8 @@ from cnn_ablation.app.request import StudyRequest, parse, parse_params, read_req
 from cnn_ablation.common import commands, progress
 from cnn_ablation.common.errors import ConfigError, UserError
 from cnn_ablation.config import StudyConfig
-from cnn_ablation.launch import execution
+from cnn_ablation.launch import engines, execution
+from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.study.designs import Arm
@@ -39,27 +41,32 @@ class AblationSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.loader = hydra_context, hydra_context.config_loader
         self.master = config
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.engine = _engine(config.hydra.launcher)
+        if self.engine is None:
+            self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
 
     def sweep(self, arguments: list[str]) -> None:
         """From the overrides of the command line to the table on disk; `dry_run` stops after the plan."""
-        request = self._request(arguments)
+        with execution.seen_by(self.engine):
+            self._sweep(self._request(arguments))
+
+    def _sweep(self, request: StudyRequest) -> None:
         planning = self._planning(request)
         if planning.baseline.dry_run:
             planning.show_forecast()
             return
         wanted = Path(self.master.hydra.sweep.dir).absolute()
-        study = execution.Study(wanted if self._folder_was_chosen() else execution.new_folder(wanted), planning)
+        folder = wanted if self._folder_was_chosen() else execution.folder_for(wanted, planning, self.engine)
+        study = execution.Study(folder, planning, self.engine)
 
         def overrides(item: execution.NumberedJob) -> list[str]:
             return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
 
         def launch(jobs: Sequence[execution.NumberedJob]) -> list[str]:
-            if study.is_packed:
-                tasks = (self._task(study, item, overrides(item)) for item in jobs)
-                return study.crew.train(tasks)
+            if study.trainer:
+                return study.trainer.train(self._task(study, item, overrides(item)) for item in jobs)
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
         commands.raise_when_interrupted()
@@ -101,7 +108,8 @@ class AblationSweeper(Sweeper):
             typed[arm.name] = request.name(arm)
             return self._compose(arm, request.overrides(arm))
 
-        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
+        is_basic = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
+        here = self.engine.is_here if self.engine else is_basic
         try:
             return Planning(self.design, request.knobs, compose, here=here)
         except ConfigError as error:
@@ -135,6 +143,13 @@ class AblationSweeper(Sweeper):
             if isinstance(explained, ConfigError):
                 raise ConfigError(explained.problems, arm=name) from error
             raise explained from error
+
+
+def _engine(launcher: DictConfig) -> Engine | None:
+    """What `hydra.launcher` stands for where it is one of our engines, and no launcher of Hydra's."""
+    settings = cast(dict[str, Any], OmegaConf.to_container(launcher))
+    target = settings.pop("_target_")
+    return engines.engine(target, settings) if target in engines.ENGINES.values() else None
 
 
 def _job_overrides(item: execution.NumberedJob, folder: Path, store: str) -> list[str]:

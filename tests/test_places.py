@@ -1,0 +1,90 @@
+"""Folders that a configuration names: the same ones wherever a job works, and missed where they are not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cnn_ablation.common.errors import ConfigError, DataError
+from cnn_ablation.config import StudyConfig, all_settings
+from cnn_ablation.runs import places
+from cnn_ablation.runs.task import task_of
+from cnn_ablation.tasks.function.config import FunctionConfig
+from cnn_ablation.tasks.image_classification import task as images_task
+from cnn_ablation.tasks.image_classification.config import Config, ImageFolderConfig, TorchvisionConfig
+
+
+def with_pictures(config: Config, root: str) -> Config:
+    return replace(config, data=ImageFolderConfig(root=root), store="runs")
+
+
+def test_relative_folders_are_those_below_where_the_study_was_started(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.chdir(tmp_path)
+    given = with_pictures(tiny_config, "pictures/../cats")
+    found = places.absolute(given)
+    changed = {key: value for key, value in all_settings(found).items() if value != all_settings(given)[key]}
+    assert changed == {
+        "store": str(tmp_path / "runs"),
+        "data.root": str(tmp_path / "cats"),
+        "data.cache": "/home/somebody/.cache/cnn_ablation",
+    }
+    assert given.data.root == "pictures/../cats", "what was given stays as it is"
+    assert places.absolute(found) is found
+    published = replace(tiny_config, data=TorchvisionConfig(root="~/data"))
+    assert places.absolute(published).data.root == "/home/somebody/data"
+    function = places.absolute(FunctionConfig(store="s", settings={"root": "mine"}))
+    assert (function.store, function.settings) == (str(tmp_path / "s"), {"root": "mine"})
+
+
+def test_a_home_that_is_not_known_is_refused(tiny_config: Config) -> None:
+    with pytest.raises(DataError, match=r"^data\.root=~nobody-of-that-name/x: .*\n  allowed: the name of a folder$"):
+        places.absolute(with_pictures(tiny_config, "~nobody-of-that-name/x"))
+
+
+def test_where_folders_lie_changes_no_run(tiny_config: Config) -> None:
+    """A run is known by the content of its data."""
+    config = with_pictures(tiny_config, "cats")
+    how = images_task.resolve(config, planned=True)
+    here, there = (images_task.identity(each, how, seed=0, planned=True) for each in (config, places.absolute(config)))
+    assert here == there
+
+
+@pytest.mark.parametrize(
+    ("expected", "config"),
+    [
+        (["data.root"], Config(ImageFolderConfig(root="cats"), *[None] * 2)),  # type: ignore[list-item]
+        ([], Config(TorchvisionConfig(root="nowhere"), *[None] * 2)),  # type: ignore[list-item]
+        ([], FunctionConfig()),
+    ],
+    ids=["pictures", "published data", "a function"],
+)
+def test_tasks_say_which_folders_must_be_there(
+    expected: list[str], config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = task_of(config).paths(config)
+    assert [key for key, _ in found] == expected
+    assert all(path == tmp_path / "cats" for _, path in found)
+
+
+def test_a_node_names_the_folders_that_it_does_not_see(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, however many arms read it; a file is no folder."""
+    monkeypatch.setattr("platform.node", lambda: "n7")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file").touch()
+    roots = [str(tmp_path / name) for name in ("here", "gone", "gone", "file", "here")]
+    found = places.missing([with_pictures(tiny_config, root) for root in roots])
+    assert [problem.value for problem in found] == [roots[1], roots[3]]
+    assert str(ConfigError(found[:1])).splitlines() == [
+        f"configuration error: data.root={tmp_path}/gone",
+        "  allowed: a folder that all machines of this study see; there is none on n7",
+        "  remedy: copy it to a folder that they share, and data.root=DIR",
+    ]
+    assert places.missing([tiny_config]) == []
