@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,12 @@ def started(path: Path) -> dict[str, Any]:
 def is_done(path: Path) -> bool:
     """Whether a job has come to its end."""
     return Path(f"{path}.done").exists()
+
+
+def until(is_true: Callable[[], Any], seconds: float = 30) -> Any:
+    """What a question is answered by as soon as that is true."""
+    end = time.monotonic() + seconds
+    while not (answer := is_true()):
+        assert time.monotonic() < end, "it has not come true"
+        time.sleep(0.05)
+    return answer

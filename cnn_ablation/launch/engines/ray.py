@@ -82,7 +82,7 @@ class Ray(Engine):
             raise ConfigError([missing])
         for batch in batches:
             log = folder / f"{batch.stem}.log"
-            self._driver.ask("start", str(batch), str(log), wanted, own_paths(), os.getcwd())
+            self._driver.ask("start", str(batch), str(log), wanted, own_paths())
         return [str(batch) for batch in batches]
 
     def _wanted(self) -> dict[str, float]:
@@ -93,6 +93,8 @@ class Ray(Engine):
 
     def states(self, ids: Sequence[str]) -> Mapping[str, JobState]:
         """As every engine; none while the cluster does not answer."""
+        if self.is_here and "_driver" not in vars(self):  # of an earlier cluster of ours
+            return dict.fromkeys(ids, JobState(is_over=True, reason="its Ray cluster has ended"))
         try:
             missing = self._driver.ask("missing", self._wanted())
             found = self._driver.ask("states", list(ids))
@@ -195,7 +197,7 @@ class Driver:
         return f"its Ray cluster has not answered for {seconds:.0f} seconds" if seconds > silence else ""
 
     def end(self) -> None:
-        """Ends the process, which may first have a cluster to end."""
+        """Ends the process, which first ends a cluster of its own."""
         self.has_ended = True
         self.connection.close()
         self.process.join(_PATIENCE)

@@ -126,7 +126,7 @@ class Jobs:
             remedy="ask for less, or set hydra.launcher.grows=true where the cluster adds nodes by itself",
         )
 
-    def start(self, batch: str, log: str, wanted: Mapping[str, float], paths: Sequence[str], folder: str) -> None:
+    def start(self, batch: str, log: str, wanted: Mapping[str, float], paths: Sequence[str]) -> None:
         """An actor that carries out a batch, unless there is one; it outlives us where its cluster does."""
         ray_job.ending(Path(batch)).unlink(missing_ok=True)
         self.reasons.pop(batch, None)
@@ -144,7 +144,7 @@ class Jobs:
             "resources": {name: amount for name, amount in wanted.items() if name not in _KEYS},
         }
         actor = self.kind.options(**options)
-        self.handles[batch] = actor.remote(batch, log, paths, folder, hides_gpus=not wanted.get("GPU"))
+        self.handles[batch] = actor.remote(batch, log, paths, hides_gpus=not wanted.get("GPU"))
 
     def states(self, jobs: Sequence[str]) -> dict[str, tuple[bool, bool, str]]:
         """Of each: whether it is over, whether it runs, and why it did not end well."""

@@ -32,14 +32,13 @@ class Job:
         batch: what `launch.batches.carry_out` is called with.
         log: the file for what the job prints.
         paths: folders that Python looks for modules in, besides those of the node's own installation.
-        folder: where the job works; the log's folder where the node has no such folder.
         hides_gpus: the job asked for none.
 
     Raises:
         FileNotFoundError: the node does not see the shared folder.
     """
 
-    def __init__(self, batch: str, log: str, paths: Sequence[str], folder: str, *, hides_gpus: bool):
+    def __init__(self, batch: str, log: str, paths: Sequence[str], *, hides_gpus: bool):
         import ray
 
         if not Path(batch).is_file():
@@ -59,7 +58,7 @@ class Job:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                cwd=folder if Path(folder).is_dir() else self.log.parent,
+                cwd=self.log.parent,
             )
         this: Any = ray.get_runtime_context().current_actor
         this.leave_at_end.remote()  # our own call: one of the submitting process would die with it
