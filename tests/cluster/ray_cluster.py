@@ -74,9 +74,13 @@ def start(folder: Path, *, workers: int = 2, cpus: int = 1) -> Cluster:
     return cluster
 
 
-def add_node(folder: Path, cluster: Cluster, *, cpus: int) -> int:
-    """One more node; returns its process, whose session all its processes share."""
-    return _start_node(folder, cluster, f"--address={cluster.address}", f"--num-cpus={cpus}")
+def add_node(folder: Path, cluster: Cluster, *options: str, cpus: int, **variables: str) -> int:
+    """One more node, with options of `ray start` and variables of its environment; returns its process.
+
+    All its processes share the session of that one.
+    """
+    own = (f"--address={cluster.address}", f"--num-cpus={cpus}")
+    return _start_node(folder, cluster, *own, *options, **variables)
 
 
 def stop(folder: Path) -> None:
@@ -86,7 +90,7 @@ def stop(folder: Path) -> None:
         (folder / "cluster.json").unlink()
 
 
-def _start_node(folder: Path, cluster: Cluster, *arguments: str) -> int:
+def _start_node(folder: Path, cluster: Cluster, *arguments: str, **variables: str) -> int:
     number = len(cluster.nodes)
     command = [
         *(str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", "--num-gpus=0"),
@@ -96,6 +100,7 @@ def _start_node(folder: Path, cluster: Cluster, *arguments: str) -> int:
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {name: value for name, value in cluster.environment().items() if name != "RAY_ADDRESS"}
+    environment |= variables
     with (folder / f"node{number}.log").open("wb") as log:
         own = {"stdin": subprocess.DEVNULL, "start_new_session": True}
         node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, **own)

@@ -11,17 +11,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common.errors import ConfigError, Problem, UserError
+from cnn_ablation.common.errors import ConfigError, Problem, UserError, as_typed
 from cnn_ablation.config import free_keys
 from cnn_ablation.config.schema import CONDUCT, setting
 from cnn_ablation.launch.engines import Engine, JobState
-from cnn_ablation.launch.engines.ray_driver import AUTO, LOCAL, work
+from cnn_ablation.launch.engines.ray_driver import AUTO, KEYS, LOCAL, work
 from cnn_ablation.launch.workers import deaf_to_ctrl_c, without_main
 
+_OLDEST = (2, 52)
+"""The first in which a cluster asks for a token."""
 _PATIENCE = 30.0  # seconds, with a question about jobs
 _SILENCE = 120.0
 """Seconds without an answer after which jobs are lost: nodes end themselves a minute after their head."""
@@ -56,8 +58,7 @@ class Ray(Engine):
         super().check()
         if problems := [*self._problems()]:
             raise ConfigError(problems)
-        if find_spec("ray") is None:
-            raise UserError('hydra/launcher=ray needs Ray, which is not installed\n  remedy: pip install -e ".[ray]"')
+        _check_installed()
 
     def _problems(self) -> Iterator[Problem]:
         if self.address not in (LOCAL, AUTO) and not re.fullmatch(r"[\w.\-\[\]:]+:\d+", self.address):
@@ -72,7 +73,11 @@ class Ray(Engine):
         if not self.namespace.strip():
             yield Problem("hydra.launcher.namespace", "''", "a name")
         for name, amount in self.resources.items():
-            if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
+            if name in KEYS:
+                key, unit = KEYS[name]
+                remedy = f"hydra.launcher.{key}={as_typed(amount if unit == 1 else None)}"
+                yield Problem(f"hydra.launcher.resources.{name}", amount, "names of further resources", remedy=remedy)
+            elif isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
                 yield Problem(f"hydra.launcher.resources.{name}", amount, "a number above 0")
 
     def submit(self, batches: Sequence[Path], folder: Path) -> list[str]:
@@ -204,6 +209,22 @@ class Driver:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+
+
+def _check_installed() -> None:
+    found = _version() or ""
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < _OLDEST:
+        wanted, there = ".".join(map(str, _OLDEST)), f"Ray {found} is installed" if found else "Ray is not installed"
+        remedy = 'pip install "cnn_ablation[ray]", or pip install -e ".[ray]" where its code lies'
+        allowed = f"launchers whose packages are there; this one needs Ray {wanted} or newer, {there}"
+        raise ConfigError([Problem("hydra/launcher", "ray", allowed, remedy=remedy)])
+
+
+def _version() -> str | None:
+    try:
+        return metadata.version("ray")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def own_paths() -> list[str]:

@@ -26,7 +26,7 @@ from cnn_ablation.launch.workers import exit_reason
 LOCAL, AUTO = "local", "auto"
 _OBJECT_STORE_BYTES = 80_000_000  # nothing of size is sent through it; Ray takes a third of the memory unasked
 _PATIENCE = 5.0  # seconds, with a head or a job that has to say something
-_KEYS = {"CPU": ("cpus", 1), "GPU": ("gpus", 1), "memory": ("memory_gb", 10**9)}
+KEYS = {"CPU": ("cpus", 1), "GPU": ("gpus", 1), "memory": ("memory_gb", 10**9)}
 """Resources by Ray's names: the key that asks for each, and its unit."""
 
 
@@ -117,7 +117,7 @@ class Jobs:
             return None
         most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
         name = next((name for name in wanted if most[name] < wanted[name]), "CPU")
-        key, unit = _KEYS.get(name, (f"resources.{name}", 1))
+        key, unit = KEYS.get(name, (f"resources.{name}", 1))
         has = "" if most[name] >= wanted[name] else f"at most {most[name] / unit:g}, which is what a node has"
         return Problem(
             f"hydra.launcher.{key}",
@@ -141,7 +141,7 @@ class Jobs:
             "num_cpus": wanted.get("CPU", 0),
             "num_gpus": wanted.get("GPU", 0),
             "memory": wanted.get("memory"),
-            "resources": {name: amount for name, amount in wanted.items() if name not in _KEYS},
+            "resources": {name: amount for name, amount in wanted.items() if name not in KEYS},
         }
         actor = self.kind.options(**options)
         self.handles[batch] = actor.remote(batch, log, paths, hides_gpus=not wanted.get("GPU"))
