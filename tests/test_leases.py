@@ -85,7 +85,7 @@ def test_the_newest_of_a_chain_is_found(tmp_path: Path, number: int) -> None:
         acquire(tmp_path / "run").release()
     assert acquire(tmp_path / "run").generation == number + 1
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"run.{n}" for n in range(1, number + 2))
-    assert {path.stat().st_size for path in tmp_path.iterdir()} == {512}
+    assert {path.stat().st_size for path in tmp_path.iterdir()} == {1024}
 
 
 def test_threads_exclude_each_other(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_holder_of_another_host_that_lives_is_waited_for(tmp_path: Path, quick
     code = f"leases.BEAT_SECONDS = 0.02\n{HOLD}sys.stdin.readline(); lease.release(left=True); time.sleep(60)"
     with process(code, tmp_path / "run", host="other") as child:
         with pytest.raises(HeldError, match=rf"process {child.pid} on other, since"):
-            acquire(tmp_path / "run", patience=1)
+            acquire(tmp_path / "run", patience=0.3)
         assert child.stdin
         child.stdin.write("\n")
         child.stdin.flush()
@@ -262,7 +262,7 @@ def test_an_empty_file_is_a_holder_until_it_expires(tmp_path: Path, quick: None)
     assert acquire(tmp_path / "run").generation == 2
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"host": 1}', "\0" * 512], ids=["torn", "list", "lacking", "zeros"])
+@pytest.mark.parametrize("content", ["{", "[]", '{"host": 1}', "\0" * 1024], ids=["torn", "list", "lacking", "zeros"])
 def test_a_damaged_file_is_a_holder_until_it_expires(tmp_path: Path, content: str, quick: None) -> None:
     (tmp_path / "run.1").write_text(content)
     assert not free(tmp_path / "run")
@@ -288,6 +288,16 @@ def test_an_owner_says_its_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "16")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     assert processes.job() == "Slurm job 16_3"
+
+
+def test_strange_names_leave_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(HOST_VARIABLE, 200 * '"')
+    monkeypatch.setenv("SLURM_JOB_ID", 200 * "\u00e9")
+    lease = acquire(tmp_path / "run")
+    assert lease.is_ours()
+    lease.beat()
+    assert (tmp_path / "run.1").stat().st_size == 1024
+    assert json.loads((tmp_path / "run.1").read_text())["beat"] == 1
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:

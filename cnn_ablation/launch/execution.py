@@ -358,9 +358,9 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _say_who_writes(folder: Path, owner: Owner | None) -> None:
-    """Of another host, whose process cannot be asked."""
-    seconds = leases.EXPIRY_SECONDS
-    progress.say(f"{folder} was in use on another host ({owner}); looking up to {seconds:.0f} s whether it still is")
+    """Where its process cannot be asked: on another host."""
+    who, seconds = owner or "a process that cannot be seen yet", leases.EXPIRY_SECONDS
+    progress.say(f"{folder} was in use by {who}; looking up to {seconds:.0f} s whether it still is")
 
 
 def new_folder(wanted: Path) -> Path:

@@ -200,8 +200,9 @@ def main(backing: str, mount: str, seconds: str) -> None:
     """Serves one mount until it is unmounted."""
     serve: Callable[..., Any] = mfusepy.FUSE
     serve(
-        SlowFolder(Path(backing), float(seconds)), mount, foreground=True, nothreads=True, hard_remove=True, use_ino=True,
-        direct_io=True, entry_timeout=0, attr_timeout=0, negative_timeout=0, ac_attr_timeout=0,
+        SlowFolder(Path(backing), float(seconds)), mount,
+        foreground=True, nothreads=True, hard_remove=True, use_ino=True, direct_io=True,
+        entry_timeout=0, attr_timeout=0, negative_timeout=0, ac_attr_timeout=0,
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ Needs /dev/fuse, libfuse (Debian: fuse3 or libfuse2) and `pip install -e ".[clus
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -159,7 +158,7 @@ HOLD = "lease = leases.acquire(Path(sys.argv[1]))\nprint('ready', flush=True); s
 
 
 def test_a_killed_holder_of_another_host_is_followed_within_a_minute(hosts: Hosts) -> None:
-    with process(HOLD, hosts.here / "run", host="a") as child:
+    with process(HOLD, hosts.here / "run", host="a"):
         time.sleep(leases.BEAT_SECONDS + 1)
     began = time.monotonic()
     with process(HOLD, hosts.there / "run", host="b"):
@@ -185,11 +184,11 @@ def test_a_holder_that_lives_is_not_followed(hosts: Hosts) -> None:
             [sys.executable, "-c", START + HOLD, hosts.there / "run"],
             env={**os.environ, HOST_VARIABLE: "b"}, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        with waiter, pytest.raises(subprocess.TimeoutExpired):
-            try:
-                waiter.wait(leases.EXPIRY_SECONDS + 15)
-            finally:
-                waiter.kill()
+        with waiter:
+            time.sleep(leases.EXPIRY_SECONDS + 15)
+            still_waits = waiter.poll() is None
+            waiter.kill()
+    assert still_waits
 
 
 def test_a_stopped_holder_of_another_host_that_comes_back_has_lost(hosts: Hosts) -> None:
@@ -238,7 +237,7 @@ def test_nothing_replaces_a_record_that_cannot_be_seen_yet(hosts: Hosts) -> None
 
 
 FUNCTION = '''
-import os, pathlib
+import os, pathlib, time
 
 
 def trained(seed, depth: int = 0):
@@ -246,24 +245,24 @@ def trained(seed, depth: int = 0):
     file = os.open(pathlib.Path(__file__).with_name("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(file, f"{depth} {seed}\\n".encode())
     os.close(file)
+    time.sleep(0.3)
     return {"score": depth + seed / 100}
 '''
 
 
 def test_two_front_ends_train_no_run_twice_and_lose_none(hosts: Hosts, tmp_path: Path) -> None:
-    """Both ask for the same 52 runs, at the same time, on two hosts."""
+    """Both ask for the same 52 runs at the same time, in opposite orders but for the baseline's."""
     (tmp_path / "own_function.py").write_text(FUNCTION)
-    levels = ",".join(str(level) for level in range(26))
     running = []
-    for host, mount in (("a", hosts.here), ("b", hosts.there)):
+    for host, mount, order in (("a", hosts.here, 1), ("b", hosts.there, -1)):
+        levels = ",".join(map(str, [0, *range(1, 26)[::order]]))
         study = [
             sys.executable, "-m", "cnn_ablation", "-m", "task=function", "task.target=own_function.trained",
             f"settings.depth={levels}", "replicates=2", "stats.metric=score", f"store={mount}/store",
-            f"hydra.sweep.dir={mount}/study-{host}", "workers=2",
+            f"hydra.sweep.dir={mount}/study-{host}",
         ]  # fmt: skip
-        running.append(subprocess.Popen(
-            study, cwd=tmp_path, env={**os.environ, HOST_VARIABLE: host}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        ))  # fmt: skip
+        environment = {**os.environ, HOST_VARIABLE: host}
+        running.append(subprocess.Popen(study, cwd=tmp_path, env=environment, stderr=subprocess.PIPE))
     answers = [child.communicate(timeout=500) for child in running]
     assert [child.returncode for child in running] == [0, 0], answers
     wanted = Counter(f"{level} {seed}" for level in range(26) for seed in range(2))
@@ -276,4 +275,5 @@ def test_two_front_ends_train_no_run_twice_and_lose_none(hosts: Hosts, tmp_path:
         reused.append(int(runs["reused"].sum()))
     print(f"trained by each: {[52 - count for count in reused]}")
     assert sum(reused) == 52
+    assert min(reused) > 0, "one host trained everything"
     assert len(list((hosts.backing / "store").glob("*/run.json"))) == 52
