@@ -19,6 +19,7 @@ from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
 from cnn_ablation.launch import submissions, workers
+from cnn_ablation.launch.batches import study_lease
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
@@ -342,7 +343,7 @@ def claimed(folder: Path) -> Iterator[None]:
         RecordError: another process is writing a study into the folder, or it cannot be created.
     """
     try:
-        lease = leases.acquire(folder / ".lease", patience=0, on_wait=partial(_say_who_writes, folder))
+        lease = study_lease(folder, patience=0, on_wait=partial(_say_who_writes, folder))
     except HeldError as error:
         raise RecordError(
             f"another study is being written to {folder}\n  by: {error}\n"

@@ -187,7 +187,7 @@ def start_loading(preloaded: str) -> None:
 
         context.set_forkserver_preload([preloaded])
         resource_tracker.ensure_running()  # else it is started in between, and lifts the block
-        with _without_main(), _deaf_to_ctrl_c():
+        with without_main(), deaf_to_ctrl_c():
             forkserver.ensure_running()
 
 
@@ -289,7 +289,7 @@ class _Team:
         ours, theirs = _context().Pipe()
         visible = os.environ.get(VISIBLE_GPUS) if group.device is None else group.device
         world = _World(self.task, group.how, visible, machine.asked())
-        with _without_main():
+        with without_main():
             process = _context().Process(target=_work, args=(theirs, world), daemon=True)
             process.start()
         theirs.close()
@@ -325,7 +325,7 @@ class _Team:
         self.workers.remove(worker)
         progress.close(worker.bars)
         if worker.assignment:
-            self.raised.append(f"its process ended ({_reason(worker.process.exitcode)})")
+            self.raised.append(f"its process ended ({exit_reason(worker.process.exitcode)})")
 
     def end(self) -> None:
         """Idle workers leave by themselves once their connection is closed, busy ones are ended."""
@@ -340,7 +340,7 @@ class _Team:
             self.shared.close()
 
 
-def _reason(exit_code: int | None) -> str:
+def exit_reason(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"
@@ -352,7 +352,7 @@ def _context() -> Any:
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Keeps children from running the caller's script again, so that it needs no `if __name__ == "__main__"`."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -363,7 +363,7 @@ def _without_main() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
     """Processes started here are not interrupted while they import; for us Ctrl-C is only put off."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:

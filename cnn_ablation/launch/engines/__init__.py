@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.common.words import nearest
-from cnn_ablation.config.schema import CONDUCT, Section, fields_of, setting
+from cnn_ablation.config.schema import CONDUCT, Section, setting
 from cnn_ablation.config.values import value_problems
 
 ENGINES = {
@@ -139,7 +139,7 @@ def engine(target: str, settings: Mapping[str, Any]) -> Engine:
     """
     module, _, name = target.rpartition(".")
     kind: type[Engine] = getattr(import_module(module), name)
-    known = list(fields_of(kind))
+    known = [item.name for item in fields(kind)]  # what is told of the class itself is no setting
     if unknown := [key for key in settings if key not in known]:
         key = unknown[0]
         close = nearest(key, known)
