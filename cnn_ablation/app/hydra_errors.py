@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cnn_ablation.app import keys
@@ -69,7 +70,16 @@ def _wrong_key_or_value(cause: OmegaConfBaseException, text: str) -> Problem:
         return _wrong_value(cause)
     typed = _SUGGESTED_APPEND.search(text)
     key, value = (typed["key"], typed["value"]) if typed else (str(cause.full_key), "...")
+    if key.startswith("hydra.launcher.") and (names := _set_beside(cause)):
+        close = nearest(key.removeprefix("hydra.launcher."), names)
+        return Problem(key, value, ", ".join(names), nearest=f"hydra.launcher.{close}={value}" if close else None)
     return unknown_key(key, value, cause.object_type, missing=str(cause.full_key))
+
+
+def _set_beside(cause: OmegaConfBaseException) -> list[str]:
+    """The keys that the section has of which one was asked for in vain."""
+    beside = cause.parent_node if isinstance(cause.parent_node, DictConfig) else {}
+    return [str(name) for name in beside if name != "_target_"]
 
 
 def _from_text(text: str) -> UserError:
