@@ -100,7 +100,7 @@ def _start_node(folder: Path, cluster: Cluster, *arguments: str, **variables: st
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {name: value for name, value in cluster.environment().items() if name != "RAY_ADDRESS"}
-    environment |= variables
+    environment |= {"RAY_worker_niceness": "0", **variables}  # as jobs elsewhere, with which these are compared
     with (folder / f"node{number}.log").open("wb") as log:
         own = {"stdin": subprocess.DEVNULL, "start_new_session": True}
         node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, **own)
