@@ -32,10 +32,15 @@ class StudyRequest:
     """Overrides of the command line that replace a knob of the study file by one value."""
 
     def overrides(self, arm: Arm) -> list[str]:
-        """What composes an arm: its settings take the place of fixed overrides of the same keys."""
+        """What composes an arm."""
+        kept, own = self.parts(arm)
+        return [*kept, *own]
+
+    def parts(self, arm: Arm) -> tuple[list[str], list[str]]:
+        """The overrides that an arm shares, and its own, which take the place of fixed ones of the same keys."""
         settings = dict(arm.settings)
         kept = [line for key, line in self.fixed.items() if key not in settings]
-        return [*kept, *(keys.settable(f"{key}={value}") for key, value in arm.settings)]
+        return kept, [keys.settable(f"{key}={value}") for key, value in arm.settings]
 
     def name(self, arm: Arm) -> str:
         """An arm by its levels as they were typed, for messages."""

@@ -11,6 +11,7 @@ import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,18 @@ def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], Ho
     baseline = next(iter(configs.values()))
     task = task_of(baseline)
     past = _Past(baseline, [entry.run for entry in entries(Path(baseline.store)) if entry.run])
+    hows = {arm: how_of(config) if how_of else None for arm, config in configs.items()}
+    alike = {arm: past.alike(config, how) if (how := hows[arm]) else [] for arm, config in configs.items()}
+    cost = task.cost(baseline)
     return [
         ArmForecast(
             arm=arm,
-            confounds=list(notes.confounds(task.cost(config), task.cost(baseline))),
-            reused_seeds=past.reused_seeds(config, how_of(config)) if how_of else None,
+            confounds=list(notes.confounds(task.cost(config), cost)),
+            reused_seeds=past.reused_seeds(config, how, alike[arm]) if (how := hows[arm]) else None,
             first_seeds=config.seeds,
             most_seeds=config.most_seeds,
-            seconds_per_run=past.seconds_per_run(config, how_of(config) if how_of else None),
-            past=past.alike(config, how_of(config)) if how_of else [],
+            seconds_per_run=past.seconds_per_run(config, alike[arm]),
+            past=alike[arm],
         )
         for arm, config in configs.items()
     ]
@@ -70,7 +74,7 @@ class _Past:
     def __init__(self, baseline: StudyConfig, runs: Sequence[Run]):
         self.task = task_of(baseline)
         self._any, self._alone = set[str](), set[str]()
-        self._seconds, self._rates = dict[str, list[float]](), list[float]()
+        self._rates = list[float]()
         self._alike = dict[str, list[Run]]()  # by settings
         for run in runs:
             identity = run.provenance.get("identity", {})
@@ -79,31 +83,38 @@ class _Past:
             self._alike.setdefault(_name(identity.get("settings")), []).append(run)
             if run.concurrent_runs == 1:
                 self._alone.add(name)
-            if run.provenance.get("host") == platform.node() and run.status == "ok":
-                self._seconds.setdefault(_name(identity.get("settings")), []).append(_machine_seconds(run))
-                if _trained_alike(run, baseline) and (done := self.task.work_done(run)) > 0:
-                    self._rates.append(_machine_seconds(run) / done)
+            if _tells_time(run) and _trained_alike(run, baseline) and (done := self.task.work_done(run)) > 0:
+                self._rates.append(_machine_seconds(run) / done)
 
     def _identity(self, config: StudyConfig, how: How, seed: int) -> dict[str, Any]:
         """Of a run to come; the data are known only once they are loaded."""
         return self.task.identity(config, how, seed=seed, planned=True)
 
-    def reused_seeds(self, config: StudyConfig, how: How) -> list[int]:
-        """Seeds whose runs the store has, if the content of the data is as it was."""
-        known = self._any if config.timing == "packed" else self._alone
-        seeds = config.most_seeds if config.reuse else ()
-        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in known]
-
     def alike(self, config: StudyConfig, how: How) -> list[Run]:
         """Runs of the same configuration, of whatever seed."""
-        return self._alike.get(_name(self._identity(config, how, config.seed)["settings"]), [])
+        return self._alike.get(_name(self._identity(config, how, config.seed)["settings"]), []) if self._alike else []
 
-    def seconds_per_run(self, config: StudyConfig, how: How | None) -> float:
+    def reused_seeds(self, config: StudyConfig, how: How, alike: Sequence[Run]) -> list[int]:
+        """Seeds whose runs the store has, if the content of the data is as it was; `alike` as above."""
+        known = self._any if config.timing == "packed" else self._alone
+        seeds = config.most_seeds if config.reuse and alike else ()
+        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in known]
+
+    def seconds_per_run(self, config: StudyConfig, alike: Sequence[Run]) -> float:
         """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""
-        same = self._seconds.get(_name(self._identity(config, how, config.seed)["settings"])) if how else None
+        same = [_machine_seconds(run) for run in alike if _tells_time(run)]
         if same:
             return statistics.median(same)
-        return statistics.median(self._rates) * self.task.work(config) if self._rates else math.nan
+        return self._seconds_per_work * self.task.work(config) if self._rates else math.nan
+
+    @cached_property
+    def _seconds_per_work(self) -> float:
+        return statistics.median(self._rates)
+
+
+def _tells_time(run: Run) -> bool:
+    """Whether it was trained on this machine, to its end."""
+    return run.provenance.get("host") == platform.node() and run.status == "ok"
 
 
 def _trained_alike(run: Run, baseline: StudyConfig) -> bool:

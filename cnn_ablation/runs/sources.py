@@ -51,6 +51,11 @@ def version(module: str) -> str:
 
     Of a module that is installed among libraries it is the version of its package.
     """
+    found: str = seen(("version", module), lambda: _version(module))  # asked for by every arm and seed of a plan
+    return found
+
+
+def _version(module: str) -> str:
     digest, own = hashlib.sha256(), files(module)
     if not own:
         return _installed(module)
@@ -61,6 +66,11 @@ def version(module: str) -> str:
 
 def libraries(module: str) -> dict[str, str]:
     """The installed packages that a module, and the own modules that it uses, import: their versions by name."""
+    found: dict[str, str] = seen(("libraries", module), lambda: _libraries(module))
+    return found
+
+
+def _libraries(module: str) -> dict[str, str]:
     known = _distributions()
     imported = {name.partition(".")[0] for own, path in files(module).items() for name in _imported(path, own)}
     return {name: metadata.version(name) for name in sorted(known[first][0] for first in imported if first in known)}
