@@ -83,7 +83,7 @@ class Composer:
         except (*HYDRA_ERRORS, UserError):  # told by Hydra's own composition, which meets it too
             return None
 
-    def plain(self, arm: Arm, more: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
+    def plain(self, arm: Arm, more: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any], list[str]] | None:
         """What Hydra would compose of an arm and values besides, its own node apart, and the arm's overrides.
 
         Args:
@@ -97,7 +97,7 @@ class Composer:
         config = composition.as_plain(values, more) if composition else None
         if composition is None or config is None:
             return None
-        return config, copy.deepcopy(composition.hydra), self._request.overrides(arm)
+        return config, composition.hydra, self._request.overrides(arm)
 
     def _taken_apart(self, arm: Arm) -> tuple[Composition | None, list[Override]]:
         """What an arm shares with others, composed, and its own values on top of that."""

@@ -6,7 +6,6 @@ written from the composition that its arm was made of, and only where they are a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,6 +15,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cnn_ablation.app.arms import Composer
+from cnn_ablation.app.yaml_text import as_yaml
 from cnn_ablation.launch.workers import LOG_FILE
 from cnn_ablation.study.designs import Arm
 
@@ -60,7 +60,6 @@ class JobFolders:
     def __init__(self, context: HydraContext, master: DictConfig, composer: Composer):
         self._context, self._master, self._composer = context, master, composer
         self._files_suffice = not context.callbacks.callbacks and _files_are_all(master.hydra)
-        self._config, self._hydra = _Sections(), _Sections("hydra")
 
     def leave(self, arm: Arm, job: JobValues) -> None:
         """Makes the folder of a job as Hydra does.
@@ -91,16 +90,12 @@ class JobFolders:
         if found is None:
             return False
         config, hydra, overrides = found
-        _enter(hydra, job, [*overrides, *job.lines])
+        hydra = _of_job(hydra, job, [*overrides, *job.lines])
         folder = job.folder / str(job.number) / hydra["output_subdir"]
         folder.mkdir(parents=True, exist_ok=True)
-        texts = {
-            "config": self._config.text(config),
-            "hydra": self._hydra.text(hydra),
-            "overrides": OmegaConf.to_yaml(hydra["overrides"]["task"]),
-        }
-        for name, text in texts.items():
-            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        contents = {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra["overrides"]["task"]}
+        for name, content in contents.items():
+            (folder / f"{name}.yaml").write_text(as_yaml(content), encoding="utf-8")
         return True
 
 
@@ -114,42 +109,20 @@ def _files_are_all(hydra: DictConfig) -> bool:
     return is_usual and not moves and isinstance(subdir, str) and "${" not in subdir
 
 
-def _enter(hydra: dict[str, Any], job: JobValues, overrides: Sequence[str]) -> None:
-    """Sets in Hydra's node what is a job's own."""
-    hydra["sweep"] |= {"dir": str(job.folder), "subdir": str(job.number)}
-    lists = hydra["overrides"]
-    hydra["overrides"] = {"hydra": [*lists["hydra"], *job.hydra_lines], "task": list(overrides)}
+def _of_job(hydra: Mapping[str, Any], job: JobValues, overrides: Sequence[str]) -> dict[str, Any]:
+    """Hydra's node with what is a job's own."""
     style = hydra["job"]["config"]["override_dirname"]
     named = sorted(line for line in overrides if _key(line) not in style["exclude_keys"])
     dirname = style["item_sep"].join(named).replace("=", style["kv_sep"])
-    hydra["job"] |= {"override_dirname": dirname, "id": str(job.number), "num": job.number}
-    hydra["runtime"]["output_dir"] = str(job.folder / str(job.number))
+    return {
+        **hydra,
+        "sweep": {**hydra["sweep"], "dir": str(job.folder), "subdir": str(job.number)},
+        "overrides": {"hydra": [*hydra["overrides"]["hydra"], *job.hydra_lines], "task": list(overrides)},
+        "job": {**hydra["job"], "override_dirname": dirname, "id": str(job.number), "num": job.number},
+        "runtime": {**hydra["runtime"], "output_dir": str(job.folder / str(job.number))},
+    }
 
 
 def _key(override: str) -> str:
     """The key or group of an override, without signs and package."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
-
-
-class _Sections:
-    """YAML of a dictionary, part by part: those that are as they were for the job before are not written out again.
-
-    Args:
-        above: the key that it stands under; none for the top of a file.
-    """
-
-    def __init__(self, above: str = ""):
-        self._above = above
-        self._last = dict[str, tuple[Any, str]]()
-
-    def text(self, content: Mapping[str, Any]) -> str:
-        for name, value in content.items():
-            if name not in self._last or self._last[name][0] != value or repr(self._last[name][0]) != repr(value):
-                self._last[name] = copy.deepcopy(value), self._part(name, value)
-        head = f"{self._above}:\n" if self._above else ""
-        return head + "".join(self._last[name][1] for name in content)
-
-    def _part(self, name: str, value: Any) -> str:
-        if not self._above:
-            return OmegaConf.to_yaml({name: value})
-        return OmegaConf.to_yaml({self._above: {name: value}}).partition("\n")[2]
