@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 # Text that needs no quotes wherever it stands, and is never folded: no spaces, and a sign that no word or number has.
 _BARE = re.compile(r"(?=.*[=/])[A-Za-z/+][\w./=,'+@^~\[\]{}-]*", re.ASCII)
+_DIGITS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _Scalar = str | int | float | bool | None
 
 
@@ -32,7 +33,7 @@ def _block(content: Any, depth: int) -> Iterator[str]:
         return
     for key, value in content.items():
         if isinstance(value, dict | list) and value:
-            yield f"{_scalar(depth, key, None).partition(':')[0]}:\n"
+            yield f"{_named(depth, key)}\n"
             yield from _block(value, depth + (not isinstance(value, list)))
         else:
             yield _entry(depth, key, value)
@@ -40,21 +41,34 @@ def _block(content: Any, depth: int) -> Iterator[str]:
 
 def _entry(depth: int, key: str, value: Any) -> str:
     """A line of a dictionary."""
-    if isinstance(value, str) and _BARE.fullmatch(value):
-        return _scalar(depth, key, None).removesuffix("null\n") + f"{value}\n"
-    if isinstance(value, dict | list):
-        return _scalar(depth, key, None).removesuffix("null\n") + f"{value}\n"  # [] and {}
-    return _scalar(depth, key, value)
+    text = _plainly(value)
+    return (
+        _scalar(depth, key, value) if text is None else _scalar(depth, key, None).removesuffix("null\n") + f"{text}\n"
+    )
 
 
 def _item(value: Any, depth: int) -> str:
     """An item of a list; lines of what lies in it begin two letters further on."""
-    indent = "  " * depth
-    if isinstance(value, dict | list) and value:
+    indent, text = "  " * depth, _plainly(value)
+    if text is not None:
+        return f"{indent}- {text}\n"
+    if isinstance(value, dict | list):
         return f"{indent}- " + "".join(_block(value, depth + 1)).removeprefix(f"{indent}  ")
-    if isinstance(value, dict | list) or (isinstance(value, str) and _BARE.fullmatch(value)):
-        return f"{indent}- {value}\n"
     return _scalar(depth, None, value)
+
+
+def _plainly(value: Any) -> str | None:
+    """A value that is written alike wherever it stands; None for any other."""
+    if isinstance(value, dict | list):
+        return None if value else str(value)
+    if isinstance(value, str):
+        return value if _BARE.fullmatch(value) else f"'{value}'" if _DIGITS.fullmatch(value) else None
+    return str(value) if type(value) in (int, float) and _DIGITS.fullmatch(str(value)) else None
+
+
+def _named(depth: int, key: str) -> str:
+    """What stands before a value."""
+    return _scalar(depth, key, None).removesuffix(" null\n")
 
 
 @lru_cache(maxsize=8192, typed=True)

@@ -22,6 +22,7 @@ from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store.entries import entries
 from cnn_ablation.runs.task import How, task_of
 from cnn_ablation.study.designs import Arm
+from cnn_ablation.study.plans import shortened
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
     confounded = [item for item in forecasts if item.confounds]
     if confounded:
         yield "changes besides the knob:"
-        yield from (f"  {item.arm.name}: {', '.join(item.confounds)}" for item in confounded)
+        named = [f"{item.arm.name}: {', '.join(item.confounds)}" for item in confounded]
+        yield from (f"  {line}" for line in shortened(named))
     least, most = ([_Training.of(item, each) for item, each in pairs] for pairs in _extents(forecasts))
     grows = any(item.first_seeds != item.most_seeds for item in forecasts)
     if any(item.reused_seeds is None for item in forecasts):
