@@ -277,3 +277,23 @@ def test_two_front_ends_train_no_run_twice_and_lose_none(hosts: Hosts, tmp_path:
     assert sum(reused) == 52
     assert min(reused) > 0, "one host trained everything"
     assert len(list((hosts.backing / "store").glob("*/run.json"))) == 52
+
+
+def test_a_container_is_judged_by_its_files(tmp_path: Path) -> None:
+    """A process of another pid namespace, whose number means another process here, or none."""
+    if os.geteuid() != 0:
+        pytest.skip("namespaces need root")
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    with subprocess.Popen(
+        [*inside, sys.executable, "-c", START + HOLD, tmp_path / "run"],
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as container:  # fmt: skip
+        assert said(container) == "ready"
+        began = time.monotonic()
+        with pytest.raises(leases.HeldError, match="process 1 on "):
+            leases.acquire(tmp_path / "run", patience=0)
+        assert time.monotonic() - began < leases.BEAT_SECONDS + 5  # its heartbeat, not process 1 of this place
+        container.kill()
+    began = time.monotonic()
+    assert leases.acquire(tmp_path / "run").generation == 2
+    assert time.monotonic() - began > leases.EXPIRY_SECONDS - leases.BEAT_SECONDS
