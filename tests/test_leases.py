@@ -255,6 +255,23 @@ def test_a_thread_that_waits_gets_it_when_it_is_let_go(tmp_path: Path) -> None:
     assert (got[0].generation, got[0].was_left) == (2, False)  # on this host what was left can be seen
 
 
+def test_who_only_waits_takes_nothing(tmp_path: Path, quick: None) -> None:
+    """A file that cannot be seen yet is waited for; a holder that lives is, too."""
+    freed = threading.Event()
+
+    def wait() -> None:
+        leases.wait_until_free(tmp_path / "run")
+        freed.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert not freed.wait(0.2)
+    lease = acquire(tmp_path / "run")
+    assert not freed.wait(0.4)
+    lease.release()
+    assert freed.wait(5)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.1"]
+
+
 def test_an_empty_file_is_a_holder_until_it_expires(tmp_path: Path, quick: None) -> None:
     """Its creator died before it wrote, or the disk was full."""
     (tmp_path / "run.1").touch()
