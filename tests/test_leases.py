@@ -244,6 +244,25 @@ def test_a_forked_process_holds_nothing(tmp_path: Path) -> None:
         assert not free(tmp_path / "run")
 
 
+def test_a_forked_process_has_leases_and_a_heartbeat_of_its_own(tmp_path: Path) -> None:
+    code = """
+        leases.BEAT_SECONDS = 0.02
+        parents = leases.acquire(Path(sys.argv[1]))
+        if os.fork() == 0:
+            leases.acquire(Path(sys.argv[1] + '-of-the-child'))
+            print('held', flush=True)
+            time.sleep(60)
+        os.wait()
+    """
+    with process(code, tmp_path / "run"):
+        until = time.monotonic() + 5
+        while not json.loads((tmp_path / "run-of-the-child.1").read_text())["beat"]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        owner = json.loads((tmp_path / "run-of-the-child.1").read_text())["process"]
+        os.kill(owner, signal.SIGKILL)
+
+
 def test_a_thread_that_waits_gets_it_when_it_is_let_go(tmp_path: Path) -> None:
     lease, waited_for, got = acquire(tmp_path / "run"), list[Owner | None](), list[Lease]()
     thread = threading.Thread(target=lambda: got.append(acquire(tmp_path / "run", on_wait=waited_for.append)))
