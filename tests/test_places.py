@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnn_ablation.common.errors import ConfigError, DataError
-from cnn_ablation.config import StudyConfig, all_settings, with_settings
+from cnn_ablation.config import StudyConfig, with_settings
 from cnn_ablation.runs import places
 from cnn_ablation.runs.task import task_of
 from cnn_ablation.tasks.function.config import FunctionConfig
@@ -29,31 +29,30 @@ def test_relative_folders_are_those_below_where_the_study_was_started(
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.chdir(tmp_path)
     given = with_pictures(tiny_config, "pictures/../cats")
-    found = places.absolute(given)
-    changed = {key: value for key, value in all_settings(found).items() if value != all_settings(given)[key]}
-    assert changed == {
+    assert places.folders(given) == {
         "store": str(tmp_path / "runs"),
         "data.root": str(tmp_path / "cats"),
         "data.cache": "/home/somebody/.cache/cnn_ablation",
     }
-    assert given.data.root == "pictures/../cats", "what was given stays as it is"
-    assert places.absolute(found) == found
     published = replace(tiny_config, data=TorchvisionConfig(root="~/data"))
-    assert places.absolute(published).data.root == "/home/somebody/data"
-    function = places.absolute(FunctionConfig(store="s", settings={"root": "mine"}))
-    assert (function.store, function.settings) == (str(tmp_path / "s"), {"root": "mine"})
+    assert places.folders(published)["data.root"] == "/home/somebody/data"
+    function = places.folders(FunctionConfig(store="s", settings={"root": "mine"}))
+    assert function == {"store": str(tmp_path / "s")}, "a function's own settings mean what it makes of them"
 
 
 def test_a_home_that_is_not_known_is_refused(tiny_config: Config) -> None:
     with pytest.raises(DataError, match=r"^data\.root=~nobody-of-that-name/x: .*\n  allowed: the name of a folder$"):
-        places.absolute(with_pictures(tiny_config, "~nobody-of-that-name/x"))
+        places.folders(with_pictures(tiny_config, "~nobody-of-that-name/x"))
 
 
 def test_where_folders_lie_changes_no_run(tiny_config: Config) -> None:
     """A run is known by the content of its data."""
     config = with_pictures(tiny_config, "cats")
     how = images_task.resolve(config, planned=True)
-    here, there = (images_task.identity(each, how, seed=0, planned=True) for each in (config, places.absolute(config)))
+    here, there = (
+        images_task.identity(each, how, seed=0, planned=True)
+        for each in (config, with_settings(config, places.folders(config).items()))
+    )
     assert here == there
 
 

@@ -86,6 +86,7 @@ class Study:
         self._key = submissions.key_of(planning.plan(), engine) if engine else ""
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
+        self._seen = set[Path]()  # records that were written since
 
     @property
     def plan(self) -> Plan:
@@ -270,15 +271,17 @@ class Study:
 
     def _written(self, expected: Sequence[Path]) -> list[Path]:
         """Records written since this study was planned; its folder may hold those of an earlier attempt."""
-        found = []
-        for path in expected:
-            try:
-                stamp = path.stat().st_mtime_ns
-            except FileNotFoundError:
-                continue
-            if self._stamps_before.get(path) != stamp:
-                found.append(path)
-        return found
+        return [path for path in expected if path in self._seen or self._is_new(path)]
+
+    def _is_new(self, path: Path) -> bool:
+        """Whether a record has been written since then; that it has stays true, and is not looked for again."""
+        try:
+            is_new = self._stamps_before.get(path) != path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        if is_new:
+            self._seen.add(path)
+        return is_new
 
     def _account_for_missing_runs(self, jobs: Sequence[NumberedJob], raised: Sequence[str]) -> None:
         """A run that left no record (its process died) becomes a row that says so."""

@@ -54,7 +54,7 @@ def caption(
     sentences += looked(runs, arms, settings, _TEST_NAMES)
     sentences += _added(auto) if auto else ()
     sentences.append(_chosen(choice, metric))
-    if any(more_seeds(row) for _, row in arms.iterrows()):
+    if any(map(more_seeds, arms.to_dict("records"))):
         sentences.append(_more_seeds())
     sentences += [*_timed(runs, of_images=of_images), *_times_compared(arms, settings), *_counts(runs, metric)]
     return " ".join([*sentences, made_with]).strip()

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import platform
 from collections.abc import Iterable
-from typing import TypeVar
 
 from cnn_ablation.common import looks
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.config import Section, StudyConfig, bounds_of, fields_of
+from cnn_ablation.config import StudyConfig, bounds_of, leaves
 from cnn_ablation.runs.task import task_of
 
-C = TypeVar("C", bound=StudyConfig)
-S = TypeVar("S", bound=Section)
 
-
-def absolute(config: C) -> C:
-    """A configuration that names the same folders wherever its job works; `~` is the home of whoever asks here.
+def folders(config: StudyConfig) -> dict[str, str]:
+    """The folders that a configuration names, by key, absolute, so that they are the same wherever its job works.
 
     Raises:
         DataError: a folder cannot be told, as in the home of a user who is not known here.
     """
-    return _absolute(config, "")
-
-
-def _absolute(section: S, prefix: str) -> S:
-    found = copy.copy(section)
-    for item in fields_of(section).values():
-        key, value = f"{prefix}{item.name}", getattr(section, item.name)
-        if isinstance(value, Section):
-            setattr(found, item.name, _absolute(value, f"{key}."))
-        elif value and bounds_of(item).is_folder:
-            setattr(found, item.name, str(looks.folder(key, value)))
-    return found
+    named = ((key, value) for key, item, value in leaves(config) if bounds_of(item).is_folder and value)
+    return {key: str(looks.folder(key, value)) for key, value in named}
 
 
 def missing(configs: Iterable[StudyConfig]) -> list[Problem]:
