@@ -165,7 +165,10 @@ def test_each_process_has_its_share_of_the_machine(
     monkeypatch.setattr(machine, "memory", lambda: 16 * GIB)
     made = engine(ENGINES["joblib"], settings)
     assert made.allocation == share
-    assert made.num_jobs(50, float("nan")) == num_jobs
+    monkeypatch.undo()
+    with machine.seen_as(share):  # as a study is planned
+        assert made.allocation == share
+        assert made.num_jobs(50, float("nan")) == num_jobs
 
 
 @pytest.mark.parametrize(

@@ -82,13 +82,14 @@ class Joblib(Engine):
             self._pool.close()
             del self._pool
 
-    @property
+    @cached_property
     def _processes(self) -> int:
+        """At once; told once, because what a machine has is asked for again as if it were a job's."""
         return self.jobs or max(1, machine.cores() // (self.cpus or 1))
 
     @cached_property
     def _share(self) -> Allocation:
-        """Of one process; told once, because what a machine has is asked for again as if it were a job's."""
+        """Of one process; told once, as above."""
         asked, memory = super().allocation, machine.memory()
         if asked.memory is None and memory is not None:
             asked = Allocation(asked.cpus, memory // self._processes, asked.gpus)
