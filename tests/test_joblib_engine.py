@@ -98,6 +98,18 @@ def test_a_process_that_dies_costs_its_own_job_alone(joblib: Callable[[int], Job
     assert [is_done(each) for each in batches] == [False, True, False, False, True]
 
 
+def test_a_process_that_dies_while_idle_costs_nothing(joblib: Callable[[int], Joblib], tmp_path: Path) -> None:
+    first, second = batch(tmp_path, "0"), batch(tmp_path, "1")
+    engine = joblib(1)
+    over(engine, engine.submit([first], tmp_path))
+    idle = started(first)["pid"]
+    os.kill(idle, signal.SIGKILL)
+    until(lambda: not is_alive(idle))
+    time.sleep(0.3)  # until loky has seen it too
+    assert over(engine, engine.submit([second], tmp_path)) == [ENDED_WELL]
+    assert is_done(second)
+
+
 def test_jobs_are_cancelled_whether_they_run_or_wait_and_others_come_next(
     joblib: Callable[[int], Joblib], tmp_path: Path
 ) -> None:

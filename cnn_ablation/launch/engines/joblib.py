@@ -10,8 +10,9 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -130,17 +131,27 @@ class Pool:
     def _start(self) -> None:
         while self.waiting and len(self.busy) < self.size and not self.is_closed:
             name, batch, log = self.waiting.popleft()
-            executor = self.idle.pop() if self.idle else self._executor()
-            self.busy[name] = executor
-            with deaf_to_ctrl_c():
-                future = executor.submit(_carry_out, str(batch), str(log))
-            future.add_done_callback(lambda done, name=name: self._ended(name, done))
+            self.busy[name], future = self._given(batch, log)
+            future.add_done_callback(partial(self._ended, name))
+
+    def _given(self, batch: Path, log: Path) -> tuple[Any, Future[None]]:
+        """The executor that was given a batch, and what will come of it."""
+        from joblib.externals.loky import BrokenProcessPool
+
+        with deaf_to_ctrl_c():
+            while self.idle:
+                executor = self.idle.pop()
+                with suppress(BrokenProcessPool):  # its process has died while it was idle
+                    return executor, executor.submit(_carry_out, str(batch), str(log))
+            executor = self._executor()
+            return executor, executor.submit(_carry_out, str(batch), str(log))
 
     def _executor(self) -> Any:
         from joblib.externals.loky import ProcessPoolExecutor
 
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-        return ProcessPoolExecutor(1, initializer=_begin, env=dict.fromkeys(names, str(self.threads)))
+        threads = dict.fromkeys(names, str(self.threads))
+        return ProcessPoolExecutor(1, initializer=_begin, initargs=(os.getpid(),), env=threads)
 
     def _ended(self, name: str, future: Future[None]) -> None:
         with self.lock:
@@ -204,10 +215,10 @@ def _reason(error: BaseException | None) -> str:
     return f"its process ended ({f'exit code {number}' if name == 'EXIT' else f'signal {name}'})"
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     """A process is neither interrupted by Ctrl-C, which reaches all of a terminal, nor does it outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 
 def _end_with_parent(parent: int) -> None:
