@@ -163,8 +163,8 @@ def test_jobs_of_another_process_are_over(tmp_path: Path) -> None:
     ("settings", "share", "num_jobs"),
     [
         ({}, Allocation(cpus=1, memory=2 * GIB, gpus=0), 32),
-        ({"jobs": 2}, Allocation(cpus=4, memory=8 * GIB, gpus=0), 8),
-        ({"cpus": 4}, Allocation(cpus=4, memory=8 * GIB, gpus=0), 8),
+        ({"jobs": 2}, Allocation(cpus=4, memory=8 * GIB, gpus=0), 2),
+        ({"cpus": 4}, Allocation(cpus=4, memory=8 * GIB, gpus=0), 2),
         ({"jobs": 2, "cpus": 1, "memory_gb": 1.5, "gpus": 1}, Allocation(cpus=1, memory=1_500_000_000, gpus=1), 8),
         ({"jobs": 16}, Allocation(cpus=1, memory=GIB, gpus=0), 50),
     ],

@@ -139,12 +139,17 @@ def processes(nodes: Sequence[int], name: str = "") -> list[int]:
 
 
 def wait_for_nodes(folder: Path, cluster: Cluster) -> None:
-    """Returns when all have joined."""
-    _wait(lambda: _have_joined(folder, cluster), STARTS_WITHIN, f"not all nodes have come up: {folder}/*.log")
+    """Returns when all have joined.
 
-
-def _have_joined(folder: Path, cluster: Cluster) -> bool:
-    return all("Ray runtime started" in (folder / f"node{n}.log").read_text() for n in range(len(cluster.nodes)))
+    Raises:
+        TimeoutError: with the last lines of those that have not.
+    """
+    end = time.monotonic() + STARTS_WITHIN
+    logs = [folder / f"node{number}.log" for number in range(len(cluster.nodes))]
+    while late := [log for log in (path.read_text() for path in logs) if "Ray runtime started" not in log]:
+        if time.monotonic() > end:
+            raise TimeoutError("\n".join(["nodes have not come up:", *(log[-500:] for log in late)]))
+        time.sleep(0.1)
 
 
 def _answers(address: str) -> bool:

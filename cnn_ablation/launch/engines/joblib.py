@@ -53,8 +53,9 @@ class Joblib(Engine):
         return self._share
 
     def num_jobs(self, num_runs: int, seconds: float) -> int:
-        """A few for each process."""
-        return min(num_runs, self._processes * _BATCHES_PER_PROCESS)
+        """A few for each process; one where it packs runs into processes of its own, which a batch starts anew."""
+        each = 1 if self._share.cpus != 1 else _BATCHES_PER_PROCESS
+        return min(num_runs, self._processes * each)
 
     def check(self) -> None:
         """As every engine, and that the machine has the cores."""
