@@ -31,6 +31,7 @@ from cnn_ablation.tasks.function.config import Function, FunctionConfig
 from cnn_ablation.tasks.image_classification import computing
 from cnn_ablation.tasks.image_classification import task as images_task
 from cnn_ablation.tasks.image_classification.config import Config
+from cnn_ablation.tasks.image_classification.data import image_folder
 
 GIB = 2**30
 
@@ -121,6 +122,7 @@ def test_a_job_has_at_most_what_slurm_gave_it(node: Callable[..., None], monkeyp
     assert machine.given() & Allocation(1, 2 * GIB) == Allocation(1, GIB, 3)
     with seen_as(Allocation(4, 8 * GIB, gpus=2)):
         assert (machine.cores(), machine.memory(), machine.available_memory()) == (2, GIB, GIB)
+        assert machine.cores_now() == 2
         assert machine.named_gpus() == ("1", "2")
 
 
@@ -134,6 +136,7 @@ def test_a_plan_for_other_machines_knows_nothing_of_this_one(
     monkeypatch.delenv(machine.PRECISION_VARIABLE, raising=False)
     with seen_as(Allocation(64, 256 * GIB, gpus=4), elsewhere=True):
         assert machine.cores() == machine.threads_alone() == 64
+        assert machine.cores_now() == 2, "what this process itself may use"
         assert machine.memory() == machine.available_memory() == 256 * GIB
         assert machine.may_have_gpu()
         assert machine.named_gpus() == ("0", "1", "2", "3")
@@ -143,6 +146,14 @@ def test_a_plan_for_other_machines_knows_nothing_of_this_one(
     with seen_as(Allocation(), elsewhere=True):
         assert (machine.cores(), machine.memory(), machine.may_have_gpu()) == (1, None, False)
     assert machine.threads_alone() == 3
+
+
+def test_pictures_are_decoded_with_the_cores_of_the_job(node: Callable[..., None]) -> None:
+    node(16, 32)
+    with seen_as(Allocation(cpus=3)), image_folder._threads() as pool:
+        assert pool._max_workers == 3
+    with seen_as(Allocation(cpus=64), elsewhere=True), image_folder._threads() as pool:
+        assert pool._max_workers == 16
 
 
 # -- the device -------------------------------------------------------------------------------------------------------
@@ -207,11 +218,13 @@ def test_a_plan_says_what_only_the_node_knows(tiny_config: Config, monkeypatch: 
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["on other machines", "on this machine"])
 def test_a_gpu_that_no_job_asks_for_is_refused_before_it_is_sent(
-    config_of: Callable[[str], Config | FunctionConfig], task: str
+    node: Callable[..., None], config_of: Callable[[str], Config | FunctionConfig], task: str, elsewhere: bool
 ) -> None:
+    node(2, 4, gpu=True)
     config = replace(config_of(task), device="cuda")
-    with seen_as(Allocation(cpus=4, gpus=0), elsewhere=True), pytest.raises(ConfigError) as refused:
+    with seen_as(Allocation(cpus=4, gpus=0), elsewhere=elsewhere), pytest.raises(ConfigError) as refused:
         TASKS[task].resolve(config, planned=True)  # type: ignore[attr-defined]
     assert str(refused.value).splitlines() == [
         "configuration error: device=cuda",
@@ -438,6 +451,19 @@ def test_a_worker_sees_its_gpu_alone(
     assert {name: sum(each == name for each, _ in seen) for name, _ in seen} == expected
     assert {read_run(path).concurrent_runs for path in record_paths(tmp_path)} == {how.processes}
     assert {read_run(path).status for path in record_paths(tmp_path)} == {"ok"}
+
+
+@pytest.mark.skipif(machine.may_have_gpu(), reason="its workers would use it")
+def test_workers_see_what_their_job_asked_for(
+    config_of: Callable[[str], Config | FunctionConfig], tmp_path: Path
+) -> None:
+    """On their own they would take the CPU for `auto`."""
+    job = Assignment(replace(config_of("function"), replicates=1), tmp_path / "0", tmp_path)
+    with seen_as(Allocation(cpus=1, gpus=1)):
+        [raised] = Crew("function", Packing(1, 1)).train([job])
+    assert "device=auto" in raised
+    assert "the job asked for 1, and none can be used on" in raised
+    assert Crew("function", Packing(1, 1)).train([job]) == []
 
 
 def test_each_gpu_is_filled_as_its_own_memory_allows() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ import pytest
 
 import cnn_ablation
 from cnn_ablation import ablate
+from cnn_ablation.common import processes
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.launch import batches
+from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
 from cnn_ablation.launch.execution import StudyFailedError
 from cnn_ablation.runs.records import read_run, record_paths
@@ -80,7 +83,11 @@ _children: dict[str, subprocess.Popen[bytes]] = {}
 
 
 def _runs(job: str) -> bool:
-    return _children[job].poll() is None if job in _children else Path(f"/proc/{job}").exists()
+    return (
+        _children[job].poll() is None
+        if job in _children
+        else bool(processes.is_alive(int(job), processes.started(int(job))))
+    )
 
 
 def _reason(job: str) -> str:
@@ -170,14 +177,13 @@ def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
 ) -> None:
     def interrupt(*_: object) -> None:
         while len(trained(here)) < 2:
-            real_sleep(0.02)
+            time.sleep(0.02)
         raise KeyboardInterrupt
 
-    real_sleep = time.sleep
     config, levels = composed("timing=isolated"), {"settings.word": ["waits"]}
     used = Processes(on_detach="continue" if goes_on else "cancel")
     with monkeypatch.context() as patch:
-        patch.setattr("cnn_ablation.launch.dispatch.time.sleep", interrupt)
+        patch.setattr(Dispatch, "_pause", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ablate(config, levels, engine=used)
     said = capsys.readouterr().err
@@ -193,6 +199,33 @@ def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
     assert len(list((here / "multirun").glob("*/*"))) == 1
     if goes_on:
         assert len(trained(here)) == 6
+
+
+def test_jobs_that_are_to_end_with_the_command_do_so_even_where_it_is_killed(here: Path) -> None:
+    """It cannot cancel them then; they see that its lease has no owner any more."""
+    program = (
+        "from test_dispatch import Processes, composed; from cnn_ablation import ablate; "
+        "engine = Processes(on_detach='cancel'); "
+        "ablate(composed('timing=isolated'), {'settings.word': ['waits']}, 'study', engine=engine)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        _until(lambda: len(trained(here)) >= 2 and list((here / "study" / "jobs").glob("*/submitted.json")))
+        (ledger,) = (here / "study" / "jobs").glob("*/submitted.json")
+        jobs = list(json.loads(ledger.read_bytes())["jobs"].values())
+        assert all(map(_runs, jobs))
+    finally:
+        command.kill()
+        command.wait()
+    _until(lambda: not any(map(_runs, jobs)))
+
+
+def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

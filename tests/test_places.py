@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cnn_ablation.common.errors import ConfigError, DataError
-from cnn_ablation.config import StudyConfig, all_settings
+from cnn_ablation.config import StudyConfig, with_settings
 from cnn_ablation.runs import places
 from cnn_ablation.runs.task import task_of
 from cnn_ablation.tasks.function.config import FunctionConfig
 from cnn_ablation.tasks.image_classification import task as images_task
+from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import Config, ImageFolderConfig, TorchvisionConfig
 
 
@@ -26,31 +29,30 @@ def test_relative_folders_are_those_below_where_the_study_was_started(
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.chdir(tmp_path)
     given = with_pictures(tiny_config, "pictures/../cats")
-    found = places.absolute(given)
-    changed = {key: value for key, value in all_settings(found).items() if value != all_settings(given)[key]}
-    assert changed == {
+    assert places.folders(given) == {
         "store": str(tmp_path / "runs"),
         "data.root": str(tmp_path / "cats"),
         "data.cache": "/home/somebody/.cache/cnn_ablation",
     }
-    assert given.data.root == "pictures/../cats", "what was given stays as it is"
-    assert places.absolute(found) is found
     published = replace(tiny_config, data=TorchvisionConfig(root="~/data"))
-    assert places.absolute(published).data.root == "/home/somebody/data"
-    function = places.absolute(FunctionConfig(store="s", settings={"root": "mine"}))
-    assert (function.store, function.settings) == (str(tmp_path / "s"), {"root": "mine"})
+    assert places.folders(published)["data.root"] == "/home/somebody/data"
+    function = places.folders(FunctionConfig(store="s", settings={"root": "mine"}))
+    assert function == {"store": str(tmp_path / "s")}, "a function's own settings mean what it makes of them"
 
 
 def test_a_home_that_is_not_known_is_refused(tiny_config: Config) -> None:
     with pytest.raises(DataError, match=r"^data\.root=~nobody-of-that-name/x: .*\n  allowed: the name of a folder$"):
-        places.absolute(with_pictures(tiny_config, "~nobody-of-that-name/x"))
+        places.folders(with_pictures(tiny_config, "~nobody-of-that-name/x"))
 
 
 def test_where_folders_lie_changes_no_run(tiny_config: Config) -> None:
     """A run is known by the content of its data."""
     config = with_pictures(tiny_config, "cats")
     how = images_task.resolve(config, planned=True)
-    here, there = (images_task.identity(each, how, seed=0, planned=True) for each in (config, places.absolute(config)))
+    here, there = (
+        images_task.identity(each, how, seed=0, planned=True)
+        for each in (config, with_settings(config, places.folders(config).items()))
+    )
     assert here == there
 
 
@@ -88,3 +90,39 @@ def test_a_node_names_the_folders_that_it_does_not_see(
         "  remedy: copy it to a folder that they share, and data.root=DIR",
     ]
     assert places.missing([tiny_config]) == []
+
+
+def test_what_a_notebook_defines_is_sent_nowhere(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "mine", lambda nn: nn.Hardswish())
+    own = with_settings(tiny_config, [("model.activation", "mine")])
+    places.check_known_elsewhere([tiny_config])
+    with pytest.raises(ConfigError) as refused:
+        places.check_known_elsewhere([tiny_config, own])
+    assert str(refused.value).splitlines() == [
+        "configuration error: extensions=[]",
+        "  allowed: modules with all that is trained: what this script or notebook itself defines is known here alone",
+        "  remedy: move it into my_parts.py; extensions=[my_parts], or task.target=my_parts.train for a function",
+    ]
+
+
+SCRIPT = """
+from cnn_ablation.runs import places
+from cnn_ablation.tasks.function import task
+from cnn_ablation.tasks.function.config import Function, FunctionConfig
+def train(*, seed):
+    return {"loss": 0.0}
+places.check_known_elsewhere([task.complete(FunctionConfig(task=Function(target=TARGET)))])
+"""
+
+
+@pytest.mark.parametrize(
+    ("expected", "target"),
+    [("", "my_train.train"), ("ConfigError: configuration error: extensions=[]", "__main__.train")],
+    ids=["of a module", "of a script"],
+)
+def test_a_function_of_a_script_is_sent_nowhere(tmp_path: Path, expected: str, target: str) -> None:
+    (tmp_path / "my_train.py").write_text("def train(*, seed):\n    return {}\n")
+    (tmp_path / "study.py").write_text(SCRIPT.replace("TARGET", repr(target)))
+    done = subprocess.run([sys.executable, "study.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == bool(expected)
+    assert expected in done.stderr

@@ -163,16 +163,17 @@ def test_what_was_known_stands_while_slurm_is_silent_and_one_warning_says_so(
         assert queue.states(["4_0"]) == {"4_0": RUNNING}
     warning = (
         "Slurm does not answer (slurm_load_jobs error: Unable to contact slurm controller (connect failure)); "
-        "what it said last stands until it does"
+        "its jobs go on, and it is asked again"
     )
     assert said == [warning] * 2  # once for each silence
 
 
-def test_nothing_is_said_of_jobs_that_nothing_was_ever_heard_of(
-    monkeypatch: pytest.MonkeyPatch, said: list[str]
-) -> None:
-    monkeypatch.setattr(slurm, "ask", Answers(SILENT))
-    assert Queue().states(["4_0"]) == {}
+def test_an_answer_is_waited_for_where_nothing_was_ever_heard(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    """Jobs that another process has submitted must not be taken for lost."""
+    monkeypatch.setattr(slurm, "_SECONDS_OF_SILENCE", 0.001)
+    monkeypatch.setattr(slurm, "ask", Answers(SILENT, SILENT, (0, line("4_0", "RUNNING", "0", "None"), "")))
+    assert Queue().states(["4_0"]) == {"4_0": RUNNING}
+    assert len(said) == 1
 
 
 def test_sacct_is_asked_for_what_squeue_has_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,3 +277,27 @@ def test_a_job_that_was_killed_while_it_wrote_its_result_can_be_called_again(
     assert [path for path in left if path.exists()] == []
     assert len(words.log_of(batch)) == 1
     assert os.environ["PYTHONPATH"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (
+            "hydra.launcher.cpu=2",
+            "hydra.launcher.cpu=2\n"
+            "  allowed: keys of the launcher that is chosen: "
+            "jobs, cpus, gpus, memory_gb, poll_seconds, on_detach, allow_other_versions\n"
+            "  did you mean: hydra.launcher.cpus=2\n",
+        ),
+        (
+            "+hydra.launcher.survives=true",
+            "hydra.launcher.survives=true\n"
+            "  allowed: jobs, cpus, gpus, memory_gb, on_detach, allow_other_versions, poll_seconds\n",
+        ),
+        ("hydra.launcher.jobs=no", "hydra.launcher.jobs='no'\n  allowed: int | None, at least 1\n"),
+    ],
+    ids=["misspelt", "of the class", "of another type"],
+)
+def test_a_wrong_setting_on_the_command_line_is_one_message(typed: str, expected: str, cli: Callable[..., Any]) -> None:
+    answer = cli("-m", "model.activation=relu,leaky", "hydra/launcher=submitit_local", typed, "dry_run=true")
+    assert (answer.code, answer.out, answer.err) == (2, "", f"configuration error: {expected}")

@@ -38,7 +38,7 @@ EXPIRY_SECONDS = 45.0
 _MAX_GAP_SECONDS = 3.0
 """Of a waiter's watching: what is longer (a waiter that was stopped, a server that did not answer) counts as this."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
-_LENGTH = 512
+_LENGTH = 1024
 """Bytes of a file; the same for all states, so that a full disk does not stop a holder from letting go."""
 _NEW, _OPEN = os.O_WRONLY | os.O_CREAT | os.O_EXCL, os.O_RDWR
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -65,8 +65,13 @@ class Owner:
 
 def _this_process() -> Owner:
     process, host = os.getpid(), processes.host()
-    who = (host[:100], _place(host), process, _began(process), processes.job()[:100])
+    who = (_short(host), _place(host), process, _began(process), _short(processes.job()))
     return Owner(*who, since=round(time.time(), 1), nonce=uuid.uuid4().hex)
+
+
+def _short(name: str) -> str:
+    """What leaves room in a file, however a system names things."""
+    return name.encode("ascii", "replace").decode()[:100]
 
 
 @cache
@@ -372,10 +377,12 @@ def _create(lease: Lease) -> bool:
         os.write(file, _content(lease.owner))
     finally:
         os.close(file)
-    if lease.before and not _is_there(lease.path, lease.before):  # a new chain has begun, in which this file is none
+    if lease.before is None or _is_there(lease.path, lease.before):
+        return True
+    mine = _read(lease.path, lease.generation)  # the chain was removed, and this file belongs to no other
+    if mine and mine.owner == lease.owner:
         path.unlink(missing_ok=True)
-        return False
-    return True
+    return False
 
 
 def _opened_new(path: Path, *, makes_folder: bool) -> int:

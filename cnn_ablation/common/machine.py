@@ -72,10 +72,14 @@ def planned() -> Allocation:
 
 def cores() -> int:
     """Physical cores that this process may use, also in a container or a job."""
-    told = asked() or Allocation()
-    if is_elsewhere():
-        return told.cpus or 1
-    return least(_cores_here(), of_slurm().cpus, told.cpus) or 1
+    told = asked()
+    return told.cpus or 1 if told and is_elsewhere() else cores_now()
+
+
+def cores_now() -> int:
+    """Those of this machine, also while a plan is made for another one."""
+    told = None if is_elsewhere() else asked()
+    return least(_cores_here(), of_slurm().cpus, told.cpus if told else None) or 1
 
 
 def _cores_here() -> int:

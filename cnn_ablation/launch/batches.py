@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 import pickle
 import platform
+import threading
 import time
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common import extensions, machine
+from cnn_ablation.common import extensions, leases, machine
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError, UserError, one_line
 from cnn_ablation.common.files import VISIBLE_SECONDS, write_atomically
+from cnn_ablation.common.leases import Lease
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import workers
 from cnn_ablation.launch.workers import Assignment
-from cnn_ablation.runs import provenance
+from cnn_ablation.runs import places, provenance
 from cnn_ablation.runs.records import deferred_file, is_stopped
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Task, task_named
@@ -46,6 +49,8 @@ class Batch:
     made_with: dict[str, Any]
     """Versions of the submitting side (`made_with`)."""
     allow_other_versions: bool
+    ends_with_study: bool
+    """Nobody wants what it trains once the submitting side is gone."""
     baseline: StudyConfig | None = None
     assignments: tuple[Assignment, ...] = ()
 
@@ -89,9 +94,11 @@ def carry_out(path: Path | str) -> None:
 
 def _carried_out(path: Path) -> list[str]:
     """What was raised instead of leaving a record."""
-    _wait_for(path, "the file of this job")
+    _wait_for(path, "the file of this job")  # it was written on another host
     header, configurations = pickle.loads(path.read_bytes())
     _go_to(header)
+    if header.ends_with_study:
+        _end_with(header.study)
     extensions.load(header.extensions)
     task = task_named(header.task)
     _check_versions(header, task)
@@ -114,6 +121,22 @@ def _go_to(header: Batch) -> None:
             "  remedy: submit from a folder that all nodes share"
         ) from error
     _wait_for(header.token, "the store (store=DIR names a folder that all nodes share)")
+
+
+@cache
+def _end_with(study: Path) -> None:
+    """Ends this process once the submitting side does not carry out the study any more, however that ended."""
+
+    def watch() -> None:
+        study_lease(study).release()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="study", daemon=True).start()
+
+
+def study_lease(study: Path, **how: Any) -> Lease:
+    """Waits until nobody carries out a study; `how` as `leases.acquire` takes it."""
+    return leases.acquire(study / ".lease", **how)
 
 
 def _wait_for(path: Path, what: str) -> None:
@@ -159,6 +182,8 @@ def _version(installation: dict[str, Any], name: str) -> str:
 def _trained(header: Batch, baseline: StudyConfig, assignments: Sequence[Assignment]) -> list[str]:
     """Shares out what the job was given among its runs, as the same study on one machine does."""
     task, configs = task_named(header.task), [each.config for each in assignments]
+    if problems := places.missing(configs):
+        raise ConfigError(problems)
     task.check_available(configs)
     how = workers.packing_of_job(baseline, header.num_runs, len(assignments), configs)
     packed = how is not workers.ONE_AT_A_TIME

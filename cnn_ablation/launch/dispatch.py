@@ -20,6 +20,7 @@ from cnn_ablation.launch.batches import Batch
 from cnn_ablation.launch.engines import Engine, JobState
 from cnn_ablation.launch.submissions import Submission
 from cnn_ablation.launch.workers import Assignment
+from cnn_ablation.runs import places
 from cnn_ablation.runs.records import failed_run, is_stopped, record_path, write_run
 from cnn_ablation.runs.task import task_named
 
@@ -104,6 +105,7 @@ class Dispatch:
             self.before[path] = stamp
 
     def _submitted(self, assignments: Sequence[Assignment]) -> list[_Waiting]:
+        places.check_known_elsewhere([each.config for each in assignments])
         folder = submissions.new_folder(self.study)
         parts = self._divided(assignments)
         names = [str(number) for number in range(len(parts))]
@@ -147,6 +149,7 @@ class Dispatch:
             asked=self.engine.allocation,
             made_with=batches.made_with(task_named(task)),
             allow_other_versions=self.engine.allow_other_versions,
+            ends_with_study=not self.engine.goes_on,
             baseline=self.baseline,
             assignments=tuple(assignments),
         )
@@ -169,7 +172,10 @@ class Dispatch:
                 state = states.get(each.job)
                 if state and state.is_over and self._is_final(each):
                     self._account(each, state)
-            time.sleep(self.engine.poll_seconds)
+            self._pause()
+
+    def _pause(self) -> None:
+        time.sleep(self.engine.poll_seconds)
 
     def _drop_written(self, batch: _Waiting) -> None:
         """Takes out the records that are there; folders are listed anew, because names may become visible late."""

@@ -19,6 +19,7 @@ from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
 from cnn_ablation.launch import submissions, workers
+from cnn_ablation.launch.batches import study_lease
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
@@ -85,6 +86,7 @@ class Study:
         self._key = submissions.key_of(planning.plan(), engine) if engine else ""
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
+        self._seen = set[Path]()  # records that were written since
 
     @property
     def plan(self) -> Plan:
@@ -269,15 +271,17 @@ class Study:
 
     def _written(self, expected: Sequence[Path]) -> list[Path]:
         """Records written since this study was planned; its folder may hold those of an earlier attempt."""
-        found = []
-        for path in expected:
-            try:
-                stamp = path.stat().st_mtime_ns
-            except FileNotFoundError:
-                continue
-            if self._stamps_before.get(path) != stamp:
-                found.append(path)
-        return found
+        return [path for path in expected if path in self._seen or self._is_new(path)]
+
+    def _is_new(self, path: Path) -> bool:
+        """Whether a record has been written since then; that it has stays true, and is not looked for again."""
+        try:
+            is_new = self._stamps_before.get(path) != path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        if is_new:
+            self._seen.add(path)
+        return is_new
 
     def _account_for_missing_runs(self, jobs: Sequence[NumberedJob], raised: Sequence[str]) -> None:
         """A run that left no record (its process died) becomes a row that says so."""
@@ -342,7 +346,7 @@ def claimed(folder: Path) -> Iterator[None]:
         RecordError: another process is writing a study into the folder, or it cannot be created.
     """
     try:
-        lease = leases.acquire(folder / ".lease", patience=0, on_wait=partial(_say_who_writes, folder))
+        lease = study_lease(folder, patience=0, on_wait=partial(_say_who_writes, folder))
     except HeldError as error:
         raise RecordError(
             f"another study is being written to {folder}\n  by: {error}\n"
@@ -357,9 +361,9 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _say_who_writes(folder: Path, owner: Owner | None) -> None:
-    """Of another host, whose process cannot be asked."""
-    seconds = leases.EXPIRY_SECONDS
-    progress.say(f"{folder} was in use on another host ({owner}); looking up to {seconds:.0f} s whether it still is")
+    """Where its process cannot be asked: on another host."""
+    who, seconds = owner or "a process that cannot be seen yet", leases.EXPIRY_SECONDS
+    progress.say(f"{folder} was in use by {who}; looking up to {seconds:.0f} s whether it still is")
 
 
 def new_folder(wanted: Path) -> Path:

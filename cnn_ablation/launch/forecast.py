@@ -11,7 +11,7 @@ import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store.entries import entries
 from cnn_ablation.runs.task import How, task_of
 from cnn_ablation.study.designs import Arm
+from cnn_ablation.study.plans import shortened
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,19 @@ def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], Ho
     baseline = next(iter(configs.values()))
     task = task_of(baseline)
     past = _Past(baseline, [entry.run for entry in entries(Path(baseline.store)) if entry.run])
+    hows = {arm: how_of(config) if how_of else None for arm, config in configs.items()}
+    alike = {arm: past.alike(config, how) if (how := hows[arm]) else [] for arm, config in configs.items()}
+    cost = task.cost(baseline)
     return [
         ArmForecast(
             arm=arm,
-            confounds=list(notes.confounds(task.cost(config), task.cost(baseline))),
-            reused_seeds=past.reused_seeds(config, how_of(config)) if how_of else None,
-            only_known_there=bool(how_of and _unknown_of(how_of(config))),
+            confounds=list(notes.confounds(task.cost(config), cost)),
+            reused_seeds=past.reused_seeds(config, how, alike[arm]) if (how := hows[arm]) else None,
+            only_known_there=bool(how and _unknown_of(how)),
             first_seeds=config.seeds,
             most_seeds=config.most_seeds,
-            seconds_per_run=past.seconds_per_run(config, how_of(config) if how_of else None),
-            past=past.alike(config, how_of(config)) if how_of else [],
+            seconds_per_run=past.seconds_per_run(config, alike[arm]),
+            past=alike[arm],
         )
         for arm, config in configs.items()
     ]
@@ -85,23 +89,28 @@ class _Past:
         """Of a run to come; the data are known only once they are loaded."""
         return self.task.identity(config, how, seed=seed, planned=True)
 
-    def reused_seeds(self, config: StudyConfig, how: How) -> list[int]:
-        """Seeds whose runs the store has, if the content of the data is as it was."""
-        known = self._sorted(how)
-        names = known.any if config.timing == "packed" else known.alone
-        seeds = config.most_seeds if config.reuse else ()
-        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in names]
-
     def alike(self, config: StudyConfig, how: How) -> list[Run]:
         """Runs of the same configuration, of whatever seed."""
-        return self._sorted(how).alike.get(_name(self._identity(config, how, config.seed)["settings"]), [])
+        known = self._sorted(how).alike
+        return known.get(_name(self._identity(config, how, config.seed)["settings"]), []) if known else []
 
-    def seconds_per_run(self, config: StudyConfig, how: How | None) -> float:
+    def reused_seeds(self, config: StudyConfig, how: How, alike: Sequence[Run]) -> list[int]:
+        """Seeds whose runs the store has, if the content of the data is as it was; `alike` as above."""
+        seeds = config.most_seeds if config.reuse and alike else ()
+        known = self._sorted(how)
+        names = known.any if config.timing == "packed" else known.alone
+        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in names]
+
+    def seconds_per_run(self, config: StudyConfig, alike: Sequence[Run]) -> float:
         """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""
-        same = [_machine_seconds(run) for run in self.alike(config, how) if _tells_time(run)] if how else []
+        same = [_machine_seconds(run) for run in alike if _tells_time(run)]
         if same:
             return statistics.median(same)
-        return statistics.median(self._rates) * self.task.work(config) if self._rates else math.nan
+        return self._seconds_per_work * self.task.work(config) if self._rates else math.nan
+
+    @cached_property
+    def _seconds_per_work(self) -> float:
+        return statistics.median(self._rates)
 
 
 class _Sorted:
@@ -155,7 +164,8 @@ def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
     confounded = [item for item in forecasts if item.confounds]
     if confounded:
         yield "changes besides the knob:"
-        yield from (f"  {item.arm.name}: {', '.join(item.confounds)}" for item in confounded)
+        named = [f"{item.arm.name}: {', '.join(item.confounds)}" for item in confounded]
+        yield from (f"  {line}" for line in shortened(named))
     least, most = ([_Training.of(item, each) for item, each in pairs] for pairs in _extents(forecasts))
     grows = any(item.first_seeds != item.most_seeds for item in forecasts)
     if any(item.reused_seeds is None for item in forecasts):

@@ -203,7 +203,7 @@ class Planning:
 
     def _resolved(self, config: StudyConfig) -> dict[str, str]:
         """What `auto` stands for, where that matters and is known; a device that is not here is refused later."""
-        varied = {key for knob in self.knobs for key in knob.keys} & {"device", "precision"}
+        varied = self._varied_of_machine
         if not varied or not self.auto_is_known:
             return {}
         try:
@@ -211,6 +211,11 @@ class Planning:
         except ConfigError:
             return {}
         return {key: value for key in varied if (value := getattr(how, key)) != machine.UNKNOWN}
+
+    @cached_property
+    def _varied_of_machine(self) -> set[str]:
+        """The keys that are varied and may say `auto`."""
+        return {key for knob in self.knobs for key in knob.keys} & {"device", "precision"}
 
     def same(self, arm: Arm) -> Arm:
         """The first arm that comes to the same."""

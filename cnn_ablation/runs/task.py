@@ -41,15 +41,15 @@ class How:
 
 def no_such_device(config: StudyConfig) -> ConfigError:
     """A GPU that is not there: a configuration asks for it, or takes with `auto` what its job asked for."""
-    told, named = machine.asked(), config.device
-    if machine.is_elsewhere():
-        allowed = "auto, cpu (its jobs ask for no GPU)"
-        return ConfigError([Problem("device", named, allowed, remedy="hydra.launcher.gpus=1, or device=auto")])
-    if told and told.gpus:
-        allowed = f"cpu, or a GPU: the job asked for {told.gpus}, and none can be used on {platform.node()}"
+    asked = machine.asked()
+    if asked and asked.gpus:
+        allowed = f"cpu, or a GPU: the job asked for {asked.gpus}, and none can be used on {platform.node()}"
         remedy = "mend its driver, ask for nodes that have one, or hydra.launcher.gpus=0 with device=auto"
-        return ConfigError([Problem("device", named, allowed, remedy=remedy)])
-    return ConfigError([Problem("device", named, "auto, cpu (on this machine)", remedy="device=auto")])
+    elif asked and (asked.gpus == 0 or machine.is_elsewhere()):
+        allowed, remedy = "auto, cpu (its jobs ask for no GPU)", "hydra.launcher.gpus=1, or device=auto"
+    else:
+        allowed, remedy = "auto, cpu (on this machine)", "device=auto"
+    return ConfigError([Problem("device", config.device, allowed, remedy=remedy)])
 
 
 @dataclass(frozen=True)

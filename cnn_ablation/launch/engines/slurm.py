@@ -26,6 +26,7 @@ _COLUMNS = {"JobArrayID": 48, "State": 24, "exit_code": 16, "Reason": 160}  # wi
 _SECONDS = 120.0  # a controller that is busy may take a minute for an answer
 _RECENT_SECONDS = 120.0
 """What waited so long ago cannot have begun, ended and been forgotten since: controllers remember for 300 seconds."""
+_SECONDS_OF_SILENCE = 5.0  # between two questions that are not answered
 _IDS_PER_CALL = 500  # a command line has no room for more than a few thousand
 
 _OVER = {
@@ -64,7 +65,7 @@ _MAY_WAIT_FOR_EVER = {
 
 @dataclass
 class Queue:
-    """The jobs of a person, as Slurm's commands tell of them; what was known stands while Slurm does not answer."""
+    """The jobs of a person, as Slurm's commands tell of them; what it said last stands while Slurm does not answer."""
 
     known: dict[str, JobState] = field(default_factory=dict)
     heard: float = 0.0
@@ -78,11 +79,14 @@ class Queue:
         self.heard = time.monotonic()
 
     def states(self, ids: Sequence[str]) -> Mapping[str, JobState]:
-        """What has become of jobs; without those of which nothing was ever heard."""
+        """What has become of jobs; an answer is waited for where nothing was ever heard of one."""
         open_ids = [each for each in ids if each not in self.known or not self.known[each].is_over]
         if open_ids:
             self._ask(open_ids)
-        return {each: self.known[each] for each in ids if each in self.known}
+        while not self.known.keys() >= set(ids):
+            time.sleep(_SECONDS_OF_SILENCE)
+            self._ask(open_ids)
+        return {each: self.known[each] for each in ids}
 
     def _ask(self, ids: Sequence[str]) -> None:
         found = self._squeue(arrays_of(ids))
@@ -113,7 +117,7 @@ class Queue:
             return {}
         if not self.is_silent:
             self.is_silent = True
-            progress.warn(f"Slurm does not answer ({words(answer)}); what it said last stands until it does")
+            progress.warn(f"Slurm does not answer ({words(answer)}); its jobs go on, and it is asked again")
         return None
 
     def _sacct(self, arrays: Sequence[str]) -> dict[str, JobState]:

@@ -11,15 +11,16 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
-from cnn_ablation.config import CONDUCT, free_keys, setting
+from cnn_ablation.config import CONDUCT, setting
 from cnn_ablation.launch.engines import Engine, JobState, slurm, submitit_jobs
 
 PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
@@ -75,7 +76,7 @@ class SubmititSlurm(Engine):
     array_parallelism: int | None = setting(None, at_least=1, role=CONDUCT)
     python: str | None = setting(None, role=CONDUCT)
     setup: list[str] = setting([], role=CONDUCT)
-    extra: dict[str, Any] = free_keys(role=CONDUCT)
+    extra: dict[str, Any] | None = setting(None, role=CONDUCT)  # Hydra adds no keys to a dictionary
 
     def check(self) -> None:
         super().check()
@@ -84,7 +85,7 @@ class SubmititSlurm(Engine):
             remedy = "start where Slurm's commands are, on a login node; submitit_local uses this machine alone"
             allowed = f"machines with {', '.join(PROGRAMS)}; there is no {absent[0]} in PATH"
             raise ConfigError([Problem("hydra/launcher", "submitit_slurm", allowed, remedy=remedy)])
-        if problems := [problem for key, value in self.extra.items() if (problem := _problem_of_extra(key, value))]:
+        if problems := [problem for key, value in self._extra.items() if (problem := _problem_of_extra(key, value))]:
             raise ConfigError(problems)
 
     def submit(self, batches: Sequence[Path], folder: Path) -> list[str]:
@@ -118,7 +119,7 @@ class SubmititSlurm(Engine):
         executor.update_parameters(**self._parameters(name, len(batches)))
         functions = [submitit_jobs.FUNCTION] * len(batches)
         try:
-            with _as_from_a_login_node():
+            with _as_from_a_login_node(), redirect_stderr(StringIO()):  # submitit prints what it raises
                 jobs = executor.map_array(submitit_jobs.carry_out, [str(path) for path in batches], functions)
         except (FailedJobError, FailedSubmissionError) as error:
             words = " ".join(str(error).split()) or "no words"
@@ -135,7 +136,7 @@ class SubmititSlurm(Engine):
     def _parameters(self, name: str, num_jobs: int) -> dict[str, Any]:
         """Of submitit, which are those of sbatch."""
         memory = self.allocation.memory
-        extra = {key.replace("_", "-"): True if value in ("", None) else value for key, value in self.extra.items()}
+        extra = {key.replace("_", "-"): True if value in ("", None) else value for key, value in self._extra.items()}
         return {
             "job_name": name,
             "cpus_per_task": self.cpus,
@@ -158,7 +159,7 @@ class SubmititSlurm(Engine):
     def _refusal(self, words: str) -> UserError:
         """What sbatch said, with the key that it is about where its words tell."""
         if found := re.search(r"option '?--([\w-]+)", words):
-            options = [name for name in self.extra if name.replace("_", "-") == found[1]]
+            options = [name for name in self._extra if name.replace("_", "-") == found[1]]
             key = f"extra.{options[0]}" if options else ""
         else:
             key = next((name for pattern, name in _REFUSED if re.search(pattern, words, re.IGNORECASE)), "")
@@ -168,7 +169,7 @@ class SubmititSlurm(Engine):
 
     def _about(self, key: str, words: str) -> ConfigError:
         section, _, name = key.partition(".")
-        value = self.extra.get(name) if name else getattr(self, section)
+        value = self._extra.get(name) if name else getattr(self, section)
         allowed = f"what this Slurm takes{_known(key)}; sbatch said: {words[:300]}"
         remedy = _REMEDIES.get(key, "sbatch --help lists the options")
         return ConfigError([Problem(f"hydra.launcher.{key}", value, allowed, remedy=remedy)])
@@ -178,6 +179,10 @@ class SubmititSlurm(Engine):
 
     def cancel(self, ids: Sequence[str]) -> None:
         slurm.cancel(ids)
+
+    @property
+    def _extra(self) -> dict[str, Any]:
+        return self.extra or {}
 
     @cached_property
     def _queue(self) -> slurm.Queue:
