@@ -127,13 +127,14 @@ def test_jobs_are_cancelled_whether_they_run_or_wait(ray: Ray, running: Running,
 
 
 def test_jobs_of_a_node_that_fails_are_lost_and_others_go_on(ray: Ray, running: Running, tmp_path: Path) -> None:
-    batches = [batch(tmp_path, f"{number}", seconds=4) for number in range(2)]
+    batches = [batch(tmp_path, f"{number}", until=str(tmp_path / "go")) for number in range(2)]
     ids = submitted(ray, *batches)
     until(lambda: all(map(started, batches)))
     lost = running.cluster.nodes[-1]
     [raylet] = ray_cluster.processes([lost], "raylet/raylet")
     is_lost = [each for each in batches if started(each)["pid"] in ray_cluster.processes([lost])]
     os.kill(raylet, signal.SIGKILL)
+    (tmp_path / "go").touch()
     try:
         states = dict(zip(batches, over(ray, ids), strict=True))
         assert states == {
@@ -163,12 +164,13 @@ def test_a_job_that_a_node_has_no_memory_for_says_so(running: Running, tmp_path:
 
 
 def test_a_connection_that_is_lost_is_made_again(ray: Ray, tmp_path: Path) -> None:
-    long = batch(tmp_path, "0", seconds=4)
+    long = batch(tmp_path, "0", until=str(tmp_path / "go"))
     ids = submitted(ray, long)
     until(lambda: started(long))
     ray._driver.process.kill()
     assert ray.states(ids) == {}
     until(lambda: ray.states(ids) == {ids[0]: RUNNING})
+    (tmp_path / "go").touch()
     assert over(ray, ids) == [ENDED_WELL]
 
 
@@ -193,14 +195,15 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_jobs_go_on_when_the_submitting_process_is_killed_and_another_finds_them(ray: Ray, tmp_path: Path) -> None:
     """Also those that have not begun by then; nothing is started twice."""
-    batches = [batch(tmp_path, f"{number}", seconds=6) for number in range(2)] + [batch(tmp_path, "2", seconds=1)]
+    batches = [batch(tmp_path, f"{number}", until=str(tmp_path / "go")) for number in range(3)]
     killed = subprocess.run([sys.executable, "-c", _SUBMIT, "2", *map(str, batches)], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    processes = [started(each)["pid"] for each in batches[:2]]
+    processes = [until(lambda each=each: started(each))["pid"] for each in batches[:2]]
     ids = submitted(ray, *batches)
     assert ids == list(map(str, batches))
     states = until(lambda: [*map(ray.states(ids).get, ids)][:2] == [RUNNING] * 2 and ray.states(ids))
     assert states[ids[2]] == WAITING
+    (tmp_path / "go").touch()
     assert over(ray, ids) == [ENDED_WELL] * 3
     assert [started(each)["pid"] for each in batches[:2]] == processes
     assert is_done(batches[2])
