@@ -134,8 +134,9 @@ def test_jobs_of_a_node_that_fails_are_lost_and_others_go_on(ray: Ray, running: 
     [raylet] = ray_cluster.processes([lost], "raylet/raylet")
     is_lost = [each for each in batches if started(each)["pid"] in ray_cluster.processes([lost])]
     os.kill(raylet, signal.SIGKILL)
-    (tmp_path / "go").touch()
     try:
+        until(lambda: any(state.is_over for state in ray.states(ids).values()))
+        (tmp_path / "go").touch()
         states = dict(zip(batches, over(ray, ids), strict=True))
         assert states == {
             each: JobState(is_over=True, reason="its node failed") if each in is_lost else ENDED_WELL
