@@ -146,14 +146,12 @@ def test_jobs_of_a_node_that_fails_are_lost_and_others_go_on(ray: Ray, running: 
     finally:
         os.kill(lost, signal.SIGTERM)
         ray_cluster.add_node(running.folder, running.cluster, cpus=1)
-        ray_cluster.wait_for_nodes(running.folder, running.cluster)
 
 
 def test_a_job_that_a_node_has_no_memory_for_says_so(running: Running, tmp_path: Path) -> None:
     """A node that ends jobs as soon as a thousandth of its memory is in use."""
     options = {"cpus": 1, "RAY_memory_usage_threshold": "0.001"}
     node = ray_cluster.add_node(running.folder, running.cluster, '--resources={"small": 1}', **options)
-    ray_cluster.wait_for_nodes(running.folder, running.cluster)
     try:
         with closing(Ray(address="auto", resources={"small": 1})) as engine:
             assert over(engine, submitted(engine, batch(tmp_path, "0", seconds=60))) == [

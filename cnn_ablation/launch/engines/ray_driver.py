@@ -67,7 +67,6 @@ def _connect(address: str, namespace: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == LOCAL:
         options = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # on a busy machine thirty do not suffice
         os.environ.setdefault("RAY_worker_niceness", "0")  # not below all else of this machine: times are measured
         # Ray listens on all interfaces: nobody else is to start anything through it.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
