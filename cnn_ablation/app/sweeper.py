@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cnn_ablation.app.arguments import PARAMS
 from cnn_ablation.app.arms import Composer
@@ -24,9 +24,11 @@ from cnn_ablation.app.request import StudyRequest, parse, parse_params, read_req
 from cnn_ablation.common import commands, progress
 from cnn_ablation.common.errors import ConfigError, UserError
 from cnn_ablation.config import StudyConfig
-from cnn_ablation.launch import execution
+from cnn_ablation.launch import engines, execution
+from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import Assignment
+from cnn_ablation.runs import places
 from cnn_ablation.study.designs import Arm
 
 # Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.
@@ -43,20 +45,26 @@ class AblationSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.loader = hydra_context, hydra_context.config_loader
         self.master = config
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.engine = _engine(config.hydra.launcher)
+        if self.engine is None:
+            self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
 
     def sweep(self, arguments: list[str]) -> None:
         """From the overrides of the command line to the table on disk; `dry_run` stops after the plan."""
-        request = self._request(arguments)
+        with execution.seen_by(self.engine):
+            self._sweep(self._request(arguments))
+
+    def _sweep(self, request: StudyRequest) -> None:
         composer = Composer(cast(ConfigLoaderImpl, self.loader), self.master, request)
         planning = self._planning(request, composer)
         if planning.baseline.dry_run:
             planning.show_forecast()
             return
         wanted = Path(self.master.hydra.sweep.dir).absolute()
-        study = execution.Study(wanted if self._folder_was_chosen() else execution.new_folder(wanted), planning)
+        folder = wanted if self._folder_was_chosen() else execution.folder_for(wanted, planning, self.engine)
+        study = execution.Study(folder, planning, self.engine)
 
         folders = JobFolders(self.context, self.master, composer)
 
@@ -69,8 +77,8 @@ class AblationSweeper(Sweeper):
             return study.assignment(item)
 
         def launch(jobs: Sequence[execution.NumberedJob]) -> list[str]:
-            if study.is_packed:
-                return study.crew.train(map(assignment, jobs))
+            if study.trainer:
+                return study.trainer.train(map(assignment, jobs))
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
         commands.raise_when_interrupted()
@@ -112,7 +120,8 @@ class AblationSweeper(Sweeper):
             arms[arm.name] = arm
             return composer.config(arm)
 
-        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
+        is_basic = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
+        here = self.engine.is_here if self.engine else is_basic
         try:
             return Planning(self.design, request.knobs, compose, here=here)
         except ConfigError as error:
@@ -124,6 +133,13 @@ class AblationSweeper(Sweeper):
         return any(line.startswith("hydra.sweep.dir=") for line in self.master.hydra.overrides.hydra)
 
 
+def _engine(launcher: DictConfig) -> Engine | None:
+    """What `hydra.launcher` stands for where it is one of our engines, and no launcher of Hydra's."""
+    settings = cast(dict[str, Any], OmegaConf.to_container(launcher))
+    target = settings.pop("_target_")
+    return engines.engine(target, settings) if target in engines.ENGINES.values() else None
+
+
 def _job_values(study: execution.Study, item: execution.NumberedJob) -> JobValues:
     """What makes an arm a job with its seeds; paths are absolute, because a launcher may work elsewhere."""
     job, arm = item.job, item.job.arm
@@ -133,7 +149,7 @@ def _job_values(study: execution.Study, item: execution.NumberedJob) -> JobValue
         "arm.level": arm.level,
         "seed": job.seeds[0],
         "replicates": len(job.seeds),
-        "store": str(Path(study.baseline.store).absolute()),
+        **places.folders(study.planning.configs[arm]),
     }
     return JobValues(item.number, settings, study.folder)
 

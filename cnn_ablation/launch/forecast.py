@@ -10,12 +10,13 @@ import math
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from cnn_ablation.analysis import notes
+from cnn_ablation.common import machine
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StudyConfig, all_settings
 from cnn_ablation.runs.records import Run
@@ -33,6 +34,8 @@ class ArmForecast:
     confounds: list[str]
     reused_seeds: list[int] | None
     """Of all that the arm may come to get; None where only another machine can tell."""
+    only_known_there: bool
+    """They are those that would be reused if the processors of other machines are those that trained them."""
     first_seeds: range
     most_seeds: range
     """The same as the first, but for seeds that are added until there is a verdict."""
@@ -60,6 +63,7 @@ def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], Ho
             arm=arm,
             confounds=list(notes.confounds(task.cost(config), cost)),
             reused_seeds=past.reused_seeds(config, how, alike[arm]) if (how := hows[arm]) else None,
+            only_known_there=bool(how and _unknown_of(how)),
             first_seeds=config.seeds,
             most_seeds=config.most_seeds,
             seconds_per_run=past.seconds_per_run(config, alike[arm]),
@@ -73,19 +77,13 @@ class _Past:
     """Finished runs of a store, to be looked up by what a run to come will be."""
 
     def __init__(self, baseline: StudyConfig, runs: Sequence[Run]):
-        self.task = task_of(baseline)
-        self._any, self._alone = set[str](), set[str]()
-        self._rates = list[float]()
-        self._alike = dict[str, list[Run]]()  # by settings
-        for run in runs:
-            identity = run.provenance.get("identity", {})
-            name = _name({**identity, "data": ""})
-            self._any.add(name)
-            self._alike.setdefault(_name(identity.get("settings")), []).append(run)
-            if run.concurrent_runs == 1:
-                self._alone.add(name)
-            if _tells_time(run) and _trained_alike(run, baseline) and (done := self.task.work_done(run)) > 0:
-                self._rates.append(_machine_seconds(run) / done)
+        self.task, self.runs = task_of(baseline), runs
+        self._by_what_is_known = cache(lambda unknown: _Sorted(runs, unknown))
+        timed = [run for run in runs if _tells_time(run) and _trained_alike(run, baseline)]
+        self._rates = [_machine_seconds(run) / done for run in timed if (done := self.task.work_done(run)) > 0]
+
+    def _sorted(self, how: How) -> _Sorted:
+        return self._by_what_is_known(_unknown_of(how))
 
     def _identity(self, config: StudyConfig, how: How, seed: int) -> dict[str, Any]:
         """Of a run to come; the data are known only once they are loaded."""
@@ -93,13 +91,15 @@ class _Past:
 
     def alike(self, config: StudyConfig, how: How) -> list[Run]:
         """Runs of the same configuration, of whatever seed."""
-        return self._alike.get(_name(self._identity(config, how, config.seed)["settings"]), []) if self._alike else []
+        known = self._sorted(how).alike
+        return known.get(_name(self._identity(config, how, config.seed)["settings"]), []) if known else []
 
     def reused_seeds(self, config: StudyConfig, how: How, alike: Sequence[Run]) -> list[int]:
         """Seeds whose runs the store has, if the content of the data is as it was; `alike` as above."""
-        known = self._any if config.timing == "packed" else self._alone
         seeds = config.most_seeds if config.reuse and alike else ()
-        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in known]
+        known = self._sorted(how)
+        names = known.any if config.timing == "packed" else known.alone
+        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in names]
 
     def seconds_per_run(self, config: StudyConfig, alike: Sequence[Run]) -> float:
         """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""
@@ -113,9 +113,31 @@ class _Past:
         return statistics.median(self._rates)
 
 
+class _Sorted:
+    """Finished runs by their identity, without the data and without what is not known of runs to come."""
+
+    def __init__(self, runs: Sequence[Run], unknown: frozenset[str]):
+        self.any, self.alone = set[str](), set[str]()
+        self.alike = dict[str, list[Run]]()
+        """By settings."""
+        for run in runs:
+            identity = run.provenance.get("identity", {})
+            settings = {**identity.get("settings", {}), **dict.fromkeys(unknown, machine.UNKNOWN)}
+            name = _name({**identity, "data": "", "settings": settings})
+            self.any.add(name)
+            self.alike.setdefault(_name(settings), []).append(run)
+            if run.concurrent_runs == 1:
+                self.alone.add(name)
+
+
+def _unknown_of(how: How) -> frozenset[str]:
+    """What of it only another machine can tell."""
+    return frozenset(name for name, value in asdict(how).items() if value == machine.UNKNOWN)
+
+
 def _tells_time(run: Run) -> bool:
-    """Whether it was trained on this machine, to its end."""
-    return run.provenance.get("host") == platform.node() and run.status == "ok"
+    """Of runs to come on this machine those that it trained; of those elsewhere any."""
+    return run.status == "ok" and (machine.is_elsewhere() or run.provenance.get("host") == platform.node())
 
 
 def _trained_alike(run: Run, baseline: StudyConfig) -> bool:
@@ -134,6 +156,9 @@ def _machine_seconds(run: Run) -> float:
     return run.total_seconds / run.concurrent_runs
 
 
+_THERE = " and the jobs' processors are those that trained them"
+
+
 def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
     """The forecast for a reader."""
     confounded = [item for item in forecasts if item.confounds]
@@ -148,12 +173,14 @@ def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
     else:
         reused = [f"{sum(each.reused for each in extent)} of {_runs(extent)}" for extent in (least, most)]
         words = f"{reused[0]} at least and {reused[1]} at most" if grows else reused[0]
-        yield f"would reuse {words} from {store_folder}, if the data are as they were"
+        there = any(item.only_known_there and item.reused_seeds for item in forecasts)
+        yield f"would reuse {words} from {store_folder}, if the data are as they were{_THERE if there else ''}"
     times = [_time(extent) for extent in (least, most)]
     if None in times:
-        yield "estimated time: unknown, there are no past runs on this machine"
+        yield f"estimated time: unknown, there are no past runs{'' if machine.is_elsewhere() else ' on this machine'}"
     else:
-        yield f"estimated time: about {' to '.join(map(str, times if grows else times[:1]))}, from past runs"
+        at_once = " by one job at a time" if machine.is_elsewhere() else ""
+        yield f"estimated time: about {' to '.join(map(str, times if grows else times[:1]))}{at_once}, from past runs"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from cnn_ablation.common.errors import RecordError
-from cnn_ablation.common.files import write_atomically
+from cnn_ablation.common.files import write_atomically, write_if_none
 from cnn_ablation.config import StudyConfig, all_settings
 
 FORMAT = 1
@@ -135,13 +135,26 @@ _END = b"\n}}\n"
 _FLOATS = {item.name for item in dataclasses.fields(Run) if item.type == "float"}
 
 
-def write_run(path: Path, run: Run) -> None:
+def write_run(path: Path, run: Run, *, replace: bool = True) -> bool:
     """Writes a run atomically.
+
+    Args:
+        path: of the record.
+        run: what is written.
+        replace: False leaves a record that is there, also one that another host has just written and that cannot be
+            seen here yet.
+
+    Returns:
+        Whether it was written.
 
     Raises:
         RecordError: the file cannot be written (disk full, no permission).
     """
-    write_atomically(path, as_json(run).encode())
+    content = as_json(run).encode()
+    if not replace:
+        return write_if_none(path, content)
+    write_atomically(path, content)
+    return True
 
 
 def as_json(run: Run) -> str:
