@@ -21,7 +21,8 @@ from cnn_ablation.launch.engines import Engine, JobState
 from cnn_ablation.launch.submissions import Submission
 from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs import places
-from cnn_ablation.runs.records import failed_run, is_stopped, record_path, write_run
+from cnn_ablation.runs.records import failed_run, is_stopped, record_path, write_failed
+from cnn_ablation.runs.store import wait_for
 from cnn_ablation.runs.task import task_named
 
 
@@ -203,8 +204,9 @@ class Dispatch:
         said = error.read_text().splitlines() if error.exists() else []
         reason = "; ".join([*([state.reason] if state.reason else []), *said]) or "its job ended"
         for path, (config, seed) in batch.missing.items():
-            replace = path in self.before  # what an earlier command left, and not what this job has written just now
-            write_run(path, failed_run(config, seed, f"left no record: {reason}"), replace=replace)
+            known = self.before.get(path)  # what an earlier command left, and not what this job has written just now
+            if not write_failed(path, failed_run(config, seed, f"left no record: {reason}"), known):
+                wait_for(path)
         batch.missing.clear()
 
     def _detach(self, waiting: Sequence[_Waiting]) -> None:

@@ -41,11 +41,11 @@ _OF_SETTING = {
 }  # fmt: skip
 
 _REFUSED = (
+    (r"job array specification|MaxSubmit", "jobs"),
+    (r"violates accounting/QOS policy", ""),  # of time, size or number: all that it says
+    (r"invalid account", "account"),
     (r"partition", "partition"),
-    (r"account", "account"),
     (r"qos", "qos"),
-    (r"job array specification", "jobs"),
-    (r"submit limit|MaxSubmit", "jobs"),
     (r"generic resource|gres", "gpus"),
     (r"feature|constraint", "constraint"),
     (r"time limit", "minutes"),
