@@ -98,6 +98,18 @@ def test_a_process_that_dies_costs_its_own_job_alone(joblib: Callable[[int], Job
     assert [is_done(each) for each in batches] == [False, True, False, False, True]
 
 
+def test_a_process_that_dies_while_idle_costs_nothing(joblib: Callable[[int], Joblib], tmp_path: Path) -> None:
+    first, second = batch(tmp_path, "0"), batch(tmp_path, "1")
+    engine = joblib(1)
+    over(engine, engine.submit([first], tmp_path))
+    idle = started(first)["pid"]
+    os.kill(idle, signal.SIGKILL)
+    until(lambda: not is_alive(idle))
+    time.sleep(0.3)  # until loky has seen it too
+    assert over(engine, engine.submit([second], tmp_path)) == [ENDED_WELL]
+    assert is_done(second)
+
+
 def test_jobs_are_cancelled_whether_they_run_or_wait_and_others_come_next(
     joblib: Callable[[int], Joblib], tmp_path: Path
 ) -> None:
@@ -151,8 +163,8 @@ def test_jobs_of_another_process_are_over(tmp_path: Path) -> None:
     ("settings", "share", "num_jobs"),
     [
         ({}, Allocation(cpus=1, memory=2 * GIB, gpus=0), 32),
-        ({"jobs": 2}, Allocation(cpus=4, memory=8 * GIB, gpus=0), 8),
-        ({"cpus": 4}, Allocation(cpus=4, memory=8 * GIB, gpus=0), 8),
+        ({"jobs": 2}, Allocation(cpus=4, memory=8 * GIB, gpus=0), 2),
+        ({"cpus": 4}, Allocation(cpus=4, memory=8 * GIB, gpus=0), 2),
         ({"jobs": 2, "cpus": 1, "memory_gb": 1.5, "gpus": 1}, Allocation(cpus=1, memory=1_500_000_000, gpus=1), 8),
         ({"jobs": 16}, Allocation(cpus=1, memory=GIB, gpus=0), 50),
     ],
@@ -165,7 +177,10 @@ def test_each_process_has_its_share_of_the_machine(
     monkeypatch.setattr(machine, "memory", lambda: 16 * GIB)
     made = engine(ENGINES["joblib"], settings)
     assert made.allocation == share
-    assert made.num_jobs(50, float("nan")) == num_jobs
+    monkeypatch.undo()
+    with machine.seen_as(share):  # as a study is planned
+        assert made.allocation == share
+        assert made.num_jobs(50, float("nan")) == num_jobs
 
 
 @pytest.mark.parametrize(

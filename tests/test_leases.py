@@ -244,6 +244,25 @@ def test_a_forked_process_holds_nothing(tmp_path: Path) -> None:
         assert not free(tmp_path / "run")
 
 
+def test_a_forked_process_has_leases_and_a_heartbeat_of_its_own(tmp_path: Path) -> None:
+    code = """
+        leases.BEAT_SECONDS = 0.02
+        parents = leases.acquire(Path(sys.argv[1]))
+        if os.fork() == 0:
+            leases.acquire(Path(sys.argv[1] + '-of-the-child'))
+            print('held', flush=True)
+            time.sleep(60)
+        os.wait()
+    """
+    with process(code, tmp_path / "run"):
+        until = time.monotonic() + 5
+        while not json.loads((tmp_path / "run-of-the-child.1").read_text())["beat"]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        owner = json.loads((tmp_path / "run-of-the-child.1").read_text())["process"]
+        os.kill(owner, signal.SIGKILL)
+
+
 def test_a_thread_that_waits_gets_it_when_it_is_let_go(tmp_path: Path) -> None:
     lease, waited_for, got = acquire(tmp_path / "run"), list[Owner | None](), list[Lease]()
     thread = threading.Thread(target=lambda: got.append(acquire(tmp_path / "run", on_wait=waited_for.append)))
@@ -253,6 +272,23 @@ def test_a_thread_that_waits_gets_it_when_it_is_let_go(tmp_path: Path) -> None:
     lease.release(left=True)
     thread.join(5)
     assert (got[0].generation, got[0].was_left) == (2, False)  # on this host what was left can be seen
+
+
+def test_who_only_waits_takes_nothing(tmp_path: Path, quick: None) -> None:
+    """A file that cannot be seen yet is waited for; a holder that lives is, too."""
+    freed = threading.Event()
+
+    def wait() -> None:
+        leases.wait_until_free(tmp_path / "run")
+        freed.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert not freed.wait(0.2)
+    lease = acquire(tmp_path / "run")
+    assert not freed.wait(0.4)
+    lease.release()
+    assert freed.wait(5)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.1"]
 
 
 def test_an_empty_file_is_a_holder_until_it_expires(tmp_path: Path, quick: None) -> None:

@@ -194,3 +194,24 @@ def test_the_forecast_of_an_arm_asks_for_its_identity_once(
     cnn_ablation.ablate(replace(tiny_config, dry_run=True), {"model.dropout": [0.1, 0.2, 0.3]})
     assert "would reuse 0 of 8 runs" in capsys.readouterr().out
     assert len(asked) <= 4
+
+
+@pytest.mark.parametrize(
+    "lines", [["data=shapes"], ["task=function", "task.target=own_training.train"]], ids=["images", "function"]
+)
+def test_an_identity_differs_from_that_of_another_seed_in_the_seed_alone(
+    lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the forecast of many seeds goes by."""
+    from cnn_ablation.runs.task import task_of
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_training.py").write_text(
+        "def train(x: int = 1, *, seed: int) -> dict[str, float]:\n    return {}\n"
+    )
+    config = cnn_ablation.compose([*lines, "device=cpu"])
+    task = task_of(config)
+    first, other = (
+        task.identity(config, task.resolve(config, planned=True), seed=seed, planned=True) for seed in (0, 7)
+    )
+    assert other == {**first, "seed": 7}

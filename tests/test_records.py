@@ -16,7 +16,7 @@ from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.runs.provenance import environment, extension_version, fingerprint
 from cnn_ablation.runs.provenance import identity as identity_of
-from cnn_ablation.runs.records import RUN_COLUMNS, Run, read_run, record_paths, write_run
+from cnn_ablation.runs.records import RUN_COLUMNS, Run, read_run, record_paths, stamp, write_failed, write_run
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
 RUN = Run(
@@ -134,6 +134,34 @@ def test_a_record_that_is_there_is_left(
     assert write_run(path, failed)
     assert read_run(path).status == "failed"
     assert [name.name for name in path.parent.iterdir()] == [path.name]
+
+
+FAILED = dataclasses.replace(RUN, status="failed")
+
+
+@pytest.mark.parametrize(
+    ("expected", "before", "meanwhile"),
+    [
+        (FAILED, None, None),
+        (FAILED, dataclasses.replace(RUN, seed=9), None),
+        (RUN, None, RUN),
+        (RUN, dataclasses.replace(RUN, seed=9), RUN),
+        (RUN, FAILED, RUN),
+    ],
+    ids=["nothing there", "of an earlier attempt", "one that came", "one that came in its place", "after a failed one"],
+)
+def test_a_failed_run_replaces_nothing_but_what_was_there_before_it(
+    tmp_path: Path, expected: Run, before: Run | None, meanwhile: Run | None
+) -> None:
+    path = tmp_path / "0" / "run-seed3.json"
+    if before:
+        write_run(path, before)
+    known = stamp(path)
+    if meanwhile:
+        write_run(path, meanwhile)
+    assert write_failed(path, FAILED, known) == (expected is FAILED)
+    assert repr(read_run(path)) == repr(dataclasses.replace(expected, train_loss=math.nan))
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_a_link_whose_answer_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from cnn_ablation.common.processes import HOST_VARIABLE
 from cnn_ablation.config import with_settings
 from cnn_ablation.launch.execution import claimed
 from cnn_ablation.launch.planning import Planning
-from cnn_ablation.runs.records import Run, read_run
+from cnn_ablation.runs.records import Run, read_run, write_run
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.store import RunStore
 from cnn_ablation.study.designs import Knob, knob, zipped_knob
@@ -238,3 +238,19 @@ def test_a_run_that_is_reused_takes_no_lease(tiny_config: Config, tmp_path: Path
     kept = RunStore(Path(one.store)).find(found.fingerprint)
     assert kept
     assert kept.train_started == again.train_started > found.train_started
+
+
+def test_a_failed_run_leaves_the_record_that_came_meanwhile(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job that was given up and goes on all the same fails after its successor has finished."""
+    path, finished = tmp_path / "0" / "run-seed0.json", Run("baseline", "", "", 0, "ok", test_accuracy=0.125)
+
+    def meanwhile(_: object) -> int:
+        write_run(path, finished)
+        raise ZeroDivisionError
+
+    (found,) = run(replace(tiny_config, replicates=1), tmp_path / "0", concurrent_jobs=meanwhile)
+    assert found == read_run(path) == finished
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{path} was written by another process meanwhile; this one failed: ZeroDivisionError" in said

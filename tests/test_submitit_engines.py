@@ -123,6 +123,47 @@ def test_submitit_that_is_missing_or_old(
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ("invalid partition specified: nope", "partition=null"),
+        ("Invalid account or account/partition combination specified", "account=null"),
+        ("Invalid qos specification", "qos=null"),
+        ("Memory specification can not be satisfied", "memory_gb=null"),
+        ("Requested time limit is invalid (missing or exceeds some limit)", "minutes=null"),
+        ("CPU count per node can not be satisfied", "cpus=1"),
+        (
+            "AssocMaxSubmitJobLimit sbatch: error: Batch job submission failed: Job violates accounting/QOS policy",
+            "jobs=null",
+        ),
+        ("Invalid job array specification", "jobs=null"),
+        ("sbatch: unrecognized option '--nope=1'", "extra.nope=1"),
+        ("sbatch: unrecognized option '--other'", ""),
+        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", ""),
+        ("Requested node configuration is not available", ""),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_the_key_that_sbatch_complains_of(said: str, key: str, with_slurm: None) -> None:
+    text = str(SubmititSlurm(extra={"nope": 1})._refusal(said))
+    assert said in text
+    assert "  remedy: " in text
+    assert text.startswith(f"configuration error: hydra.launcher.{key}\n" if key else "Slurm took no job: ")
+
+
+def test_what_slurm_refuses_is_submitted_once(tmp_path: Path, with_slurm: None) -> None:
+    """Slurm shows a job that it has refused as one that failed."""
+    scripts = {"sbatch": f"echo called >> {tmp_path}/calls; echo '{REFUSED}' >&2; exit 1", "squeue": "echo 12"}
+    for name, script in scripts.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.partition=nope"):
+        SubmititSlurm(partition="nope").submit(words.written(tmp_path, "sleep 0"), tmp_path / "engine")
+    assert (tmp_path / "calls").read_text() == "called\n"
+
+
+REFUSED = "sbatch: error: Batch job submission failed: Invalid partition name specified"
+
+
 def test_what_slurm_is_asked_for_is_what_jobs_are_planned_with(with_slurm: None) -> None:
     assert engine(ENGINES["submitit_slurm"], {}).allocation == Allocation(cpus=1, memory=None, gpus=0)
     asked = engine(ENGINES["submitit_slurm"], {"cpus": 8, "memory_gb": 4, "gpus": 2})

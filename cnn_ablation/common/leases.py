@@ -348,6 +348,13 @@ def acquire(path: Path, *, patience: float | None = None, watches: bool = True, 
     return lease
 
 
+def wait_until_free(path: Path) -> None:
+    """Waits until a lease that somebody has is free, and does not take it; nothing is written."""
+    wait = _Wait(path, patience=None, watches=True, on_wait=None)
+    while wait.until_free(None) is None:  # it cannot be seen yet
+        pass
+
+
 def _taken(path: Path, before: _Found | None) -> Lease | None:
     """The lease, by the file that follows `before`; None where somebody else was first, or the chain was removed."""
     lease = Lease(path, before.generation + 1 if before else 1, _this_process(), before)

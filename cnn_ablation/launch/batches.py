@@ -29,6 +29,8 @@ from cnn_ablation.runs.records import deferred_file, is_stopped
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Task, task_named
 
+STUDY_LEASE = ".lease"
+"""Of who carries out a study, in its folder."""
 _POLL_SECONDS = 1.0
 
 
@@ -128,15 +130,15 @@ def _end_with(study: Path) -> None:
     """Ends this process once the submitting side does not carry out the study any more, however that ended."""
 
     def watch() -> None:
-        study_lease(study).release()
+        leases.wait_until_free(study / STUDY_LEASE)
         os._exit(1)
 
     threading.Thread(target=watch, name="study", daemon=True).start()
 
 
 def study_lease(study: Path, **how: Any) -> Lease:
-    """Waits until nobody carries out a study; `how` as `leases.acquire` takes it."""
-    return leases.acquire(study / ".lease", **how)
+    """Of who carries out a study, once nobody else does; `how` as `leases.acquire` takes it."""
+    return leases.acquire(study / STUDY_LEASE, **how)
 
 
 def _wait_for(path: Path, what: str) -> None:

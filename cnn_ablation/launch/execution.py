@@ -33,10 +33,10 @@ from cnn_ablation.runs.records import (
     record_path,
     record_paths,
     stop_file,
-    write_run,
+    write_failed,
 )
 from cnn_ablation.runs.run import run
-from cnn_ablation.runs.store import RunStore
+from cnn_ablation.runs.store import RunStore, wait_for
 from cnn_ablation.runs.task import not_a_config
 from cnn_ablation.study.checks.knobs import read_folder, read_knobs
 from cnn_ablation.study.choice import figure_words, mean_score
@@ -289,7 +289,9 @@ class Study:
         for job in jobs:
             for seed, path in zip(job.job.seeds, self._paths(job), strict=True):
                 if not self._written([path]):
-                    write_run(path, failed_run(self.planning.configs[job.job.arm], seed, f"left no record: {reason}"))
+                    failed = failed_run(self.planning.configs[job.job.arm], seed, f"left no record: {reason}")
+                    if not write_failed(path, failed, self._stamps_before.get(path)):
+                        wait_for(path)
 
     def _report(self) -> pd.DataFrame:
         from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import

@@ -9,7 +9,7 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -79,27 +79,29 @@ class _Past:
     def __init__(self, baseline: StudyConfig, runs: Sequence[Run]):
         self.task, self.runs = task_of(baseline), runs
         self._by_what_is_known = cache(lambda unknown: _Sorted(runs, unknown))
-        timed = [run for run in runs if _tells_time(run) and _trained_alike(run, baseline)]
+        what = {key: value for key, value in all_settings(baseline).items() if key.startswith("task.")}
+        timed = [run for run in runs if _tells_time(run) and _trained_alike(run, what)]
         self._rates = [_machine_seconds(run) / done for run in timed if (done := self.task.work_done(run)) > 0]
 
     def _sorted(self, how: How) -> _Sorted:
         return self._by_what_is_known(_unknown_of(how))
 
-    def _identity(self, config: StudyConfig, how: How, seed: int) -> dict[str, Any]:
-        """Of a run to come; the data are known only once they are loaded."""
-        return self.task.identity(config, how, seed=seed, planned=True)
+    def _identity(self, config: StudyConfig, how: How) -> dict[str, Any]:
+        """Of a run to come with the first seed; the data are known only once they are loaded."""
+        return self.task.identity(config, how, seed=config.seed, planned=True)
 
     def alike(self, config: StudyConfig, how: How) -> list[Run]:
         """Runs of the same configuration, of whatever seed."""
         known = self._sorted(how).alike
-        return known.get(_name(self._identity(config, how, config.seed)["settings"]), []) if known else []
+        return known.get(_name(self._identity(config, how)["settings"]), []) if known else []
 
     def reused_seeds(self, config: StudyConfig, how: How, alike: Sequence[Run]) -> list[int]:
         """Seeds whose runs the store has, if the content of the data is as it was; `alike` as above."""
-        seeds = config.most_seeds if config.reuse and alike else ()
-        known = self._sorted(how)
+        if not (config.reuse and alike):
+            return []
+        known, first = self._sorted(how), self._identity(config, how)
         names = known.any if config.timing == "packed" else known.alone
-        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in names]
+        return [seed for seed in config.most_seeds if _name({**first, "seed": seed}) in names]
 
     def seconds_per_run(self, config: StudyConfig, alike: Sequence[Run]) -> float:
         """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""
@@ -140,11 +142,9 @@ def _tells_time(run: Run) -> bool:
     return run.status == "ok" and (machine.is_elsewhere() or run.provenance.get("host") == platform.node())
 
 
-def _trained_alike(run: Run, baseline: StudyConfig) -> bool:
+def _trained_alike(run: Run, what: Mapping[str, Any]) -> bool:
     """Whether it is the same that was trained, with whatever settings."""
-    return all(
-        run.settings.get(key) == value for key, value in all_settings(baseline).items() if key.startswith("task.")
-    )
+    return all(run.settings.get(key) == value for key, value in what.items())
 
 
 def _name(content: Any) -> str:

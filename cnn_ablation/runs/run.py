@@ -27,9 +27,12 @@ from cnn_ablation.runs.records import (
     failed_run,
     is_stopped,
     labels,
+    read_run,
     record_path,
+    stamp,
     stop_file,
     weights_path,
+    write_failed,
     write_run,
 )
 from cnn_ablation.runs.store import BusyError, Hold, RunStore
@@ -164,6 +167,8 @@ class _Job:
         return [_shared(trained, shared, training) for trained in found]
 
     def _run_or_failure(self, seed: int, *, wait: bool) -> Run:
+        path = record_path(self.folder, seed)
+        before = stamp(path)
         try:
             record = self._train_or_reuse(seed, wait=wait)
         except BusyError:
@@ -172,7 +177,11 @@ class _Job:
             record = failed_run(self.config, seed, one_line(error))
             if not isinstance(error, UserError):
                 write_atomically(self.folder / f"run-seed{seed}.traceback.txt", traceback.format_exc().encode())
-        _leave(record, self.folder, self.store)
+            if not write_failed(path, record, before):
+                progress.warn(f"{path} was written by another process meanwhile; this one failed: {record.error}")
+                return read_run(path)
+        else:
+            _leave(record, self.folder, self.store)
         log.info("%s seed %d: %s %s", record.arm, seed, record.status, record.error)
         return record
 
@@ -202,8 +211,8 @@ class _Job:
         try:
             if not self.store.keep(fingerprint, record, trained.weights, replace=hold.may_replace):
                 progress.warn(
-                    f"{self.store.run_path(fingerprint)} is there already: this process had not been heard of, and "
-                    "another trained the run too; the first record stays in the store"
+                    f"{self.store.run_path(fingerprint)} is there already: two processes trained this run, as one had "
+                    "not been heard of; the first record stays in the store"
                 )
         except RecordError as error:
             progress.warn(f"{error}; this run is kept in its study alone, without its weights")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ def carry_out(path):
     os.rename(path + ".started.part", path + ".started")
     print("carrying out", path, flush=True)
     time.sleep(order.get("seconds", 0))
+    while not os.path.exists(order.get("until", "/")):
+        time.sleep(0.05)
     if "error" in order:
         raise ValueError(order["error"])
     if "exit_code" in order:
@@ -43,12 +46,14 @@ def told(folder: Path) -> Iterator[None]:
     (folder / "sitecustomize.py").write_text(_CARRY_OUT)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         yield
 
 
 def batch(folder: Path, name: str, **order: Any) -> Path:
-    """A batch that sleeps for `seconds` and then ends well, raises `error`, or leaves with `exit_code`."""
+    """A batch that sleeps for `seconds`, waits `until` a file is there, and ends well, raises `error`, or leaves with
+    `exit_code`.
+    """
     path = folder / f"{name}.json"
     path.write_text(json.dumps(order))
     return path

@@ -27,7 +27,8 @@ from pathlib import Path
 
 HEAD = "127.0.0.2"  # Ray replaces 127.0.0.1 by an address that others reach
 OBJECT_STORE_BYTES = 80_000_000  # little is sent through it; Ray wants 75 MiB
-STARTS_WITHIN = 90.0  # seconds, of a node
+STARTS_WITHIN = 60.0  # seconds, of a node
+ATTEMPTS = 3
 ENDS_WITHIN = 5.0
 _STARTED: dict[int, subprocess.Popen[bytes]] = {}
 """Our own children, which stay known to the system until somebody asks how they ended."""
@@ -64,10 +65,8 @@ def start(folder: Path, *, workers: int = 2, cpus: int = 1) -> Cluster:
     cluster = Cluster(f"{HEAD}:{_free_port()}", str(token.absolute()), tempfile.mkdtemp(prefix="ray-"), [])
     try:
         _start_node(folder, cluster, "--head", f"--port={cluster.address.rpartition(':')[2]}", "--num-cpus=0")
-        _wait(lambda: _answers(cluster.address), STARTS_WITHIN, "the head has not come up")
         for _ in range(workers):
             add_node(folder, cluster, cpus=cpus)
-        wait_for_nodes(folder, cluster)
     except BaseException:
         _end(cluster)
         raise
@@ -91,7 +90,22 @@ def stop(folder: Path) -> None:
 
 
 def _start_node(folder: Path, cluster: Cluster, *arguments: str, **variables: str) -> int:
-    number = len(cluster.nodes)
+    """Returns when it has joined; Ray gives up after half a minute, which a busy machine may need.
+
+    Raises:
+        TimeoutError: it has not, with its last words.
+    """
+    number, log = len(cluster.nodes), folder / f"node{len(cluster.nodes)}.log"
+    for _ in range(ATTEMPTS):
+        cluster.nodes[number:] = [_launch(number, log, cluster, *arguments, **variables)]
+        (folder / "cluster.json").write_text(json.dumps(asdict(cluster)))
+        if _has_joined(cluster.nodes[number], log):
+            return cluster.nodes[number]
+        _kill(cluster.nodes[number:])
+    raise TimeoutError(f"a node has not come up: {log.read_text()[-500:]}")
+
+
+def _launch(number: int, log: Path, cluster: Cluster, *arguments: str, **variables: str) -> int:
     command = [
         *(str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", "--num-gpus=0"),
         *(f"--node-ip-address=127.0.0.{2 + number}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
@@ -101,13 +115,20 @@ def _start_node(folder: Path, cluster: Cluster, *arguments: str, **variables: st
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {name: value for name, value in cluster.environment().items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_worker_niceness": "0", **variables}  # as jobs elsewhere, with which these are compared
-    with (folder / f"node{number}.log").open("wb") as log:
+    with log.open("wb") as output:
         own = {"stdin": subprocess.DEVNULL, "start_new_session": True}
-        node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, **own)
+        node = subprocess.Popen(command, env=environment, stdout=output, stderr=output, **own)
     _STARTED[node.pid] = node
-    cluster.nodes.append(node.pid)
-    (folder / "cluster.json").write_text(json.dumps(asdict(cluster)))
     return node.pid
+
+
+def _has_joined(node: int, log: Path) -> bool:
+    end = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < end and processes([node]):
+        if "Ray runtime started" in log.read_text():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _end(cluster: Cluster) -> None:
@@ -117,14 +138,18 @@ def _end(cluster: Cluster) -> None:
             os.kill(node, signal.SIGTERM)
     with suppress(TimeoutError):
         _wait(lambda: not processes(cluster.nodes), ENDS_WITHIN, "")
-    for process in processes(cluster.nodes):
+    _kill(cluster.nodes)
+    shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+def _kill(nodes: Sequence[int]) -> None:
+    for process in processes(nodes):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-    _wait(lambda: not processes(cluster.nodes), ENDS_WITHIN, f"{processes(cluster.nodes)} do not end")
-    for node in cluster.nodes:
+    _wait(lambda: not processes(nodes), ENDS_WITHIN, f"{processes(nodes)} do not end")
+    for node in nodes:
         if node in _STARTED:
             _STARTED.pop(node).wait()
-    shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 def processes(nodes: Sequence[int], name: str = "") -> list[int]:
@@ -136,22 +161,6 @@ def processes(nodes: Sequence[int], name: str = "") -> list[int]:
             if int(session) in nodes and state != "Z" and name in (entry / "cmdline").read_text():
                 found.append(int(entry.name))
     return sorted(found)
-
-
-def wait_for_nodes(folder: Path, cluster: Cluster) -> None:
-    """Returns when all have joined."""
-    _wait(lambda: _have_joined(folder, cluster), STARTS_WITHIN, f"not all nodes have come up: {folder}/*.log")
-
-
-def _have_joined(folder: Path, cluster: Cluster) -> bool:
-    return all("Ray runtime started" in (folder / f"node{n}.log").read_text() for n in range(len(cluster.nodes)))
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-        return True
-    return False
 
 
 def _free_port() -> int:

@@ -127,7 +127,7 @@ def test_jobs_are_cancelled_whether_they_run_or_wait(ray: Ray, running: Running,
 
 
 def test_jobs_of_a_node_that_fails_are_lost_and_others_go_on(ray: Ray, running: Running, tmp_path: Path) -> None:
-    batches = [batch(tmp_path, f"{number}", seconds=4) for number in range(2)]
+    batches = [batch(tmp_path, f"{number}", until=str(tmp_path / "go")) for number in range(2)]
     ids = submitted(ray, *batches)
     until(lambda: all(map(started, batches)))
     lost = running.cluster.nodes[-1]
@@ -135,6 +135,8 @@ def test_jobs_of_a_node_that_fails_are_lost_and_others_go_on(ray: Ray, running: 
     is_lost = [each for each in batches if started(each)["pid"] in ray_cluster.processes([lost])]
     os.kill(raylet, signal.SIGKILL)
     try:
+        until(lambda: any(state.is_over for state in ray.states(ids).values()))
+        (tmp_path / "go").touch()
         states = dict(zip(batches, over(ray, ids), strict=True))
         assert states == {
             each: JobState(is_over=True, reason="its node failed") if each in is_lost else ENDED_WELL
@@ -144,14 +146,12 @@ def test_jobs_of_a_node_that_fails_are_lost_and_others_go_on(ray: Ray, running: 
     finally:
         os.kill(lost, signal.SIGTERM)
         ray_cluster.add_node(running.folder, running.cluster, cpus=1)
-        ray_cluster.wait_for_nodes(running.folder, running.cluster)
 
 
 def test_a_job_that_a_node_has_no_memory_for_says_so(running: Running, tmp_path: Path) -> None:
     """A node that ends jobs as soon as a thousandth of its memory is in use."""
     options = {"cpus": 1, "RAY_memory_usage_threshold": "0.001"}
     node = ray_cluster.add_node(running.folder, running.cluster, '--resources={"small": 1}', **options)
-    ray_cluster.wait_for_nodes(running.folder, running.cluster)
     try:
         with closing(Ray(address="auto", resources={"small": 1})) as engine:
             assert over(engine, submitted(engine, batch(tmp_path, "0", seconds=60))) == [
@@ -163,12 +163,13 @@ def test_a_job_that_a_node_has_no_memory_for_says_so(running: Running, tmp_path:
 
 
 def test_a_connection_that_is_lost_is_made_again(ray: Ray, tmp_path: Path) -> None:
-    long = batch(tmp_path, "0", seconds=4)
+    long = batch(tmp_path, "0", until=str(tmp_path / "go"))
     ids = submitted(ray, long)
     until(lambda: started(long))
     ray._driver.process.kill()
     assert ray.states(ids) == {}
     until(lambda: ray.states(ids) == {ids[0]: RUNNING})
+    (tmp_path / "go").touch()
     assert over(ray, ids) == [ENDED_WELL]
 
 
@@ -193,14 +194,15 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_jobs_go_on_when_the_submitting_process_is_killed_and_another_finds_them(ray: Ray, tmp_path: Path) -> None:
     """Also those that have not begun by then; nothing is started twice."""
-    batches = [batch(tmp_path, f"{number}", seconds=6) for number in range(2)] + [batch(tmp_path, "2", seconds=1)]
+    batches = [batch(tmp_path, f"{number}", until=str(tmp_path / "go")) for number in range(3)]
     killed = subprocess.run([sys.executable, "-c", _SUBMIT, "2", *map(str, batches)], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    processes = [started(each)["pid"] for each in batches[:2]]
+    processes = [until(lambda each=each: started(each))["pid"] for each in batches[:2]]
     ids = submitted(ray, *batches)
     assert ids == list(map(str, batches))
     states = until(lambda: [*map(ray.states(ids).get, ids)][:2] == [RUNNING] * 2 and ray.states(ids))
     assert states[ids[2]] == WAITING
+    (tmp_path / "go").touch()
     assert over(ray, ids) == [ENDED_WELL] * 3
     assert [started(each)["pid"] for each in batches[:2]] == processes
     assert is_done(batches[2])

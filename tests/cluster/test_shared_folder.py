@@ -12,8 +12,9 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +23,14 @@ import pytest
 
 from cnn_ablation.common import leases
 from cnn_ablation.common.processes import HOST_VARIABLE
-from cnn_ablation.runs.records import Run, read_run, record_path, write_run
+from cnn_ablation.config import with_settings
+from cnn_ablation.launch.execution import NumberedJob, Study
+from cnn_ablation.launch.planning import Planning
+from cnn_ablation.runs.records import Run, read_run, record_path, record_paths, write_run
+from cnn_ablation.runs.run import run
 from cnn_ablation.runs.store import RunStore
+from cnn_ablation.study.designs import knob
+from cnn_ablation.tasks.image_classification.config import Config
 
 pytestmark = pytest.mark.cluster
 
@@ -214,7 +221,7 @@ TRAINS = """
 """
 
 
-def test_a_record_that_cannot_be_seen_yet_is_waited_for(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_cannot_be_seen_yet_is_waited_for(hosts: Hosts) -> None:
     store = RunStore(hosts.here)
     assert store.find("run") is None
     with process(TRAINS, hosts.there, host="there") as child:
@@ -234,6 +241,22 @@ def test_nothing_replaces_a_record_that_cannot_be_seen_yet(hosts: Hosts) -> None
     assert not paths[1].exists()
     assert not write_run(paths[1], Run("baseline", "", "", 0, "failed", error="left no record"), replace=False)
     assert read_run(record_path(hosts.backing / "0", 0)) == RUN
+
+
+def test_records_that_cannot_be_seen_yet_are_no_failed_runs(hosts: Hosts, tiny_config: Config) -> None:
+    """The jobs of a study ran on another host, and are over before their records can be seen here."""
+    baseline = replace(tiny_config, timing="isolated")
+    planning = Planning("one_at_a_time", [knob("model.activation", ["leaky"])],
+                        lambda arm: with_settings(baseline, arm.settings))  # fmt: skip
+    study = Study(hosts.here / "study", planning)
+
+    def launch(jobs: Sequence[NumberedJob]) -> list[str]:
+        for job in jobs:
+            run(study.assignment(job).config, hosts.there / "study" / str(job.number))
+        return []
+
+    assert list(study.carry_out(launch)["n"]) == [2, 2]
+    assert [read_run(path).status for path in record_paths(hosts.backing / "study")] == 4 * ["ok"]
 
 
 FUNCTION = '''
@@ -277,3 +300,23 @@ def test_two_front_ends_train_no_run_twice_and_lose_none(hosts: Hosts, tmp_path:
     assert sum(reused) == 52
     assert min(reused) > 0, "one host trained everything"
     assert len(list((hosts.backing / "store").glob("*/run.json"))) == 52
+
+
+def test_a_container_is_judged_by_its_files(tmp_path: Path) -> None:
+    """A process of another pid namespace, whose number means another process here, or none."""
+    if os.geteuid() != 0:
+        pytest.skip("namespaces need root")
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    with subprocess.Popen(
+        [*inside, sys.executable, "-c", START + HOLD, tmp_path / "run"],
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as container:  # fmt: skip
+        assert said(container) == "ready"
+        began = time.monotonic()
+        with pytest.raises(leases.HeldError, match="process 1 on "):
+            leases.acquire(tmp_path / "run", patience=0)
+        assert time.monotonic() - began < leases.BEAT_SECONDS + 5  # its heartbeat, not process 1 of this place
+        container.kill()
+    began = time.monotonic()
+    assert leases.acquire(tmp_path / "run").generation == 2
+    assert time.monotonic() - began > leases.EXPIRY_SECONDS - leases.BEAT_SECONDS

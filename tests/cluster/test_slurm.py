@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
+import pandas as pd
 import pytest
 import slurm as real
 import words
+from conftest import TINY
 
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import UserError
@@ -241,9 +243,9 @@ def test_a_controller_that_is_gone_for_a_while(
 
 def test_a_job_that_slurm_has_forgotten(slurm_with: Callable[..., SubmititSlurm], tmp_path: Path) -> None:
     slurm = slurm_with()
-    assert slurm.states(["900000"]) == {"900000": FORGOTTEN}
+    assert slurm.states(["66000000"]) == {"66000000": FORGOTTEN}
     ids = slurm.submit(words.written(tmp_path, "sleep 0"), tmp_path / "engine")
-    assert until(slurm, [*ids, "900001"], all_over) == {ids[0]: JobState(is_over=True), "900001": FORGOTTEN}
+    assert until(slurm, [*ids, "66000001"], all_over) == {ids[0]: JobState(is_over=True), "66000001": FORGOTTEN}
 
 
 def in_place_of_sbatch(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
@@ -406,3 +408,17 @@ def test_setup_and_extra_reach_the_job(slurm_with: Callable[..., SubmititSlurm],
     ids = slurm.submit(words.written(tmp_path, "sleep 0"), tmp_path / "engine")
     assert until(slurm, ids, all_over) == {ids[0]: JobState(is_over=True)}
     assert (tmp_path / "said").read_text() == "ours n2\n"
+
+
+def test_a_study_gives_the_same_bits_as_here(cluster: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky", "replicates=2"]
+    scores = []
+    for launcher in ("basic", "submitit_local", "submitit_slurm"):
+        folder = tmp_path / launcher
+        where = [f"hydra/launcher={launcher}", f"store={folder}/store", f"hydra.sweep.dir={folder}", "threads=1"]
+        given = ["hydra.launcher.memory_gb=1.5", "hydra.launcher.jobs=2"] if launcher == "submitit_slurm" else []
+        subprocess.run([*command, *where, *given], check=True, capture_output=True, cwd=tmp_path)
+        runs = pd.read_csv(folder / "runs.csv").sort_values(["arm", "seed"])
+        scores.append(runs[["arm", "seed", "test_accuracy", "val_accuracy"]].to_numpy().tolist())
+    assert len(scores[0]) == 4
+    assert scores[1:] == [scores[0]] * 2

@@ -10,8 +10,9 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,8 +53,9 @@ class Joblib(Engine):
         return self._share
 
     def num_jobs(self, num_runs: int, seconds: float) -> int:
-        """A few for each process."""
-        return min(num_runs, self._processes * _BATCHES_PER_PROCESS)
+        """A few for each process; one where it packs runs into processes of its own, which a batch starts anew."""
+        each = 1 if self._share.cpus != 1 else _BATCHES_PER_PROCESS
+        return min(num_runs, self._processes * each)
 
     def check(self) -> None:
         """As every engine, and that the machine has the cores."""
@@ -82,13 +84,14 @@ class Joblib(Engine):
             self._pool.close()
             del self._pool
 
-    @property
+    @cached_property
     def _processes(self) -> int:
+        """At once; told once, because what a machine has is asked for again as if it were a job's."""
         return self.jobs or max(1, machine.cores() // (self.cpus or 1))
 
     @cached_property
     def _share(self) -> Allocation:
-        """Of one process; told once, because what a machine has is asked for again as if it were a job's."""
+        """Of one process; told once, as above."""
         asked, memory = super().allocation, machine.memory()
         if asked.memory is None and memory is not None:
             asked = Allocation(asked.cpus, memory // self._processes, asked.gpus)
@@ -129,17 +132,27 @@ class Pool:
     def _start(self) -> None:
         while self.waiting and len(self.busy) < self.size and not self.is_closed:
             name, batch, log = self.waiting.popleft()
-            executor = self.idle.pop() if self.idle else self._executor()
-            self.busy[name] = executor
-            with deaf_to_ctrl_c():
-                future = executor.submit(_carry_out, str(batch), str(log))
-            future.add_done_callback(lambda done, name=name: self._ended(name, done))
+            self.busy[name], future = self._given(batch, log)
+            future.add_done_callback(partial(self._ended, name))
+
+    def _given(self, batch: Path, log: Path) -> tuple[Any, Future[None]]:
+        """The executor that was given a batch, and what will come of it."""
+        from joblib.externals.loky import BrokenProcessPool
+
+        with deaf_to_ctrl_c():
+            while self.idle:
+                executor = self.idle.pop()
+                with suppress(BrokenProcessPool):  # its process has died while it was idle
+                    return executor, executor.submit(_carry_out, str(batch), str(log))
+            executor = self._executor()
+            return executor, executor.submit(_carry_out, str(batch), str(log))
 
     def _executor(self) -> Any:
         from joblib.externals.loky import ProcessPoolExecutor
 
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-        return ProcessPoolExecutor(1, initializer=_begin, env=dict.fromkeys(names, str(self.threads)))
+        threads = dict.fromkeys(names, str(self.threads))
+        return ProcessPoolExecutor(1, initializer=_begin, initargs=(os.getpid(),), env=threads)
 
     def _ended(self, name: str, future: Future[None]) -> None:
         with self.lock:
@@ -203,10 +216,10 @@ def _reason(error: BaseException | None) -> str:
     return f"its process ended ({f'exit code {number}' if name == 'EXIT' else f'signal {name}'})"
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     """A process is neither interrupted by Ctrl-C, which reaches all of a terminal, nor does it outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 
 def _end_with_parent(parent: int) -> None:
