@@ -12,8 +12,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
@@ -21,7 +20,7 @@ import kills
 import pytest
 import ray_cluster
 import slurm
-from kills import FRONT_END, Study
+from kills import FRONT_END, RAY, SLURM, Study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("kills")]
 
@@ -117,43 +116,6 @@ class RayKills:
 
     def jobs(self) -> list[str]:
         return [*map(str, self._of_jobs("job_process|forkserver|^ray::Job"))]
-
-
-@pytest.fixture(scope="module")
-def slurm_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    if slurm.missing() or os.geteuid() != 0:
-        pytest.skip("needs Debian's Slurm and root")
-    folder = tmp_path_factory.mktemp("slurm")
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in slurm.start(folder).items():
-            patched.setenv(name, value)
-        yield folder
-        slurm.stop(folder)
-
-
-@pytest.fixture(scope="module")
-def ray_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, ray_cluster.Cluster]]:
-    if find_spec("ray") is None:
-        pytest.skip("Ray is not installed")
-    folder = tmp_path_factory.mktemp("cluster")
-    with pytest.MonkeyPatch.context() as patched:
-        cluster = ray_cluster.start(folder, cpus=2)
-        for name, value in cluster.environment().items():
-            patched.setenv(name, value)
-        try:
-            yield folder, cluster
-        finally:
-            ray_cluster.stop(folder)
-
-
-SLURM = [
-    "hydra/launcher=submitit_slurm", "hydra.launcher.jobs=4", "hydra.launcher.cpus=2", "hydra.launcher.memory_gb=1.5",
-    "hydra.launcher.poll_seconds=0.5",
-]  # fmt: skip
-RAY = [
-    "hydra/launcher=ray", "hydra.launcher.address=auto", "hydra.launcher.jobs=4", "hydra.launcher.cpus=2",
-    "hydra.launcher.poll_seconds=0.5",
-]  # fmt: skip
 
 
 @pytest.fixture(params=["slurm", "ray"])
