@@ -46,13 +46,13 @@ def note(word, shift, seed):
     os.close(file)
 
 
-def train(shift: float = 0.0, seconds: float = 1.0, *, seed):
+def train(shift: float = 0.0, kind: int = 0, seconds: float = 1.0, *, seed):
     note("begins", shift, seed)
     eats = Path(f"eats-{shift}")
     eaten = bytearray(b"x") * (int(eats.read_text()) * 10**6 if eats.exists() else 0)
     time.sleep(seconds)
     note("ends", shift, seed)
-    return {"loss": (seed * 37 % 29) / 29 + shift}
+    return {"loss": (seed * (37 + 11 * kind) % 29) / 29 + shift - kind / 4}
 """
 ENDS_WITHIN = 120.0
 """Seconds, of a command, with whatever kill; two cores may be shared with others."""
@@ -96,7 +96,9 @@ class Study:
         shifts = ",".join(str(float(number)) for number in range(1, self.arms))
         return [
             *(sys.executable, "-m", "cnn_ablation", "-m", "task=function", "task.target=counted.train", "device=cpu"),
-            *("stats.metric=loss", f"replicates={self.seeds}", *([f"settings.shift={shifts}"] if shifts else [])),
+            "stats.metric=loss",
+            *([] if any(each.startswith("replicates=") for each in self.others) else [f"replicates={self.seeds}"]),
+            *([f"settings.shift={shifts}"] if shifts else []),
             *(["hydra.sweep.dir=study"] if self.chosen else []),
             *self.launcher,
             *self.others,

@@ -39,15 +39,15 @@ def went_on(study: Study, *, may_end_again: bool = False) -> int:
 
 
 def test_out_of_time(slurm_folder: Path, tmp_path: Path) -> None:
-    """A minute for twelve runs of 13 s, two at a time."""
+    """Fourteen runs of 15 s, two at a time, in a minute, which Slurm may let grow to one and a half."""
     one = ["hydra.launcher.jobs=1", "hydra.launcher.partition=short", "hydra.launcher.minutes=1"]
-    study = Study(tmp_path / "it", [*SLURM, *one], ["settings.seconds=13"], arms=6, seeds=2)
+    study = Study(tmp_path / "it", [*SLURM, *one], ["settings.seconds=15"], arms=7, seeds=2)
     code, said = study.carried_out(within=240)
     assert code == 1, said
     errors = study.errors()
     assert set(errors) == {"left no record: out of time"}
     assert 2 <= len(errors) <= 8
-    assert "of 12 runs failed" in said
+    assert f"{len(errors)} of 14 runs failed" in said
     assert went_on(study) == len(errors)
 
 
@@ -80,7 +80,6 @@ def test_a_node_of_ray_without_memory(ray_running: tuple[Path, ray_cluster.Clust
     folder, cluster = ray_running
     options = {"cpus": 2, "RAY_memory_usage_threshold": "0.001"}
     node = ray_cluster.add_node(folder, cluster, '--resources={"small": 1}', **options)
-    ray_cluster.wait_for_nodes(folder, cluster)
     study = Study(tmp_path / "it", [*RAY, "hydra.launcher.jobs=1"], arms=2, seeds=2)
     study.launcher = [*study.launcher, "hydra.launcher.resources={small:1}"]
     try:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
+from threading import Thread
 
 import kills
 import pytest
@@ -89,6 +91,8 @@ class RayKills:
 
     def __init__(self, folder: Path, cluster: ray_cluster.Cluster, chance: Random):
         self.folder, self.cluster, self.chance = folder, cluster, chance
+        self.starting = Thread()
+        """Of a node in place of one that was killed."""
         self.kinds: Mapping[str, Callable[[], str]] = {
             "SIGKILL of a job": lambda: kills.kill_one(self._of_jobs("job_process"), chance),
             "SIGKILL of a worker": lambda: kills.kill_one(kills.workers_of(self._of_jobs("forkserver")), chance),
@@ -102,17 +106,19 @@ class RayKills:
 
     def _kill_node(self) -> str:
         alive = [node for node in self.cluster.nodes[1:] if ray_cluster.processes([node], "raylet/raylet")]
-        if len(alive) < 2:
+        if self.starting.is_alive() or len(alive) < 2:
             return ""
         node = self.chance.choice(alive)
         [raylet] = ray_cluster.processes([node], "raylet/raylet")
-        os.kill(raylet, 9)
-        ray_cluster.add_node(self.folder, self.cluster, cpus=2)
+        os.kill(raylet, signal.SIGKILL)
+        another = {"args": (self.folder, self.cluster), "kwargs": {"cpus": 2}}
+        self.starting = Thread(target=ray_cluster.add_node, **another)
+        self.starting.start()
         return f"of node {self.cluster.nodes.index(node)}"
 
     def mend(self, *, now: bool) -> None:
-        if now:
-            ray_cluster.wait_for_nodes(self.folder, self.cluster)
+        if now and self.starting.ident:
+            self.starting.join()
 
     def jobs(self) -> list[str]:
         return [*map(str, self._of_jobs("job_process|forkserver|^ray::Job"))]
