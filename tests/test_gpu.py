@@ -182,3 +182,35 @@ def test_a_run_alone_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert first.error == ""
     again = runs.run(replace(config, store=str(tmp_path / "other"), checkpoint_seconds=1e9), tmp_path / "b")[0]
     assert first.test_loss == pytest.approx(again.test_loss, rel=1e-4)
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_seeds_trained_together_go_on_from_their_checkpoint(optimizer: str, tmp_path: Path) -> None:
+    """Dropout's streams and the optimisers' state go on inside the graphs."""
+    config = replace(
+        composed("model.dropout=0.3", "train.epochs=5", "train.schedule=cosine", f"optimizer={optimizer}"),
+        replicates=3,
+        store=str(tmp_path / "store"),
+        checkpoint_seconds=1e-9,
+    )
+    asked: list[object] = []
+
+    def killed(how: object) -> int:
+        asked.append(how)
+        if len(asked) == 4:
+            raise KilledError
+        return 1
+
+    with pytest.raises(KilledError):
+        runs.run(config, tmp_path / "a", concurrent_jobs=killed)
+    resumed = runs.run(config, tmp_path / "b")
+    whole = runs.run(replace(config, store=str(tmp_path / "other")), tmp_path / "c")
+    for one, other in zip(resumed, whole, strict=True):
+        assert [point["train_loss"] for point in one.curves] == pytest.approx(
+            [point["train_loss"] for point in other.curves], rel=1e-4
+        )
+        assert one.test_loss == pytest.approx(other.test_loss, rel=1e-4)

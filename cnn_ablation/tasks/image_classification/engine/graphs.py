@@ -56,6 +56,10 @@ class GraphedSteps:
                 self.graphs[of].replay()
         return torch.cat([seed.sum for seed in self.seeds])
 
+    def random_states(self) -> list[Tensor]:
+        """Where each seed's dropout is in its stream."""
+        return [seed.generator.get_state() for seed in self.seeds]
+
     @staticmethod
     def _sizes(config: Config, num_images: int) -> set[tuple[int, int]]:
         """Of all graphs that the epochs need: (images of a batch, steps)."""
@@ -133,14 +137,32 @@ def _put_back(states: Sequence[TrainingState], generators: Sequence[torch.Genera
     networks = [network for state in states for network in dict.fromkeys((state.network, state.scored))]
     weights = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
     streams = [generator.get_state() for generator in generators]
+    optimizers = [copied(state.updates.optimizer) for state in states]
     yield
     torch.cuda.synchronize()
     for network, before in zip(networks, weights, strict=True):
         network.load_state_dict(before)
-    for state in states:
-        for values in state.updates.optimizer.state.values():
-            for value in values.values():
-                if isinstance(value, Tensor):
-                    value.zero_()  # as at the start: no moments, no steps
+    for state, kept in zip(states, optimizers, strict=True):
+        put_back(state.updates.optimizer, kept)
     for generator, before_drawing in zip(generators, streams, strict=True):
         generator.set_state(before_drawing)
+
+
+OptimizerState = dict[Tensor, dict[str, Tensor]]
+"""The tensors that an optimiser keeps for each parameter."""
+
+
+def copied(optimizer: optim.Optimizer) -> OptimizerState:
+    return {
+        parameter: {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
+        for parameter, values in optimizer.state.items()
+    }
+
+
+def put_back(optimizer: optim.Optimizer, kept: OptimizerState) -> None:
+    """The optimiser's state is what was `copied`, in the tensors that it has now; zeros for what was not there then."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                before = kept.get(parameter, {}).get(name)
+                value.zero_() if before is None else value.copy_(before)

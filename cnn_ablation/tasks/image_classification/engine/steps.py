@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
 from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
@@ -40,6 +39,10 @@ class EagerSteps:
                 seed.step(size)
         return torch.cat([seed.sum for seed in self.seeds])
 
+    def random_states(self) -> list[Tensor]:
+        """Where each seed's dropout is in its stream."""
+        return [seed.generator.get_state() for seed in self.seeds]
+
 
 class Seed:
     """One network in training, at fixed addresses."""
@@ -47,7 +50,8 @@ class Seed:
     def __init__(self, state: TrainingState, images: ResidentSplit, precision: str):
         device = images.labels.device
         self.images, self.precision, self.loss_of = images, precision, state.trained_loss
-        self.generator = torch.Generator(device).manual_seed(stream_seed(state.seeds.dropout, "dropout"))
+        self.generator = torch.Generator(device)
+        self.generator.set_state(state.random[device.type])
         self.network = _with_generator(state.computed, self.generator)
         most_steps = updates_per_epoch(state.train, len(images))
         self.updates = ReplayableUpdates(state.updates, most_steps, device)
