@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
+from test_fused import pooled_plainly, with_gradients
 
 import cnn_ablation
 from cnn_ablation.runs import run as runs
 from cnn_ablation.tasks.image_classification import data, devices, engine, losses, training
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.engine import gpu
 from cnn_ablation.tasks.image_classification.scoring import evaluate
 from cnn_ablation.tasks.image_classification.training import TrainingResult
 
@@ -120,6 +122,34 @@ def test_tf32_is_computed_only_where_it_is_asked_for() -> None:
     assert error("tf32") > 1e-5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "no bias"])
+def test_pooling_by_a_kernel_of_our_own_is_pytorchs(dtype: torch.dtype, slope: float, has_bias: bool) -> None:
+    """To the last bit, but for the gradient of the bias, which is a sum in another order."""
+    maps = torch.randn(64, 24, 9, 28, device=GPU).to(dtype).contiguous(memory_format=torch.channels_last)
+    bias = torch.randn(24, device=GPU).to(dtype) if has_bias else None
+    kernels = gpu.kernels()
+    assert kernels, "Triton compiles here"
+    found = with_gradients(kernels.Pooled.apply, maps, bias, slope)
+    expected = with_gradients(pooled_plainly, maps, bias, slope)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    if has_bias:
+        torch.testing.assert_close(found[2], expected[2], rtol=2e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_kernels_of_our_own_train_as_pytorchs_do(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("model.activation=leaky", "train.epochs=3", f"precision={precision}")
+    images = data.load(config.data)
+    ours = engine.train_together(config, images, seeds=SEEDS, device=GPU)
+    monkeypatch.setattr(gpu, "kernels", lambda: None)
+    theirs = engine.train_together(config, images, seeds=SEEDS, device=GPU)
+    for one, other in zip(ours, theirs, strict=True):
+        assert losses_of(one) == pytest.approx(losses_of(other), rel=1e-4 if precision == "float32" else 1e-2)
+
+
 def one_after_the_other(config: Config, folder: Path) -> list[TrainingResult]:
     """By the steps that a failed capture falls back to, in runs that never were captured."""
     alone = []
@@ -168,7 +198,7 @@ def test_seeds_train_one_by_one_where_all_do_not_fit(tmp_path: Path, capsys: pyt
     assert [(run.status, run.error) for run in found] == [("ok", "")] * 12
     gc.collect()
     torch.cuda.empty_cache()
-    assert torch.cuda.memory_reserved() < 2 * 2**30, "what the failed capture took is free again"
+    assert torch.cuda.memory_reserved() < 2**30, "what the failed capture took is free again"
 
 
 def test_a_run_alone_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

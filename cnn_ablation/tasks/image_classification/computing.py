@@ -27,7 +27,7 @@ class Computing(How):
     instructions: str
     """Of the CPU, as `machine.instructions` names them."""
     kernels: str
-    """Whether layers on a CPU run code of our own: `compiled`, or `PyTorch's`."""
+    """Whether layers run code of our own: `compiled` (C on a CPU, Triton on NVIDIA's GPUs), or `PyTorch's`."""
 
 
 def resolve(config: Config, *, threads: int | None = None, planned: bool = False) -> Computing:
@@ -52,7 +52,7 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
         precision=_precision(config.precision, device),
         threads=(config.threads or threads or machine.threads_alone()) if on_cpu else 0,
         instructions=machine.instructions(),
-        kernels=COMPILED if on_cpu and config.engine == "fast" and _has_kernels(planned) else NO_KERNELS,
+        kernels=COMPILED if config.engine == "fast" and _has_kernels(device, planned) else NO_KERNELS,
     )
 
 
@@ -88,5 +88,11 @@ def _precision(name: str, device: str) -> str:
     return devices.resolve_precision(name, devices.choose(device))
 
 
-def _has_kernels(planned: bool) -> bool:
-    return compiled.is_expected() if planned else compiled.library() is not None
+def _has_kernels(device: str, planned: bool) -> bool:
+    if device == "cpu":
+        return compiled.is_expected() if planned else compiled.library() is not None
+    if device != "cuda":
+        return False
+    from cnn_ablation.tasks.image_classification.engine import gpu  # imports torch, as the device has done
+
+    return gpu.is_expected() if planned else gpu.kernels() is not None

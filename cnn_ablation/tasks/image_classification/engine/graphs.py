@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -24,6 +25,16 @@ _WARM_UP_STEPS = 3  # cuDNN picks its algorithms and the optimiser makes its sta
 _STEPS_OF_A_GRAPH = 10  # seeds wait for each other at its end only
 
 
+_STREAMS: dict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
+
+
+def _streams(device: torch.device, count: int) -> list[torch.cuda.Stream]:
+    """One for each seed; the same for every arm, because cuBLAS keeps memory for each stream that it has met."""
+    known = _STREAMS[device]
+    known += [torch.cuda.Stream(device) for _ in range(count - len(known))]
+    return known[:count]
+
+
 class GraphedSteps:
     """`together.Steps` as graphs of `_STEPS_OF_A_GRAPH` full batches, of one, and of the smaller last one."""
 
@@ -36,7 +47,7 @@ class GraphedSteps:
     ):
         self.batch_size = config.train.batch_size
         self.seeds = [Seed(state, images, precision) for state in states]
-        self.streams = [torch.cuda.Stream(images.labels.device) for _ in states]
+        self.streams = _streams(images.labels.device, len(states))
         for seed in self.seeds:
             _make_capturable(seed.updates.optimizer)
         with _put_back(states, [seed.generator for seed in self.seeds]):
@@ -111,6 +122,7 @@ def _recovering(pool: tuple[int, int]) -> Iterator[None]:
         with suppress(RuntimeError):  # where the capture has ended in order
             torch._C._cuda_endAllocateToPool(device, pool)
             torch._C._cuda_releasePool(device, pool)
+        torch._C._cuda_clearCublasWorkspaces()  # those of the seeds' streams lie in the pool
         cause: BaseException = error
         while cause.__context__ is not None:  # leaving the capture raises once more
             cause = cause.__context__
