@@ -20,6 +20,7 @@ from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, SGDConfig
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.engine import convolution, pooling
+from cnn_ablation.tasks.image_classification.engine.dropout import Dropped
 from cnn_ablation.tasks.image_classification.engine.graphs import copied, put_back
 from cnn_ablation.tasks.image_classification.engine.networks import rewritten
 from cnn_ablation.tasks.image_classification.engine.steps import EagerSteps, RoundedWeights
@@ -427,6 +428,18 @@ def test_the_engine_follows_the_reference_loop_in_every_recipe(recipe: list[str]
     assert losses_of(fast) == pytest.approx(losses_of(slow), rel=1e-4)
     for name, value in fast.network.state_dict().items():
         torch.testing.assert_close(value, slow.network.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_values_are_dropped_by_a_mask_of_bits(dtype: torch.dtype) -> None:
+    """As a GPU does it; the CPU can too."""
+    inputs = torch.linspace(-3, 3, 40).to(dtype).requires_grad_()
+    kept = torch.arange(40) % 3 > 0
+    outputs = Dropped.apply(inputs, kept, 1 / 0.7)
+    expected = (inputs.detach().float() * kept / 0.7).to(dtype)
+    torch.testing.assert_close(outputs.detach(), expected)
+    (gradient,) = torch.autograd.grad(outputs.sum(), inputs)
+    torch.testing.assert_close(gradient, (kept / 0.7).to(dtype))
 
 
 def losses_of(result: TrainingResult) -> list[float]:

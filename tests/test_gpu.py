@@ -18,6 +18,7 @@ from cnn_ablation.tasks.image_classification import data, devices, engine, losse
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.engine import gpu
+from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
 from cnn_ablation.tasks.image_classification.scoring import evaluate
 from cnn_ablation.tasks.image_classification.training import TrainingResult
 
@@ -96,6 +97,15 @@ def test_dropout_draws_by_the_seed_whoever_trains_beside_it() -> None:
     assert losses_of(third) != pytest.approx(losses_of(first), rel=1e-3)
     without = engine.train_together(composed("train.epochs=3"), images, seeds=[2], device=GPU)[0]
     assert losses_of(third) != pytest.approx(losses_of(without), rel=1e-3), "masks are drawn anew in each replay"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_keeps_as_many_values_as_it_should(dtype: torch.dtype) -> None:
+    layer = OwnDropout(0.3, torch.Generator(GPU).manual_seed(0)).to(GPU)
+    outputs = layer(torch.ones(1000, 100, device=GPU, dtype=dtype))
+    assert outputs.dtype == dtype
+    assert sorted(set(outputs.flatten().tolist())) == [0, torch.tensor(1 / 0.7).to(dtype).item()]
+    assert float((outputs > 0).double().mean()) == pytest.approx(0.7, abs=0.01)  # seven standard errors
 
 
 def test_bfloat16_stays_near_float32() -> None:
