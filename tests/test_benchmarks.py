@@ -9,6 +9,7 @@ import overhead
 import pandas as pd
 import plain
 import pytest
+import scale
 import throughput
 import times
 import torch
@@ -104,3 +105,14 @@ def test_a_true_ratio_is_found_sooner_where_it_is_larger() -> None:
     assert times.row_of_true_ratios(large, 8)["slower (t)"].startswith("1 of 1")
     assert times.row_of_true_ratios(large, 8)["slower (by then, anytime)"].startswith("1 of 1")
     assert times.row_of_true_ratios(small, 3)["slower (t)"].startswith("0 of 1")
+
+
+def test_the_stages_of_a_study_add_up_to_its_command() -> None:
+    rows = list(scale.measured(arms=3, seeds=2, image_arms=0))
+    named = {row["what"]: float(row["seconds"]) for row in rows}
+    whole = named["whole study: a function, 3 arms x 2 seeds"]
+    of_stages = [value for name, value in named.items() if name.startswith("  ")]
+    assert len(of_stages) == 5
+    assert all(value >= -0.05 for value in of_stages)
+    assert sum(of_stages) == pytest.approx(whole, abs=0.3)
+    assert "dry run: the smallest network, 3 arms x 1 seed" in named

@@ -465,7 +465,7 @@ def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
     with claimed(tmp_path / "study"):
         answer = cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
     assert answer.code == 2
-    assert f"another study is being written to {tmp_path / 'study'}" in answer.err
+    assert f"another study is being written to {tmp_path / 'study'}\n  by: process {os.getpid()} on " in answer.err
     assert "hydra.sweep.dir=DIR" in answer.err
     assert cli("-m", *TINY, "model.activation=relu,leaky", "replicates=1", "hydra.sweep.dir=study").code == 0
 

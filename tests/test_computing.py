@@ -250,6 +250,100 @@ def test_a_compiled_library_is_ours_alone_whatever_the_umask_says(own_cache: Pat
     assert [stat.S_IMODE(entry.stat().st_mode) for entry in (own_cache, own_cache.parent)] == [0o700, 0o700]
 
 
+def cpu(name: str, flags: str, count: int = 2) -> str:
+    """As Linux tells of so many of a processor."""
+    return f"processor\t: 0\nmodel name\t: {name}\nflags\t\t: {flags}\n\n" * count
+
+
+PROCESSOR, COMPILER = cpu("Xeon", "avx2 fma avx512f"), b"cc 12.2.0"
+
+
+@pytest.mark.parametrize(
+    ("is_shared", "processor", "compiler"),
+    [
+        (True, PROCESSOR, COMPILER),
+        (True, cpu("Xeon", "avx2 fma avx512f", 64), COMPILER),
+        (True, PROCESSOR, b""),
+        (False, cpu("Xeon", "avx2 fma"), COMPILER),
+        (False, cpu("EPYC", "avx2 fma avx512f"), COMPILER),
+        (False, cpu("Xeon", "avx2 fma"), b""),
+        (False, PROCESSOR, b"cc 13.1.0"),
+    ],
+    ids=["alike", "more of them", "without a compiler", "without AVX-512", "of another maker",
+         "without AVX-512 and compiler", "another compiler"],
+)  # fmt: skip
+def test_a_home_folder_is_shared_by_machines_that_compute_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_shared: bool, processor: str, compiler: bytes
+) -> None:
+    """A library for AVX-512 is no file that a processor without it looks for."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled, "_CPUINFO", tmp_path / "cpuinfo")
+
+    def path_on(text: str, version: bytes) -> Path:
+        (tmp_path / "cpuinfo").write_text(text)
+        monkeypatch.setattr(compiled, "_compiler_version", lambda: version)
+        found: Path = compiled._path.__wrapped__()
+        return found
+
+    first = path_on(PROCESSOR, COMPILER)
+    first.parent.mkdir(parents=True)
+    first.write_text("a library")
+    assert (path_on(processor, compiler) == first) == is_shared
+
+
+def test_a_library_follows_from_its_sources(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "more.c").write_text("int more;")
+    monkeypatch.setattr(compiled, "_SOURCES", [*compiled._SOURCES, tmp_path / "more.c"])
+    assert compiled._path.__wrapped__() != own_cache
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_another_processors_library_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each compiles its own beside it; the first one is made a file that would not load."""
+    for name, text in {"few.c": "int answer(void) { return 42; }", "cpuinfo": PROCESSOR}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled, "_SOURCES", [tmp_path / "few.c"])
+    monkeypatch.setattr(compiled, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(compiled, "_path", compiled._path.__wrapped__)
+    compile_and_load = compiled._loaded.__wrapped__
+    assert compile_and_load()[0].answer() == 42
+    [first] = (tmp_path / "cnn_ablation" / "kernels").glob("*.so")
+    first.unlink()
+    first.write_text("AVX-512")
+    (tmp_path / "cpuinfo").write_text(cpu("Xeon", "avx2 fma"))
+    assert compile_and_load()[0].answer() == 42
+    assert first.read_text() == "AVX-512"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["first wins", "no links"])
+def test_machines_that_compile_at_once_leave_one_whole_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """What another one has loaded is not replaced, where the file system has links."""
+
+    def no_links(*_: object) -> None:
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    for text in ("first", "second"):
+        (tmp_path / text).write_text(text)
+        compiled._publish(tmp_path / text, tmp_path / "library.so")
+    assert (tmp_path / "library.so").read_text() == ("first" if links else "second")
+
+
+def test_without_a_home_folder_pytorchs_own_layers_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(compiled, "_path", homeless)
+    functions, why_not = compiled._loaded.__wrapped__()
+    assert functions is None
+    assert why_not == "no folder to compile into (Could not determine home directory.); remedy: set XDG_CACHE_HOME"
+    assert not compiled.is_expected()
+
+
 # -- interrupts ------------------------------------------------------------------------------------------------------
 
 
@@ -310,3 +404,27 @@ def test_what_cannot_be_trained_is_refused_before_torch_is_imported(tmp_path: Pa
         assert "exit 2" in answer
         assert len(answer.splitlines()) <= 6, answer
     assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("expected", "told", "daemon"),
+    [
+        ("32", {}, False),
+        ("4", {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, False),
+        (None, {"CUDA_MPS_PIPE_DIRECTORY": "pipes"}, False),
+        (None, {}, True),
+        ("4", {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, True),
+    ],
+    ids=["by default", "told otherwise", "MPS elsewhere", "MPS", "MPS, told otherwise"],
+)
+def test_a_gpu_serves_many_streams_at_once_where_processes_do_not_share_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str | None, told: dict[str, str], daemon: bool
+) -> None:
+    """Under MPS 32 for each process left nothing for the third one."""
+    monkeypatch.setattr(devices, "_PIPES_OF_MPS", str(tmp_path if daemon else tmp_path / "none"))
+    for name in ("CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_MPS_PIPE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    devices.serve_many_streams()
+    assert os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS") == expected

@@ -21,7 +21,7 @@ GROUPS = ("data", "model", "optimizer")
 
 
 def test_there_are_files() -> None:
-    assert {path.parent.name for path in FILES} == {"conf", "data", "model", "optimizer", "study", "task"}
+    assert {path.parent.name for path in FILES} == {"conf", "data", "launcher", "model", "optimizer", "study", "task"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -101,7 +101,7 @@ class Written:
 
     @property
     def on_record(self) -> Looks:
-        (path,) = (self.store / "looks").iterdir()
+        (path,) = (self.store / "looks").glob("*.json")
         return records.read_looks(path)
 
     def differences(self, arm: str, seeds: Sequence[int] | None = None) -> np.ndarray:
@@ -236,7 +236,7 @@ def test_dunnett_judges_the_first_look_and_is_followed_by_pairs(tmp_path: Path) 
 def test_a_table_of_the_same_runs_is_no_new_look(tmp_path: Path) -> None:
     study = Written(tmp_path).write()
     first = study.shown()
-    content = (study.folder / "looks.json").read_bytes(), next((study.store / "looks").iterdir()).read_bytes()
+    content = (study.folder / "looks.json").read_bytes(), next((study.store / "looks").glob("*.json")).read_bytes()
     again = study.shown()
     assert again.caption == first.caption
     pd.testing.assert_frame_equal(again.arms, first.arms)
@@ -461,7 +461,7 @@ def test_a_damaged_record_is_named_and_the_copy_counts(
 ) -> None:
     study = Written(tmp_path).write()
     study.shown()
-    (path,) = (study.store / "looks").iterdir()
+    (path,) = (study.store / "looks").glob("*.json")
     path.write_bytes(text)
     longer = replace(study, seeds=range(9)).write()
     once, since = fixed(longer, range(5)), always(longer)

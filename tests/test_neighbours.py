@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cnn_ablation.runs import neighbours
+from cnn_ablation.common.processes import HOST_VARIABLE
 from cnn_ablation.runs.neighbours import TRAINING, Entry, in_training, mean_neighbours
 
 HOLDS = (
@@ -71,7 +71,7 @@ def test_one_that_raises_was_there_all_the_same(tmp_path: Path) -> None:
     assert outer.neighbours > 0.1
 
 
-def test_other_processes_count_until_they_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_count_until_they_are_killed(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout
     process.stdout.readline()
@@ -83,13 +83,10 @@ def test_other_processes_count_until_they_are_killed(tmp_path: Path, monkeypatch
     with in_training(tmp_path) as after:
         pass
     assert after.neighbours == 0
-    monkeypatch.setattr(neighbours, "_JUST_BEGUN", 0)
-    with in_training(tmp_path):
-        pass
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "1--1", "a-b-c-d", ".1--1-1.x"])
+@pytest.mark.parametrize("name", ["notes.txt", "1--1", "a-b-c-d-e", ".1--1-1-1.x", "1--1-1"])
 def test_what_else_lies_there_is_passed_over(tmp_path: Path, name: str) -> None:
     with in_training(tmp_path):
         (folder,) = (tmp_path / TRAINING).iterdir()
@@ -110,7 +107,9 @@ def test_a_store_that_cannot_be_written_to_costs_no_run(tmp_path: Path) -> None:
 def test_the_folder_is_that_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of other machines, in a store that all share, are no neighbours."""
     with in_training(tmp_path):
-        monkeypatch.setattr(neighbours.platform, "node", lambda: "another/../host")
+        monkeypatch.setenv(HOST_VARIABLE, "another/../host")
         with in_training(tmp_path) as elsewhere:
-            assert sorted(path.parent for path in (tmp_path / TRAINING).rglob("*-*"))[0].parent == tmp_path / TRAINING
+            found = [path for path in (tmp_path / TRAINING).rglob("*") if path.is_file()]
+            assert [path.parent.parent for path in found] == 2 * [tmp_path / TRAINING]
+            assert len({path.parent for path in found}) == 2
     assert elsewhere.neighbours == 0

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.runs.provenance import environment, extension_version, fingerprint
 from cnn_ablation.runs.provenance import identity as identity_of
-from cnn_ablation.runs.records import RUN_COLUMNS, Run, read_run, record_paths, write_run
+from cnn_ablation.runs.records import RUN_COLUMNS, Run, read_run, record_paths, stamp, write_failed, write_run
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 
 RUN = Run(
@@ -113,6 +115,83 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
     with pytest.raises(RecordError, match="cannot write"):
         write_atomically(blocker / "run.json", b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("errno_of_link", [None, errno.EPERM], ids=["links", "a file system without links"])
+def test_a_record_that_is_there_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errno_of_link: int | None
+) -> None:
+    if errno_of_link:
+
+        def no_links(*_: object) -> None:
+            raise OSError(errno_of_link, "not here")
+
+        monkeypatch.setattr(os, "link", no_links)
+    path, failed = tmp_path / "0" / "run-seed3.json", dataclasses.replace(RUN, status="failed")
+    assert write_run(path, RUN, replace=False)
+    assert not write_run(path, failed, replace=False)
+    assert read_run(path).status == "diverged"
+    assert write_run(path, failed)
+    assert read_run(path).status == "failed"
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
+
+
+FAILED = dataclasses.replace(RUN, status="failed")
+
+
+@pytest.mark.parametrize(
+    ("expected", "before", "meanwhile"),
+    [
+        (FAILED, None, None),
+        (FAILED, dataclasses.replace(RUN, seed=9), None),
+        (RUN, None, RUN),
+        (RUN, dataclasses.replace(RUN, seed=9), RUN),
+        (RUN, FAILED, RUN),
+    ],
+    ids=["nothing there", "of an earlier attempt", "one that came", "one that came in its place", "after a failed one"],
+)
+def test_a_failed_run_replaces_nothing_but_what_was_there_before_it(
+    tmp_path: Path, expected: Run, before: Run | None, meanwhile: Run | None
+) -> None:
+    path = tmp_path / "0" / "run-seed3.json"
+    if before:
+        write_run(path, before)
+    known = stamp(path)
+    if meanwhile:
+        write_run(path, meanwhile)
+    assert write_failed(path, FAILED, known) == (expected is FAILED)
+    assert repr(read_run(path)) == repr(dataclasses.replace(expected, train_loss=math.nan))
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_link_whose_answer_was_lost_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that made the link answers to the repeated request that the name is taken."""
+    link = os.link
+
+    def repeated(*arguments: Any) -> None:
+        link(*arguments)
+        link(*arguments)
+
+    monkeypatch.setattr(os, "link", repeated)
+    assert write_run(tmp_path / "run.json", RUN, replace=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_folder_that_another_host_has_just_made_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, and cannot be seen: a server says so to who makes it."""
+    make, refused = os.mkdir, list[str]()
+
+    def unseen(path: str, *arguments: Any) -> None:
+        if len(refused) < 2:
+            refused.append(path)
+            raise FileExistsError(errno.EEXIST, "exists", path)
+        make(path, *arguments)
+
+    monkeypatch.setattr(os, "mkdir", unseen)
+    write_run(tmp_path / "0" / "run.json", RUN)
+    assert (read_run(tmp_path / "0" / "run.json").seed, len(refused)) == (3, 2)
 
 
 def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:

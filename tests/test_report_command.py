@@ -289,6 +289,22 @@ def test_without_an_interval_or_a_test_the_caption_claims_none() -> None:
     assert "Any false" not in text
 
 
+@pytest.mark.parametrize(
+    ("planned", "neighbours", "words"),
+    [
+        (1, 0.0, "measured with one run at a time."),
+        (2, 0.9, "measured with 2 runs side by side."),
+        (2, 0.2, "measured with 2 runs side by side."),  # the last run of all has less company
+        (1, 0.9, "measured with one run at a time as far as each job knew, but with 1.9 in the mean on their machine."),
+        (2, 3.0, "with 2 runs side by side as far as each job knew, but with 4.0 in the mean on their machine."),
+        (1, np.nan, "measured with one run at a time."),
+    ],
+)
+def test_the_caption_says_what_really_ran_beside_runs(planned: int, neighbours: float, words: str) -> None:
+    """Jobs of an engine that share a machine do not know of each other; the store does."""
+    assert words in caption_of(runs(status="ok", train_seconds=1.0, concurrent_runs=planned, neighbours=neighbours))
+
+
 def test_the_caption_counts_a_run_once_and_reads_switches_as_written() -> None:
     frame = runs(reused=["True", "False", "False"] * 2, status="ok").replace({"True": True, "False": False})
     twice = pd.concat([frame[3:4].assign(status="failed", test_accuracy=np.nan), frame])

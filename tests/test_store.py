@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cnn_ablation.common import files
+from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.processes import HOST_VARIABLE
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run
-from cnn_ablation.runs.store import RunStore
+from cnn_ablation.runs.store import BusyError, RunStore
 from cnn_ablation.runs.store.entries import entries, prune
 from cnn_ablation.store import main
 from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
@@ -59,7 +65,7 @@ def test_entries_say_what_can_be_reused(store: RunStore) -> None:
 )
 def test_prune_removes_what_is_asked_for(store: RunStore, options: list[str], kept: set[str]) -> None:
     assert main(["prune", "--store", str(store.folder), *options]) == 0
-    assert {path.name for path in store.folder.iterdir() if path.name != "locks"} == kept
+    assert {path.name for path in store.folder.iterdir()} == kept
 
 
 def test_list_names_every_run(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,9 +127,134 @@ def test_a_run_in_training_is_waited_for_and_never_pruned(store: RunStore) -> No
     }  # fmt: skip
     waiter = subprocess.Popen([sys.executable, "-c", code, str(store.folder)], stdin=subprocess.DEVNULL, stderr=-1)
     assert waiter.stderr
-    assert b"another process is training this run" in waiter.stderr.readline()
+    line = waiter.stderr.readline().decode()
+    assert re.match(
+        rf"another process is training this run \(process {holder.pid} on \S+, since [^)]+\); waiting", line
+    )
     assert waiter.poll() is None
     holder.kill()
     assert waiter.wait(timeout=30) == 0
     holder.communicate()
     waiter.stderr.close()
+
+
+RUN = Run("baseline", "", "", 0, "ok", test_accuracy=0.9)
+
+
+def test_the_first_finished_record_stays(tmp_path: Path) -> None:
+    store, later = RunStore(tmp_path), replace(RUN, test_accuracy=0.1)
+    assert store.keep("run", RUN, b"weights")
+    assert not store.keep("run", later, b"later weights")
+    assert store.weights_path("run").read_bytes() == b"weights"
+    assert store.find("run") == RUN
+    assert store.keep("run", later, replace=True)
+    assert store.find("run") == later
+
+
+def test_only_who_has_a_run_still_may_replace_its_record(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    with store.locked("run") as hold:
+        assert not hold.may_replace  # there was none
+        store.keep("run", RUN)
+        assert not hold.may_replace
+    with store.locked("run") as hold:
+        assert hold.may_replace
+        (tmp_path / "run" / f".lease.{hold.lease.generation + 1}").touch()  # another host's, which took us for dead
+        assert not hold.may_replace
+
+
+def test_a_failed_run_is_never_kept(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="a failed run is no result"):
+        RunStore(tmp_path).keep("run", replace(RUN, status="failed"), replace=True)
+
+
+def test_who_does_not_wait_is_told(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    with store.locked("run"), pytest.raises(BusyError), store.locked("run", wait=False):
+        pass
+    with store.locked("run", wait=False):
+        pass
+
+
+def test_a_record_of_another_host_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = RunStore(tmp_path)
+    with monkeypatch.context() as there:
+        there.setenv(HOST_VARIABLE, "there")
+        with store.locked("run"):
+            store.keep("run", RUN)
+    unseen = store.run_path("run").rename(tmp_path / "unseen")
+    timer = threading.Timer(0.3, lambda: unseen.rename(store.run_path("run")))
+    timer.start()
+    with store.locked("run") as hold:
+        assert hold.had_record
+        assert store.find("run") == RUN
+    timer.join()
+    said = " ".join(capsys.readouterr().err.split())
+    assert said == f"{store.run_path('run')} was written on another host; waiting up to 60 s to see it"
+
+
+@pytest.mark.parametrize("host", ["", "there"], ids=["failed there", "removed by hand"])
+def test_what_is_not_there_is_not_waited_for_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """A run that failed on another host left nothing; a record that was removed is waited for as long as is said."""
+    store = RunStore(tmp_path)
+    with monkeypatch.context() as there:
+        there.setenv(HOST_VARIABLE, host or "there")
+        with store.locked("run"):
+            if host:
+                store.keep("run", RUN)
+    store.run_path("run").unlink(missing_ok=True)
+    monkeypatch.setattr(files, "VISIBLE_SECONDS", 0.2 if host else 60.0)
+    began = time.monotonic()
+    with store.locked("run") as hold:
+        assert not hold.had_record
+    assert (time.monotonic() - began >= 0.2) == bool(host)
+
+
+def test_prune_clears_what_failed_runs_and_earlier_versions_left(store: RunStore) -> None:
+    (store.folder / "locks").mkdir()
+    (store.folder / "locks" / "current.lock").touch()
+    (store.folder / ".removed-1").mkdir()
+    with store.locked("failed"):
+        pass
+    with store.locked("training"):
+        assert {entry.fingerprint for entry in entries(store.folder)} == {
+            "current", "outdated", "damaged", "unfinished",
+        }  # fmt: skip
+        assert prune(store.folder, []) == []
+        assert {path.name for path in store.folder.iterdir()} == {
+            "current", "outdated", "damaged", "unfinished", "training",
+        }  # fmt: skip
+
+
+def test_prune_leaves_a_record_that_cannot_be_seen_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore(tmp_path)
+    with monkeypatch.context() as there:
+        there.setenv(HOST_VARIABLE, "there")
+        with store.locked("run"):
+            store.keep("run", RUN)
+    unseen = store.run_path("run").rename(tmp_path / "unseen")
+    assert prune(tmp_path, []) == []
+    unseen.rename(store.run_path("run"))
+    with store.locked("run") as hold:
+        assert hold.had_record
+
+
+def test_what_prune_removed_is_trained_under_a_new_lease(store: RunStore) -> None:
+    with store.locked("current"):
+        pass
+    assert [entry.fingerprint for entry in prune(store.folder, entries(store.folder)[-1:])] != []
+    with store.locked("current") as hold:
+        assert hold.lease.is_ours()
+
+
+def test_a_store_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = RunStore(tmp_path / "file")
+    with pytest.raises(RecordError, match=f"cannot write to the store {tmp_path / 'file'}: .*\n  remedy: store=DIR"):
+        store.check()
+    with pytest.raises(RecordError, match="cannot write to the store"), store.locked("run"):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +12,15 @@ from typing import Any
 import pytest
 
 from cnn_ablation import ablate
+from cnn_ablation.common import leases
 from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.processes import HOST_VARIABLE
 from cnn_ablation.config import with_settings
+from cnn_ablation.launch.execution import claimed
 from cnn_ablation.launch.planning import Planning
+from cnn_ablation.runs.records import Run, read_run, write_run
+from cnn_ablation.runs.run import run
+from cnn_ablation.runs.store import RunStore
 from cnn_ablation.study.designs import Knob, knob, zipped_knob
 from cnn_ablation.study.plans import FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
 from cnn_ablation.tasks.image_classification.config import Config, SGDConfig
@@ -177,7 +184,73 @@ def test_a_folder_keeps_its_study_and_grows(tiny_config: Config, tmp_path: Path)
     longer = replace(tiny_config, timing="isolated", on_error="stop", checkpoint_seconds=9.0, replicates=3)
     arms = ablate(longer, {**knobs, "train.epochs": [3]}, folder)
     assert list(arms["n"]) == [3, 3, 3]
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.startswith(".lease")}
     with pytest.raises(RecordError, match=r"holds another study \(optimizer\.lr: 0\.001 there, 0\.01 here\)"):
         ablate(with_settings(longer, [("optimizer.lr", 0.01)]), {**knobs, "train.epochs": [3]}, folder)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.startswith(".lease")} == before
+
+
+def test_a_folder_of_a_host_that_died_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as there:
+        there.setenv(HOST_VARIABLE, "node7")
+        leases.acquire(tmp_path / ".lease")
+    monkeypatch.setattr(leases, "EXPIRY_SECONDS", 0.2)
+    with claimed(tmp_path):
+        pass
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith(f"{tmp_path} was in use by process {os.getpid()} on node7, since ")
+    assert said.endswith("; looking up to 0 s whether it still is")
+
+
+def test_a_run_that_another_host_finished_first_keeps_that_record(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """This process was not heard of for a while: another one took the run, finished it and let go."""
+    store = RunStore(Path(tiny_config.store))
+    first = Run("baseline", "", "", 0, "ok", test_accuracy=0.125)
+
+    def meanwhile(_: object) -> int:
+        (folder,) = store.folder.glob("[0-9a-f]*")
+        (folder / ".lease.2").touch()
+        store.keep(folder.name, first)
+        return 1
+
+    (mine,) = run(replace(tiny_config, replicates=1), tmp_path / "0", concurrent_jobs=meanwhile)
+    assert mine.status == "ok"
+    assert store.find(mine.fingerprint) == first
+    assert read_run(tmp_path / "0" / "run-seed0.json").train_started == mine.train_started
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"warning: {store.run_path(mine.fingerprint)} is there already" in said
+
+
+def test_a_run_that_is_reused_takes_no_lease(tiny_config: Config, tmp_path: Path) -> None:
+    one = replace(tiny_config, replicates=1)
+    for folder in ("0", "1", "2"):
+        (found,) = run(one, tmp_path / folder)
+    path = Path(one.store) / found.fingerprint
+    assert found.reused
+    assert sorted(each.name for each in path.iterdir()) == [".lease.1", "run.json", "weights.pt"]
+    (again,) = run(replace(one, reuse=False), tmp_path / "3")
+    assert not again.reused
+    assert sorted(each.name for each in path.iterdir()) == [".lease.1", ".lease.2", "run.json", "weights.pt"]
+    kept = RunStore(Path(one.store)).find(found.fingerprint)
+    assert kept
+    assert kept.train_started == again.train_started > found.train_started
+
+
+def test_a_failed_run_leaves_the_record_that_came_meanwhile(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job that was given up and goes on all the same fails after its successor has finished."""
+    path, finished = tmp_path / "0" / "run-seed0.json", Run("baseline", "", "", 0, "ok", test_accuracy=0.125)
+
+    def meanwhile(_: object) -> int:
+        write_run(path, finished)
+        raise ZeroDivisionError
+
+    (found,) = run(replace(tiny_config, replicates=1), tmp_path / "0", concurrent_jobs=meanwhile)
+    assert found == read_run(path) == finished
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{path} was written by another process meanwhile; this one failed: ZeroDivisionError" in said

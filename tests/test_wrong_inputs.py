@@ -196,7 +196,21 @@ CASES: dict[str, Case] = {
     "launcher": main("launcher=joblib", expected=["did you mean: hydra/launcher=joblib"]),
     "launcher with a dot": main("hydra.launcher=joblib", expected=["did you mean: hydra/launcher=joblib"]),
     "launcher not installed": main(
-        "hydra/launcher=ray", expected=["hydra/launcher=ray", "pip install hydra-ray-launcher"]
+        "hydra/launcher=rq", expected=["hydra/launcher=rq", "joblib, ray, submitit", "pip install hydra-rq-launcher"]
+    ),
+    "launcher by half its name": main("hydra/launcher=slurm", expected=["did you mean: hydra/launcher=submitit_slurm"]),
+    "key of a launcher": main(
+        *("-m", KNOB, "hydra/launcher=joblib", "hydra.launcher.cpu=2"),
+        expected=["hydra.launcher.cpu=2", "keys of the launcher", "did you mean: hydra.launcher.cpus=2"],
+    ),
+    "key of another launcher": main(
+        *("-m", KNOB, "hydra/launcher=joblib", "hydra.launcher.partition=long"),
+        expected=["hydra.launcher.partition=long", "hydra/launcher=NAME chooses another launcher"],
+    ),
+    "key of no launcher": main("-m", KNOB, "hydra.launcher.cpus=2", expected=["cpus=2", "this launcher has none"]),
+    "value of a launcher": main(
+        *("-m", KNOB, "hydra/launcher=joblib", "hydra.launcher.cpus=0"),
+        expected=["hydra.launcher.cpus=0", "allowed: at least 1"],
     ),
     "last name only": main("lr=0.1", expected=["did you mean: optimizer.lr=0.1"]),
     "last name, wrong value": main("lr=high", expected=["lr=high", "perhaps optimizer.lr, which takes float, above 0"]),

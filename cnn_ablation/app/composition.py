@@ -158,6 +158,11 @@ def to_config(composed: DictConfig, *, arm: str | None = None) -> StudyConfig:
     Raises:
         ConfigError: a key that the schema lacks (added with `+key=value`), a missing value, a broken interpolation.
     """
+    return completed(as_composed(composed, arm=arm))
+
+
+def as_composed(composed: DictConfig, *, arm: str | None = None) -> StudyConfig:
+    """`to_config` before a task completes it."""
     plain = copy.deepcopy(composed)
     with open_dict(plain):
         plain.pop("hydra", None)
@@ -171,14 +176,18 @@ def to_config(composed: DictConfig, *, arm: str | None = None) -> StudyConfig:
         config = OmegaConf.to_object(plain)
     except OmegaConfBaseException as error:
         raise explain(error) from error
-    if isinstance(config, StudyConfig):
-        extensions.load(config.extensions)
-    else:
+    if not isinstance(config, StudyConfig):
         raise UserError(
             f"the configuration '{CONFIG_NAME}' does not start from the schema: add '- schema' to its defaults"
         )
-    completed: StudyConfig = task_of(config).complete(config)
-    return completed
+    return config
+
+
+def completed(config: StudyConfig) -> StudyConfig:
+    """A configuration as composed, with what its extensions and its task make of it."""
+    extensions.load(config.extensions)
+    complete: StudyConfig = task_of(config).complete(config)
+    return complete
 
 
 def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, type]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cnn_ablation.app import keys
@@ -34,15 +35,8 @@ _GROUP_ELSEWHERE = re.compile(
 )
 _MAX_LINES = 9
 
-_INSTALLED_BY = {
-    "joblib": "hydra-joblib-launcher",
-    "submitit_local": "hydra-submitit-launcher",
-    "submitit_slurm": "hydra-submitit-launcher",
-    "ray": "hydra-ray-launcher",
-    "ray_aws": "hydra-ray-launcher",
-    "rq": "hydra-rq-launcher",
-}
-"""Launchers that Hydra knows -> the package that brings them."""
+_INSTALLED_BY = {"ray_aws": "hydra-ray-launcher", "rq": "hydra-rq-launcher"}
+"""Launchers that Hydra knows and this package has not -> the package that brings them."""
 
 
 def explain(error: BaseException) -> UserError:
@@ -69,7 +63,19 @@ def _wrong_key_or_value(cause: OmegaConfBaseException, text: str) -> Problem:
         return _wrong_value(cause)
     typed = _SUGGESTED_APPEND.search(text)
     key, value = (typed["key"], typed["value"]) if typed else (str(cause.full_key), "...")
+    if key.startswith("hydra.launcher.") and isinstance(cause.parent_node, DictConfig):
+        return _unknown_to_launcher(key, value, [str(name) for name in cause.parent_node])
     return unknown_key(key, value, cause.object_type, missing=str(cause.full_key))
+
+
+def _unknown_to_launcher(key: str, value: str, names: list[str]) -> Problem:
+    """A key that the launcher which is chosen has not; another one may have it."""
+    known = [name for name in names if not name.startswith("_")]
+    group, _, name = key.rpartition(".")
+    close = nearest(name, known)
+    allowed = f"keys of the launcher that is chosen: {', '.join(known)}" if known else "no key: this launcher has none"
+    remedy = None if close else "hydra/launcher=NAME chooses another launcher (conf/hydra/launcher)"
+    return Problem(key, value, allowed, nearest=f"{group}.{close}={value}" if close else None, remedy=remedy)
 
 
 def _from_text(text: str) -> UserError:
@@ -236,7 +242,7 @@ def _unknown_option(error: MissingConfigException) -> UserError:
             f"configuration error: there is no configuration file '{option}.yaml'\n"
             f"  remedy: --config-name NAME of a file in --config-dir DIR, or neither of them"
         )
-    found = nearest(option, options)
+    found = nearest(option, options) or next((name for name in options if option in name.split("_")), None)
     package = _INSTALLED_BY.get(option) if group == "hydra/launcher" else None
     allowed = ", ".join(options) or "no such group"
     return ConfigError(

@@ -30,12 +30,24 @@ class StudyRequest:
     """(knob, label of a level) -> the level as it was typed: `optimizer.lr=1e-3`."""
     dropped: list[str] = field(default_factory=list)
     """Overrides of the command line that replace a knob of the study file by one value."""
+    _prefixes: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def overrides(self, arm: Arm) -> list[str]:
-        """What composes an arm: its settings take the place of fixed overrides of the same keys."""
+        """What composes an arm."""
+        kept, own = self.parts(arm)
+        return [*kept, *own]
+
+    def parts(self, arm: Arm) -> tuple[list[str], list[str]]:
+        """The overrides that an arm shares, and its own, which take the place of fixed ones of the same keys."""
         settings = dict(arm.settings)
         kept = [line for key, line in self.fixed.items() if key not in settings]
-        return [*kept, *(keys.settable(f"{key}={value}") for key, value in arm.settings)]
+        return kept, [f"{self._settable(key)}{value}" for key, value in arm.settings]
+
+    def _settable(self, key: str) -> str:
+        """What stands before a key's value; told once, because the whole schema is looked through."""
+        if key not in self._prefixes:
+            self._prefixes[key] = keys.settable(f"{key}=")
+        return self._prefixes[key]
 
     def name(self, arm: Arm) -> str:
         """An arm by its levels as they were typed, for messages."""

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from cnn_ablation.app.arguments import PARAMS
-from cnn_ablation.app.composition import SWEEPER_TARGET, to_config
+from cnn_ablation.app.arms import Composer
+from cnn_ablation.app.composition import SWEEPER_TARGET
 from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain
+from cnn_ablation.app.job_folders import JobFolders, JobValues
 from cnn_ablation.app.request import StudyRequest, parse, parse_params, read_request
 from cnn_ablation.common import commands, progress
 from cnn_ablation.common.errors import ConfigError, UserError
 from cnn_ablation.config import StudyConfig
-from cnn_ablation.launch import execution
+from cnn_ablation.launch import engines, execution
+from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import Assignment
+from cnn_ablation.runs import places
 from cnn_ablation.study.designs import Arm
 
 # Told by its name: Hydra imports plugins anew when it looks for them, so that its class is not the one we could import.
@@ -39,27 +45,40 @@ class AblationSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.loader = hydra_context, hydra_context.config_loader
         self.master = config
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.engine = _engine(config.hydra.launcher)
+        if self.engine is None:
+            self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
 
     def sweep(self, arguments: list[str]) -> None:
         """From the overrides of the command line to the table on disk; `dry_run` stops after the plan."""
-        request = self._request(arguments)
-        planning = self._planning(request)
+        with execution.seen_by(self.engine):
+            self._sweep(self._request(arguments))
+
+    def _sweep(self, request: StudyRequest) -> None:
+        composer = Composer(cast(ConfigLoaderImpl, self.loader), self.master, request)
+        planning = self._planning(request, composer)
         if planning.baseline.dry_run:
             planning.show_forecast()
             return
         wanted = Path(self.master.hydra.sweep.dir).absolute()
-        study = execution.Study(wanted if self._folder_was_chosen() else execution.new_folder(wanted), planning)
+        folder = wanted if self._folder_was_chosen() else execution.folder_for(wanted, planning, self.engine)
+        study = execution.Study(folder, planning, self.engine)
+
+        folders = JobFolders(self.context, self.master, composer)
 
         def overrides(item: execution.NumberedJob) -> list[str]:
-            return [*request.overrides(item.job.arm), *_job_overrides(item, study.folder, study.baseline.store)]
+            job = _job_values(study, item)
+            return [*request.overrides(item.job.arm), *job.lines, *job.hydra_lines]
+
+        def assignment(item: execution.NumberedJob) -> Assignment:
+            folders.leave(item.job.arm, _job_values(study, item))
+            return study.assignment(item)
 
         def launch(jobs: Sequence[execution.NumberedJob]) -> list[str]:
-            if study.is_packed:
-                tasks = (self._task(study, item, overrides(item)) for item in jobs)
-                return study.crew.train(tasks)
+            if study.trainer:
+                return study.trainer.train(map(assignment, jobs))
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
         commands.raise_when_interrupted()
@@ -93,69 +112,46 @@ class AblationSweeper(Sweeper):
             f"  remedy: levels in the study's file, below {PARAMS}, or on the command line: model.activation=relu,leaky"
         )
 
-    def _planning(self, request: StudyRequest) -> Planning:
+    def _planning(self, request: StudyRequest, composer: Composer) -> Planning:
         """The checked arms; messages name an arm as its levels were typed."""
-        typed: dict[str, str] = {}
+        arms: dict[str, Arm] = {}
 
         def compose(arm: Arm) -> StudyConfig:
-            typed[arm.name] = request.name(arm)
-            return self._compose(arm, request.overrides(arm))
+            arms[arm.name] = arm
+            return composer.config(arm)
 
-        here = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
+        is_basic = self.master.hydra.launcher._target_ == BASIC_LAUNCHER
+        here = self.engine.is_here if self.engine else is_basic
         try:
             return Planning(self.design, request.knobs, compose, here=here)
         except ConfigError as error:
-            raise ConfigError(error.problems, arm=error.arm and typed.get(error.arm, error.arm)) from error
-
-    def _task(self, study: execution.Study, item: execution.NumberedJob, overrides: list[str]) -> Assignment:
-        """A job for a worker, with all that Hydra leaves of one: `.hydra/`, its callbacks and a log."""
-        composed = self.loader.load_sweep_config(self.master, overrides)
-        with open_dict(composed):
-            composed.hydra.job.id = composed.hydra.job.num = item.number
-        run_job(
-            hydra_context=self.context,
-            task_function=lambda config: None,
-            config=composed,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
-        configure_log(self.master.hydra.hydra_logging, self.master.hydra.verbose)
-        return study.assignment(item)
+            arm = arms.get(error.arm or "")
+            raise ConfigError(error.problems, arm=request.name(arm) if arm else error.arm) from error
 
     def _folder_was_chosen(self) -> bool:
         """Whether the user named the folder; a default one is made of the time and must be new."""
         return any(line.startswith("hydra.sweep.dir=") for line in self.master.hydra.overrides.hydra)
 
-    def _compose(self, arm: Arm, overrides: list[str]) -> StudyConfig:
-        name = arm.name if arm.settings else None
-        try:
-            return to_config(self.loader.load_sweep_config(self.master, overrides), arm=name)
-        except HYDRA_ERRORS as error:
-            explained = explain(error)
-            if isinstance(explained, ConfigError):
-                raise ConfigError(explained.problems, arm=name) from error
-            raise explained from error
+
+def _engine(launcher: DictConfig) -> Engine | None:
+    """What `hydra.launcher` stands for where it is one of our engines, and no launcher of Hydra's."""
+    settings = cast(dict[str, Any], OmegaConf.to_container(launcher))
+    target = settings.pop("_target_")
+    return engines.engine(target, settings) if target in engines.ENGINES.values() else None
 
 
-def _job_overrides(item: execution.NumberedJob, folder: Path, store: str) -> list[str]:
+def _job_values(study: execution.Study, item: execution.NumberedJob) -> JobValues:
     """What makes an arm a job with its seeds; paths are absolute, because a launcher may work elsewhere."""
     job, arm = item.job, item.job.arm
-    return [
-        f"arm.name={_quote(arm.name)}",
-        f"arm.knob={_quote(arm.knob)}",
-        f"arm.level={_quote(arm.level)}",
-        f"seed={job.seeds[0]}",
-        f"replicates={len(job.seeds)}",
-        f"store={_quote(str(Path(store).absolute()))}",
-        f"hydra.sweep.dir={_quote(str(folder))}",
-        f"hydra.sweep.subdir={item.number}",
-    ]
-
-
-def _quote(text: str) -> str:
-    """A string in Hydra's override grammar."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    settings = {
+        "arm.name": arm.name,
+        "arm.knob": arm.knob,
+        "arm.level": arm.level,
+        "seed": job.seeds[0],
+        "replicates": len(job.seeds),
+        **places.folders(study.planning.configs[arm]),
+    }
+    return JobValues(item.number, settings, study.folder)
 
 
 def _failures(returns: Sequence[JobReturn]) -> list[str]:

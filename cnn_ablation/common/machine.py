@@ -1,7 +1,7 @@
 """What this machine is, told without torch: cores, memory, the processor's instructions, whether there may be a GPU.
 
 A processor can be masked, as PyTorch and oneDNN let it be (`ATEN_CPU_CAPABILITY`, `ONEDNN_MAX_CPU_ISA`): what is masked
-is not there.
+is not there. Within `seen_as` it is what a job is given (`common.allocation`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,19 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from cnn_ablation.common.allocation import (
+    UNKNOWN,
+    Allocation,
+    asked,
+    is_elsewhere,
+    least,
+    of_slurm,
+    seen_as,
+    visible_gpus,
+)
+
+__all__ = ["UNKNOWN", "Allocation", "asked", "given", "is_elsewhere", "seen_as", "visible_gpus"]
 
 PRECISION_VARIABLE = "CNN_ABLATION_PRECISION"
 """Names what `precision=auto` stands for on a CPU of any kind: for tests, and for clusters whose nodes differ."""
@@ -40,15 +53,68 @@ _MASKS_WITHOUT_BFLOAT16 = (
 )  # fmt: skip
 
 
+def given() -> Allocation:
+    """What the job that we are in was given, by Slurm, its control groups and its mask of processors.
+
+    Of GPUs those that CUDA may see; None where that is all there are.
+    """
+    return Allocation(_cores_here(), _memory_here(), _num_visible_gpus()) & of_slurm()
+
+
+def planned() -> Allocation:
+    """What the threads of a run follow from: on the front end the same as in the job, because threads change results.
+
+    Within `seen_as` what was asked for, whatever a job is given in the end; otherwise what there is.
+    """
+    told = asked()
+    return Allocation(cores(), memory(), gpus()) if told is None else Allocation(told.cpus or 1, told.memory, told.gpus)
+
+
 def cores() -> int:
-    """Physical cores that this process may use, also in a container."""
+    """Physical cores that this process may use, also in a container or a job."""
+    told = asked()
+    return told.cpus or 1 if told and is_elsewhere() else cores_now()
+
+
+def cores_now() -> int:
+    """Those of this machine, also while a plan is made for another one."""
+    told = None if is_elsewhere() else asked()
+    return least(_cores_here(), of_slurm().cpus, told.cpus if told else None) or 1
+
+
+def _cores_here() -> int:
     from joblib import cpu_count
 
     return int(cpu_count(only_physical_cores=True))
 
 
+def gpus() -> int | None:
+    """GPUs that this process may use; None where nobody limits it."""
+    told = asked() or Allocation()
+    return told.gpus or 0 if is_elsewhere() else least(_num_visible_gpus(), told.gpus)
+
+
+def named_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use, by the names that CUDA takes; empty where nobody limits them.
+
+    A job that asked for several and sees all is taken to have the first.
+    """
+    count, visible = gpus(), None if is_elsewhere() else visible_gpus()
+    return tuple(map(str, range(count or 0))) if visible is None else visible[:count]
+
+
+def _num_visible_gpus() -> int | None:
+    visible = visible_gpus()
+    return None if visible is None else len(visible)
+
+
 def threads_alone() -> int:
-    """Threads of a run that has the machine to itself: what OMP_NUM_THREADS says, else one for each core."""
+    """Threads of a run that has the machine to itself: what OMP_NUM_THREADS says, else one for each core.
+
+    In a job, and where one is planned, one for each core that it asks for.
+    """
+    if asked():
+        return planned().cpus or 1
     told = os.environ.get("OMP_NUM_THREADS", "")
     return int(told) if told.isdigit() and int(told) > 0 else cores()
 
@@ -65,7 +131,12 @@ def child_cpu_seconds() -> float:
 
 
 def instructions() -> str:
-    """What PyTorch computes with on this processor, by its own names: `AVX512`, `AVX2`, `DEFAULT`, or the machine's."""
+    """What PyTorch computes with on this processor, by its own names: `AVX512`, `AVX2`, `DEFAULT`, or the machine's.
+
+    `UNKNOWN` of another machine.
+    """
+    if is_elsewhere():
+        return UNKNOWN
     masked = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()
     if masked in ("avx512", "avx512_256", "avx2", "default"):
         return masked.upper()
@@ -76,10 +147,15 @@ def instructions() -> str:
 
 
 def cpu_precision() -> str:
-    """What `precision=auto` stands for on this CPU: bfloat16 where it computes with it natively, else float32."""
+    """What `precision=auto` stands for on this CPU: bfloat16 where it computes with it natively, else float32.
+
+    `UNKNOWN` of another machine, unless the environment says it for all of them.
+    """
     told = os.environ.get(PRECISION_VARIABLE, "")
     if told in PRECISIONS:
         return told
+    if is_elsewhere():
+        return UNKNOWN
     onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "ALL")).upper()
     masked = onednn.replace("DEFAULT", "ALL") in _MASKS_WITHOUT_BFLOAT16 or instructions() in _MASKS_WITHOUT_BFLOAT16
     return "float32" if masked or _WITH_BFLOAT16.isdisjoint(_flags()) else "bfloat16"
@@ -98,9 +174,17 @@ def cpu_name() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
-@cache
 def may_have_gpu() -> bool:
-    """Whether there is a driver for one (NVIDIA's library, AMD's device); only then does torch have to be asked."""
+    """Whether there is a driver for one (NVIDIA's library, AMD's device); only then does torch have to be asked.
+
+    Not where none is visible, nor in a job that asked for none. Of another machine it is what was asked for.
+    """
+    count = gpus()
+    return count > 0 if is_elsewhere() and count is not None else count != 0 and _has_driver()
+
+
+@cache
+def _has_driver() -> bool:
     if sys.platform != "linux" or Path("/dev/kfd").exists():
         return True
     try:
@@ -111,18 +195,21 @@ def may_have_gpu() -> bool:
 
 
 def memory() -> int | None:
-    """Bytes of memory that this machine, or the container that we are in, has; None where nobody says."""
-    return min(_known(_meminfo("MemTotal"), *(limit for limit, _ in _container_limits())), default=None)
+    """Bytes of memory that this machine, or the container or job that we are in, has; None where nobody says."""
+    told = asked() or Allocation()
+    return told.memory if is_elsewhere() else least(_memory_here(), of_slurm().memory, told.memory)
+
+
+def _memory_here() -> int | None:
+    return least(_meminfo("MemTotal"), *(limit for limit, _ in _container_limits()))
 
 
 def available_memory() -> int | None:
     """Bytes of it that are free now; None where nobody says."""
+    if is_elsewhere():
+        return memory()
     left = (max(0, limit - used) for limit, used in _container_limits())
-    return min(_known(_meminfo("MemAvailable"), *left), default=None)
-
-
-def _known(*numbers: int | None) -> list[int]:
-    return [number for number in numbers if number is not None]
+    return least(_meminfo("MemAvailable"), *left, memory())
 
 
 def _meminfo(name: str) -> int | None:

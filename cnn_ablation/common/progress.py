@@ -26,6 +26,10 @@ T = TypeVar("T")
 # A terminal is what says so itself: rich alone would also believe FORCE_COLOR, which notebooks set.
 console = Console(stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True)
 
+_PAUSE = 0.5  # seconds between two looks at what is finished
+_PAUSE_PER_LOOK = 20  # at most a twentieth of the time is spent on looking
+_MOST_LINES = 200  # of items that are watched; more would be read by nobody
+
 _warned: set[str] = set()
 _live: list[Progress] = []  # the bars on screen; nested work adds a line to them instead of fighting for the terminal
 
@@ -166,10 +170,12 @@ def file_download(name: str, num_bytes: int) -> Iterator[Callable[[int], None]]:
 def watch(label: str, total: int, finished: Callable[[], list[T]], line: Callable[[T], str]) -> Iterator[None]:
     """Shows items as they appear, whoever makes them: a bar with the time left on a terminal, one line per item.
 
+    Of many items only the last that a look finds has its line: the others are counted.
+
     Args:
         label: name of the bar.
         total: items expected.
-        finished: all items so far; called twice a second from a thread of its own.
+        finished: all items so far; called twice a second from a thread of its own, less often where it takes long.
         line: an item in a few words.
     """
     seen: set[T] = set()
@@ -177,15 +183,19 @@ def watch(label: str, total: int, finished: Callable[[], list[T]], line: Callabl
     with bar(label, total) as advance:
 
         def look() -> None:
-            for item in finished():
-                if item not in seen:
-                    seen.add(item)
+            new = [item for item in finished() if item not in seen]
+            for item in new:
+                seen.add(item)
+                if total <= _MOST_LINES or item is new[-1]:
                     say(f"[{len(seen)}/{total}] {line(item)}")
-                    advance(1)
+                advance(1)
 
         def keep_looking() -> None:
-            while not done.wait(0.5):
+            pause = _PAUSE
+            while not done.wait(pause):
+                started = time.perf_counter()
                 look()
+                pause = max(_PAUSE, _PAUSE_PER_LOOK * (time.perf_counter() - started))
 
         watcher = threading.Thread(target=keep_looking, daemon=True)
         watcher.start()

@@ -6,20 +6,22 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from cnn_ablation.common import progress
+from cnn_ablation.common import leases, machine, progress
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
+from cnn_ablation.common.leases import HeldError, Owner
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
-from cnn_ablation.launch import workers
+from cnn_ablation.launch import submissions, workers
+from cnn_ablation.launch.batches import study_lease
+from cnn_ablation.launch.dispatch import Dispatch
+from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
 from cnn_ablation.runs.records import (
@@ -31,10 +33,10 @@ from cnn_ablation.runs.records import (
     record_path,
     record_paths,
     stop_file,
-    write_run,
+    write_failed,
 )
 from cnn_ablation.runs.run import run
-from cnn_ablation.runs.store import RunStore
+from cnn_ablation.runs.store import RunStore, wait_for
 from cnn_ablation.runs.task import not_a_config
 from cnn_ablation.study.checks.knobs import read_folder, read_knobs
 from cnn_ablation.study.choice import figure_words, mean_score
@@ -74,13 +76,17 @@ class Study:
     Args:
         folder: absolute; `<number>/` below it belongs to job `number`.
         planning: its arms.
+        engine: that runs its jobs; None where they run here, or by what the caller of `carry_out` hands in.
     """
 
-    def __init__(self, folder: Path, planning: Planning):
-        self.folder, self.planning = folder, planning
+    def __init__(self, folder: Path, planning: Planning, engine: Engine | None = None):
+        self.folder, self.planning, self.engine = folder, planning, engine
         self.baseline, self.task = planning.baseline, planning.task
+        self.dispatch: Dispatch | None = None
+        self._key = submissions.key_of(planning.plan(), engine) if engine else ""
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
+        self._seen = set[Path]()  # records that were written since
 
     @property
     def plan(self) -> Plan:
@@ -96,6 +102,11 @@ class Study:
     def is_packed(self) -> bool:
         """Whether its jobs share this machine side by side."""
         return self.planning.here and self.planning.packing is not workers.ONE_AT_A_TIME
+
+    @property
+    def trainer(self) -> workers.Crew | Dispatch | None:
+        """What trains its jobs when they are handed over as assignments; None where they are started one by one."""
+        return self.dispatch or (self.crew if self.is_packed else None)
 
     def job_folder(self, number: int) -> Path:
         """Where a job leaves its records."""
@@ -130,13 +141,38 @@ class Study:
                 self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
             self.task.check_available(self.planning.configs.values())
-            if self.is_packed:
+            if self.is_packed and not self.engine:
                 workers.start_loading(self.task.PRELOADED)
             stop_file(self.folder).unlink(missing_ok=True)
-            with self.crew if self.is_packed else nullcontext():
+            with self._trainer():
                 self._train_all(launch)
             write_plan(self.folder, self.plan)
             return self._report()
+
+    @contextmanager
+    def _trainer(self) -> Iterator[None]:
+        """Keeps what trains its jobs from round to round."""
+        with ExitStack() as stack:
+            if self.engine:
+                stack.callback(self.engine.close)
+                store = Path(self.baseline.store).absolute()
+                token = stack.enter_context(submissions.begun(store, self._key, self.folder))
+                self.dispatch = Dispatch(
+                    self.folder,
+                    self.baseline,
+                    self.engine,
+                    token,
+                    num_runs=self.planning.most_runs,
+                    before=self._stamps_before,
+                    seconds=self._seconds(),
+                )
+            elif self.is_packed:
+                stack.enter_context(self.crew)
+            yield
+
+    def _seconds(self) -> float:
+        """What its runs may take one after the other; NaN where no past run tells, or nobody needs to know."""
+        return math.nan if self.engine and self.engine.jobs else self.planning.expected_seconds()
 
     def _train_all(self, launch: Launch) -> None:
         """What the design names, step by step, then the seeds that verdicts ask for."""
@@ -235,15 +271,17 @@ class Study:
 
     def _written(self, expected: Sequence[Path]) -> list[Path]:
         """Records written since this study was planned; its folder may hold those of an earlier attempt."""
-        found = []
-        for path in expected:
-            try:
-                stamp = path.stat().st_mtime_ns
-            except FileNotFoundError:
-                continue
-            if self._stamps_before.get(path) != stamp:
-                found.append(path)
-        return found
+        return [path for path in expected if path in self._seen or self._is_new(path)]
+
+    def _is_new(self, path: Path) -> bool:
+        """Whether a record has been written since then; that it has stays true, and is not looked for again."""
+        try:
+            is_new = self._stamps_before.get(path) != path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        if is_new:
+            self._seen.add(path)
+        return is_new
 
     def _account_for_missing_runs(self, jobs: Sequence[NumberedJob], raised: Sequence[str]) -> None:
         """A run that left no record (its process died) becomes a row that says so."""
@@ -251,21 +289,29 @@ class Study:
         for job in jobs:
             for seed, path in zip(job.job.seeds, self._paths(job), strict=True):
                 if not self._written([path]):
-                    write_run(path, failed_run(self.planning.configs[job.job.arm], seed, f"left no record: {reason}"))
+                    failed = failed_run(self.planning.configs[job.job.arm], seed, f"left no record: {reason}")
+                    if not write_failed(path, failed, self._stamps_before.get(path)):
+                        wait_for(path)
 
     def _report(self) -> pd.DataFrame:
         from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import
 
-        report = report_study(self.folder)
-        runs = report.runs
-        failed = runs[runs["status"] == "failed"]
-        if len(failed):
-            reasons = [f"  {run['arm']}, seed {run['seed']}: {run['error']}" for run in failed.to_dict("records")]
-            shown = "\n".join(reasons[:_MAX_FAILURES_SHOWN])
-            raise StudyFailedError(
-                f"{len(failed)} of {len(runs)} runs failed; details beside each run below {self.folder}\n{shown}"
-            )
+        try:
+            report = report_study(self.folder)
+        except UserError as error:
+            runs = [run for path in record_paths(self.folder) if (run := _read(path))]
+            self._refuse_failures([(run.arm, run.seed, run.status, run.error) for run in runs], f"\n{error}")
+            raise
+        self._refuse_failures(list(report.runs[["arm", "seed", "status", "error"]].itertuples(index=False, name=None)))
         return report.arms
+
+    def _refuse_failures(self, runs: Sequence[tuple[str, int, str, str]], also: str = "") -> None:
+        """Says which runs failed, each given as its arm, seed, status and error; nothing where none did."""
+        failed = [f"  {arm}, seed {seed}: {error}" for arm, seed, status, error in runs if status == "failed"]
+        if failed:
+            shown = "\n".join(failed[:_MAX_FAILURES_SHOWN])
+            where = f"details beside each run below {self.folder}"
+            raise StudyFailedError(f"{len(failed)} of {len(runs)} runs failed; {where}\n{shown}{also}")
 
     def _report_after_interrupt(self) -> None:
         """The table of what is finished, and how to go on."""
@@ -294,18 +340,18 @@ def _read(path: Path) -> Run | None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keeps a study's folder for this process; the system lets go of it when the process ends, however it ends.
+    """Keeps a study's folder for this process, as long as that lives.
+
+    What a process of another host has left is taken over once nothing has moved there for `leases.EXPIRY_SECONDS`.
 
     Raises:
         RecordError: another process is writing a study into the folder, or it cannot be created.
     """
-    lock = FileLock(folder / ".lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
+        lease = study_lease(folder, patience=0, on_wait=partial(_say_who_writes, folder))
+    except HeldError as error:
         raise RecordError(
-            f"another study is being written to {folder}\n"
+            f"another study is being written to {folder}\n  by: {error}\n"
             "  remedy: wait for it, or choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m)"
         ) from error
     except OSError as error:
@@ -313,7 +359,13 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        lease.release()
+
+
+def _say_who_writes(folder: Path, owner: Owner | None) -> None:
+    """Where its process cannot be asked: on another host."""
+    who, seconds = owner or "a process that cannot be seen yet", leases.EXPIRY_SECONDS
+    progress.say(f"{folder} was in use by {who}; looking up to {seconds:.0f} s whether it still is")
 
 
 def new_folder(wanted: Path) -> Path:
@@ -331,6 +383,20 @@ def new_folder(wanted: Path) -> Path:
             raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
         return folder
     raise AssertionError("the names never end")
+
+
+def folder_for(wanted: Path, planning: Planning, engine: Engine | None = None) -> Path:
+    """The folder of a study for which none was chosen: where its jobs are at an engine already, or a new one.
+
+    Raises:
+        RecordError: it cannot be created.
+    """
+    if engine:
+        key = submissions.key_of(planning.plan(), engine)
+        if found := submissions.unfinished(Path(planning.baseline.store).absolute(), key):
+            progress.say(f"going on with the same study in {found}")
+            return found
+    return new_folder(wanted)
 
 
 def run_single(config: StudyConfig, folder: Path) -> None:
@@ -353,6 +419,7 @@ def ablate(
     folder: str | Path | None = None,
     *,
     design: str = "one_at_a_time",
+    engine: Engine | None = None,
 ) -> pd.DataFrame:
     """A study in Python: trains every arm with every seed, writes and prints the tables.
 
@@ -363,6 +430,7 @@ def ablate(
         knobs: config key -> its levels; or any name -> dictionaries of keys that move together.
         folder: the study's folder; None for a new one below multirun/.
         design: a name in `designs.DESIGNS`.
+        engine: that runs its jobs elsewhere (`cnn_ablation.launch.engines`); None for this machine.
 
     Returns:
         The table of arms, as `ablation_table` makes it; without rows under `dry_run`, which trains nothing.
@@ -375,16 +443,23 @@ def ablate(
         raise ConfigError([not_a_config("baseline", baseline)])
     studied, chosen = read_knobs(knobs), read_folder(folder)
     wanted = chosen or Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
-    planning = Planning(design, studied, lambda arm: with_settings(baseline, arm.settings))
-    if baseline.dry_run:
-        import pandas as pd
+    with seen_by(engine):
+        here = engine is None or engine.is_here
+        planning = Planning(design, studied, lambda arm: with_settings(baseline, arm.settings), here=here)
+        if baseline.dry_run:
+            import pandas as pd
 
-        from cnn_ablation.analysis.tables import arm_columns
+            from cnn_ablation.analysis.tables import arm_columns
 
-        planning.show_forecast()
-        return pd.DataFrame(columns=arm_columns(metric_of(baseline.stats)))
-    study = Study(wanted if chosen else new_folder(wanted), planning)
-    return study.carry_out(on_this_machine(study))
+            planning.show_forecast()
+            return pd.DataFrame(columns=arm_columns(metric_of(baseline.stats)))
+        study = Study(chosen or folder_for(wanted, planning, engine), planning, engine)
+        return study.carry_out(on_this_machine(study))
+
+
+def seen_by(engine: Engine | None) -> AbstractContextManager[None]:
+    """Within it a study is planned for the machines that an engine gives to its jobs."""
+    return machine.seen_as(engine.allocation, elsewhere=not engine.is_here) if engine else nullcontext()
 
 
 def on_this_machine(study: Study) -> Launch:
@@ -393,8 +468,8 @@ def on_this_machine(study: Study) -> Launch:
     def launch(jobs: Sequence[NumberedJob]) -> list[str]:
         """What jobs raised instead of leaving a record."""
         assignments = [study.assignment(item) for item in jobs]
-        if study.is_packed:
-            return study.crew.train(assignments)
+        if study.trainer:
+            return study.trainer.train(assignments)
         for each in assignments:
             run(each.config, each.folder, study=each.study)
         return []

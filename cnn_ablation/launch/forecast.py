@@ -9,18 +9,21 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from cnn_ablation.analysis import notes
+from cnn_ablation.common import machine
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StudyConfig, all_settings
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store.entries import entries
 from cnn_ablation.runs.task import How, task_of
 from cnn_ablation.study.designs import Arm
+from cnn_ablation.study.plans import shortened
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class ArmForecast:
     confounds: list[str]
     reused_seeds: list[int] | None
     """Of all that the arm may come to get; None where only another machine can tell."""
+    only_known_there: bool
+    """They are those that would be reused if the processors of other machines are those that trained them."""
     first_seeds: range
     most_seeds: range
     """The same as the first, but for seeds that are added until there is a verdict."""
@@ -50,15 +55,19 @@ def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], Ho
     baseline = next(iter(configs.values()))
     task = task_of(baseline)
     past = _Past(baseline, [entry.run for entry in entries(Path(baseline.store)) if entry.run])
+    hows = {arm: how_of(config) if how_of else None for arm, config in configs.items()}
+    alike = {arm: past.alike(config, how) if (how := hows[arm]) else [] for arm, config in configs.items()}
+    cost = task.cost(baseline)
     return [
         ArmForecast(
             arm=arm,
-            confounds=list(notes.confounds(task.cost(config), task.cost(baseline))),
-            reused_seeds=past.reused_seeds(config, how_of(config)) if how_of else None,
+            confounds=list(notes.confounds(task.cost(config), cost)),
+            reused_seeds=past.reused_seeds(config, how, alike[arm]) if (how := hows[arm]) else None,
+            only_known_there=bool(how and _unknown_of(how)),
             first_seeds=config.seeds,
             most_seeds=config.most_seeds,
-            seconds_per_run=past.seconds_per_run(config, how_of(config) if how_of else None),
-            past=past.alike(config, how_of(config)) if how_of else [],
+            seconds_per_run=past.seconds_per_run(config, alike[arm]),
+            past=alike[arm],
         )
         for arm, config in configs.items()
     ]
@@ -68,49 +77,74 @@ class _Past:
     """Finished runs of a store, to be looked up by what a run to come will be."""
 
     def __init__(self, baseline: StudyConfig, runs: Sequence[Run]):
-        self.task = task_of(baseline)
-        self._any, self._alone = set[str](), set[str]()
-        self._seconds, self._rates = dict[str, list[float]](), list[float]()
-        self._alike = dict[str, list[Run]]()  # by settings
-        for run in runs:
-            identity = run.provenance.get("identity", {})
-            name = _name({**identity, "data": ""})
-            self._any.add(name)
-            self._alike.setdefault(_name(identity.get("settings")), []).append(run)
-            if run.concurrent_runs == 1:
-                self._alone.add(name)
-            if run.provenance.get("host") == platform.node() and run.status == "ok":
-                self._seconds.setdefault(_name(identity.get("settings")), []).append(_machine_seconds(run))
-                if _trained_alike(run, baseline) and (done := self.task.work_done(run)) > 0:
-                    self._rates.append(_machine_seconds(run) / done)
+        self.task, self.runs = task_of(baseline), runs
+        self._by_what_is_known = cache(lambda unknown: _Sorted(runs, unknown))
+        what = {key: value for key, value in all_settings(baseline).items() if key.startswith("task.")}
+        timed = [run for run in runs if _tells_time(run) and _trained_alike(run, what)]
+        self._rates = [_machine_seconds(run) / done for run in timed if (done := self.task.work_done(run)) > 0]
 
-    def _identity(self, config: StudyConfig, how: How, seed: int) -> dict[str, Any]:
-        """Of a run to come; the data are known only once they are loaded."""
-        return self.task.identity(config, how, seed=seed, planned=True)
+    def _sorted(self, how: How) -> _Sorted:
+        return self._by_what_is_known(_unknown_of(how))
 
-    def reused_seeds(self, config: StudyConfig, how: How) -> list[int]:
-        """Seeds whose runs the store has, if the content of the data is as it was."""
-        known = self._any if config.timing == "packed" else self._alone
-        seeds = config.most_seeds if config.reuse else ()
-        return [seed for seed in seeds if _name(self._identity(config, how, seed)) in known]
+    def _identity(self, config: StudyConfig, how: How) -> dict[str, Any]:
+        """Of a run to come with the first seed; the data are known only once they are loaded."""
+        return self.task.identity(config, how, seed=config.seed, planned=True)
 
     def alike(self, config: StudyConfig, how: How) -> list[Run]:
         """Runs of the same configuration, of whatever seed."""
-        return self._alike.get(_name(self._identity(config, how, config.seed)["settings"]), [])
+        known = self._sorted(how).alike
+        return known.get(_name(self._identity(config, how)["settings"]), []) if known else []
 
-    def seconds_per_run(self, config: StudyConfig, how: How | None) -> float:
+    def reused_seeds(self, config: StudyConfig, how: How, alike: Sequence[Run]) -> list[int]:
+        """Seeds whose runs the store has, if the content of the data is as it was; `alike` as above."""
+        if not (config.reuse and alike):
+            return []
+        known, first = self._sorted(how), self._identity(config, how)
+        names = known.any if config.timing == "packed" else known.alone
+        return [seed for seed in config.most_seeds if _name({**first, "seed": seed}) in names]
+
+    def seconds_per_run(self, config: StudyConfig, alike: Sequence[Run]) -> float:
         """From runs of the same configuration, or else from the work that runs did in a second; NaN from none."""
-        same = self._seconds.get(_name(self._identity(config, how, config.seed)["settings"])) if how else None
+        same = [_machine_seconds(run) for run in alike if _tells_time(run)]
         if same:
             return statistics.median(same)
-        return statistics.median(self._rates) * self.task.work(config) if self._rates else math.nan
+        return self._seconds_per_work * self.task.work(config) if self._rates else math.nan
+
+    @cached_property
+    def _seconds_per_work(self) -> float:
+        return statistics.median(self._rates)
 
 
-def _trained_alike(run: Run, baseline: StudyConfig) -> bool:
+class _Sorted:
+    """Finished runs by their identity, without the data and without what is not known of runs to come."""
+
+    def __init__(self, runs: Sequence[Run], unknown: frozenset[str]):
+        self.any, self.alone = set[str](), set[str]()
+        self.alike = dict[str, list[Run]]()
+        """By settings."""
+        for run in runs:
+            identity = run.provenance.get("identity", {})
+            settings = {**identity.get("settings", {}), **dict.fromkeys(unknown, machine.UNKNOWN)}
+            name = _name({**identity, "data": "", "settings": settings})
+            self.any.add(name)
+            self.alike.setdefault(_name(settings), []).append(run)
+            if run.concurrent_runs == 1:
+                self.alone.add(name)
+
+
+def _unknown_of(how: How) -> frozenset[str]:
+    """What of it only another machine can tell."""
+    return frozenset(name for name, value in asdict(how).items() if value == machine.UNKNOWN)
+
+
+def _tells_time(run: Run) -> bool:
+    """Of runs to come on this machine those that it trained; of those elsewhere any."""
+    return run.status == "ok" and (machine.is_elsewhere() or run.provenance.get("host") == platform.node())
+
+
+def _trained_alike(run: Run, what: Mapping[str, Any]) -> bool:
     """Whether it is the same that was trained, with whatever settings."""
-    return all(
-        run.settings.get(key) == value for key, value in all_settings(baseline).items() if key.startswith("task.")
-    )
+    return all(run.settings.get(key) == value for key, value in what.items())
 
 
 def _name(content: Any) -> str:
@@ -122,12 +156,16 @@ def _machine_seconds(run: Run) -> float:
     return run.total_seconds / run.concurrent_runs
 
 
+_THERE = " and the jobs' processors are those that trained them"
+
+
 def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
     """The forecast for a reader."""
     confounded = [item for item in forecasts if item.confounds]
     if confounded:
         yield "changes besides the knob:"
-        yield from (f"  {item.arm.name}: {', '.join(item.confounds)}" for item in confounded)
+        named = [f"{item.arm.name}: {', '.join(item.confounds)}" for item in confounded]
+        yield from (f"  {line}" for line in shortened(named))
     least, most = ([_Training.of(item, each) for item, each in pairs] for pairs in _extents(forecasts))
     grows = any(item.first_seeds != item.most_seeds for item in forecasts)
     if any(item.reused_seeds is None for item in forecasts):
@@ -135,12 +173,14 @@ def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
     else:
         reused = [f"{sum(each.reused for each in extent)} of {_runs(extent)}" for extent in (least, most)]
         words = f"{reused[0]} at least and {reused[1]} at most" if grows else reused[0]
-        yield f"would reuse {words} from {store_folder}, if the data are as they were"
+        there = any(item.only_known_there and item.reused_seeds for item in forecasts)
+        yield f"would reuse {words} from {store_folder}, if the data are as they were{_THERE if there else ''}"
     times = [_time(extent) for extent in (least, most)]
     if None in times:
-        yield "estimated time: unknown, there are no past runs on this machine"
+        yield f"estimated time: unknown, there are no past runs{'' if machine.is_elsewhere() else ' on this machine'}"
     else:
-        yield f"estimated time: about {' to '.join(map(str, times if grows else times[:1]))}, from past runs"
+        at_once = " by one job at a time" if machine.is_elsewhere() else ""
+        yield f"estimated time: about {' to '.join(map(str, times if grows else times[:1]))}{at_once}, from past runs"
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 
-from cnn_ablation.common import progress
+from cnn_ablation.common import machine, progress
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import ANYTIME, StudyConfig, all_settings
@@ -129,12 +130,27 @@ class Planning:
             auto=added_seeds(self.baseline, {arm.name: len(each) for arm, each in seeds.items()}),
         )
 
+    @property
+    def auto_is_known(self) -> bool:
+        """Whether it can be said what `auto` stands for: by this machine, or by what jobs of other ones ask for."""
+        return self.here or machine.is_elsewhere()
+
     @cached_property
     def packing(self) -> workers.Packing:
         """How its runs share this machine, decided once for all steps of its design."""
         arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
         configs = [self._compose(arm) for arm in arms]
         return workers.packing(self.baseline, len(configs) * len(self.baseline.seeds), configs)
+
+    @property
+    def most_runs(self) -> int:
+        """Runs that the study may come to have, as far as its arms are known."""
+        return len(self.configs) * len(self.baseline.most_seeds)
+
+    def expected_seconds(self) -> float:
+        """What its first runs take one after the other, from past runs; NaN where there are none."""
+        found = forecast.forecast(self.configs, None)
+        return math.fsum(len(each.first_seeds) * each.seconds_per_run for each in found)
 
     def in_one_go(self, arm: Arm) -> bool:
         """Whether all seeds of an arm are trained in one go, and so are one job; on a CPU told without torch."""
@@ -163,14 +179,14 @@ class Planning:
         self.show()
         if self.design == GREEDY:
             print("of this step:")
-        how_of = partial(self.task.resolve, threads=self.packing.threads or None, planned=True) if self.here else None
-        found = forecast.forecast(self.configs, how_of)
+        how_of = partial(self.task.resolve, threads=self.packing.threads or None, planned=True)
+        found = forecast.forecast(self.configs, how_of if self.auto_is_known else None)
         likely = expected_seeds.lines(found, self.baseline) if self.baseline.adds_seeds else ()
         print("\n".join([*forecast.lines(found, self.baseline.store), *likely]), flush=True)
 
     def check_devices(self) -> None:
-        """Refuses devices that this machine lacks, where it is the one that trains."""
-        for arm, config in self.configs.items() if self.here else ():
+        """Refuses devices that this machine lacks, where it is the one that trains, or that no job asks for."""
+        for arm, config in self.configs.items() if self.auto_is_known else ():
             try:
                 self.task.resolve(config, planned=True)
             except ConfigError as error:
@@ -187,14 +203,19 @@ class Planning:
 
     def _resolved(self, config: StudyConfig) -> dict[str, str]:
         """What `auto` stands for, where that matters and is known; a device that is not here is refused later."""
-        varied = {key for knob in self.knobs for key in knob.keys} & {"device", "precision"}
-        if not varied or not self.here:
+        varied = self._varied_of_machine
+        if not varied or not self.auto_is_known:
             return {}
         try:
             how = self.task.resolve(config, planned=True)
         except ConfigError:
             return {}
-        return {key: getattr(how, key) for key in varied}
+        return {key: value for key in varied if (value := getattr(how, key)) != machine.UNKNOWN}
+
+    @cached_property
+    def _varied_of_machine(self) -> set[str]:
+        """The keys that are varied and may say `auto`."""
+        return {key for knob in self.knobs for key in knob.keys} & {"device", "precision"}
 
     def same(self, arm: Arm) -> Arm:
         """The first arm that comes to the same."""

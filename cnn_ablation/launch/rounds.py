@@ -82,7 +82,7 @@ class Rounds:
         """
         if not self.planning.here or any(map(self.planning.in_one_go, arms)):
             return len(self.planning.baseline.seeds)
-        return max(1, self.planning.packing.processes // (len(arms) + 1))
+        return max(1, self.planning.packing.workers // (len(arms) + 1))
 
     def _verdicts(self, table: pd.DataFrame, undecided: list[Arm]) -> Iterator[str]:
         """One line for each arm that will get no further seed and was not told of."""

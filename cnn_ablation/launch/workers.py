@@ -16,16 +16,17 @@ import threading
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnn_ablation.common import machine, progress
+from cnn_ablation.common.allocation import VISIBLE_GPUS
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import sharing
 from cnn_ablation.runs.run import ConcurrentJobs, run
@@ -44,10 +45,21 @@ class Packing:
     by_memory: bool = False
     """One process starts alone; others join once its first epoch, or its first run where seeds are trained one by one,
     has shown for how many more the device's memory has room."""
+    devices: tuple[str, ...] = ()
+    """GPUs by the names that `CUDA_VISIBLE_DEVICES` takes, each with as many processes of its own; none where all
+    processes see what this one sees."""
+
+    @property
+    def workers(self) -> int:
+        """Processes in all, at most."""
+        return self.processes * max(1, len(self.devices))
 
     def __str__(self) -> str:
+        on_each = f" on each of {len(self.devices)} GPUs" if self.devices else ""
         if self.by_memory:
-            return f"up to {self.processes} arms side by side, as the GPU's memory allows"
+            return f"up to {self.processes} arms side by side{on_each}, as the GPU's memory allows"
+        if self.devices:
+            return f"one arm at a time{on_each}"
         return f"{self.processes} runs side by side, {self.threads} thread{'s' if self.threads > 1 else ''} each"
 
 
@@ -69,18 +81,52 @@ def packing(config: StudyConfig, num_runs: int, arms: Sequence[StudyConfig] = ()
     """
     if not may_be_packed(config, num_runs):
         return ONE_AT_A_TIME
-    task, cores = task_of(config), machine.cores()
-    if not all(task.is_known_elsewhere(arm) for arm in arms):
+    if not all(task_of(config).is_known_elsewhere(arm) for arm in arms):
         return ONE_AT_A_TIME
-    if task.device(config) == "cuda":
-        processes = min(cores, num_runs // len(config.seeds))
-        return Packing(processes, cores // processes, by_memory=True) if processes > 1 else ONE_AT_A_TIME
-    one = task.footprint(config)
-    threads = config.threads or max(1, cores // _that_fit(machine.memory(), one, cores))
+    if task_of(config).device(config) == "cuda":
+        how = _on_gpus(num_runs // len(config.seeds))
+        return how if how.workers > 1 else ONE_AT_A_TIME
+    return _on_cores(config, num_runs, arms)
+
+
+def packing_of_job(config: StudyConfig, num_runs_of_study: int, num_jobs: int, arms: Sequence[StudyConfig]) -> Packing:
+    """How an engine's job shares out what it was given among its own jobs; called within `machine.seen_as`.
+
+    Threads are those of `packing`, which the front end decided for the same allocation: a batch of one run trains it as
+    the whole study on one such machine would. Processes follow from what the job has really been given.
+
+    Args:
+        config: the baseline.
+        num_runs_of_study: as `packing` was told on the front end.
+        num_jobs: of this batch; a job is a run, or on a GPU an arm with all its seeds.
+        arms: those in this batch.
+    """
+    if not may_be_packed(config, num_runs_of_study):
+        return ONE_AT_A_TIME
+    if task_of(config).device(config) == "cuda":
+        return _on_gpus(num_jobs)
+    return _on_cores(config, num_jobs, arms)
+
+
+def _on_gpus(num_jobs: int) -> Packing:
+    """A group of processes for each GPU that is visible by its name; for all of them one group where none is named."""
+    names = machine.named_gpus()[:num_jobs]
+    devices = names if len(names) > 1 else ()
+    groups = max(1, len(devices))
+    processes = max(1, min(machine.cores() // groups, -(-num_jobs // groups)))
+    threads = max(1, machine.cores() // (processes * groups))
+    return Packing(processes, threads, by_memory=processes > 1, devices=devices)
+
+
+def _on_cores(config: StudyConfig, num_runs: int, arms: Sequence[StudyConfig]) -> Packing:
+    task, planned = task_of(config), machine.planned()
+    one, cores = task.footprint(config), planned.cpus or 1
+    threads = config.threads or max(1, cores // _that_fit(planned.memory, one, cores))
     if threads >= cores:
         return ONE_AT_A_TIME
     largest = max([one, *map(task.footprint, arms)], key=attrgetter("own"))
-    return Packing(min(cores // threads, num_runs, _that_fit(machine.available_memory(), largest, cores)), threads)
+    at_once = max(1, machine.cores() // threads)
+    return Packing(min(at_once, num_runs, _that_fit(machine.available_memory(), largest, cores)), threads)
 
 
 def _that_fit(memory: int | None, one: Footprint, cores: int) -> int:
@@ -103,9 +149,26 @@ class Assignment:
 
 
 @dataclass
+class _Group:
+    """Processes that share a device: the processor, or one GPU."""
+
+    how: Packing
+    limit: int
+    device: str | None = None
+    """The only GPU that they see; None where they see all that this process does."""
+
+
+def _groups(how: Packing) -> list[_Group]:
+    """Of a GPU whose memory decides, one process begins."""
+    at_first = 1 if how.by_memory else how.processes
+    return [_Group(how, at_first, device) for device in how.devices or (None,)]
+
+
+@dataclass
 class _Worker:
     process: BaseProcess
     connection: Connection
+    group: _Group
     assignment: Assignment | None = None
     bars: list[progress.OpenBar] = field(default_factory=list)
 
@@ -124,7 +187,7 @@ def start_loading(preloaded: str) -> None:
 
         context.set_forkserver_preload([preloaded])
         resource_tracker.ensure_running()  # else it is started in between, and lifts the block
-        with _without_main(), _deaf_to_ctrl_c():
+        with without_main(), deaf_to_ctrl_c():
             forkserver.ensure_running()
 
 
@@ -181,8 +244,7 @@ class _Team:
     """Worker processes and what they have raised so far."""
 
     def __init__(self, task: str, how: Packing):
-        self.task, self.how = task, how
-        self.limit = 1 if how.by_memory else how.processes
+        self.task, self.at_once, self.groups = task, how.workers, _groups(how)
         self.shared: sharing.Shared | None = None
         self.workers: list[_Worker] = []
         self.raised: list[str] = []
@@ -198,7 +260,7 @@ class _Team:
         while True:
             while waiting and self.takes(waiting[0]):
                 waiting.popleft()
-            if len(waiting) < self.how.processes and (assignment := next(coming, None)):
+            if len(waiting) < self.at_once and (assignment := next(coming, None)):
                 waiting.append(assignment)
                 self.listen(timeout=0)
             elif waiting or self.is_busy:
@@ -220,17 +282,24 @@ class _Team:
 
     def _idle_or_new(self) -> _Worker | None:
         idle = next((worker for worker in self.workers if worker.assignment is None), None)
-        if idle or len(self.workers) == self.limit:
+        with_room = [group for group in self.groups if self._size(group) < group.limit]
+        if idle or not with_room:
             return idle
+        group = min(with_room, key=self._size)
         ours, theirs = _context().Pipe()
-        with _without_main():
-            process = _context().Process(target=_work, args=(theirs, self.task, self.how), daemon=True)
+        visible = os.environ.get(VISIBLE_GPUS) if group.device is None else group.device
+        world = _World(self.task, group.how, visible, machine.asked())
+        with without_main():
+            process = _context().Process(target=_work, args=(theirs, world), daemon=True)
             process.start()
         theirs.close()
         self.shared = self.shared or sharing.Shared(task_named(self.task).loaded())
         self.shared.send(ours, process.pid or 0)
-        self.workers.append(_Worker(process, ours))
+        self.workers.append(_Worker(process, ours, group))
         return self.workers[-1]
+
+    def _size(self, group: _Group) -> int:
+        return sum(worker.group is group for worker in self.workers)
 
     def listen(self, *, timeout: float | None) -> None:
         """Takes what workers have sent; waits for the first of them up to `timeout` seconds."""
@@ -245,8 +314,9 @@ class _Team:
                 self.raised += content[0]
                 worker.assignment = None
             elif kind == "fit":
-                self.limit = content[0]
-                self.how = replace(self.how, processes=self.limit, by_memory=False)
+                group = worker.group
+                group.limit = content[0]
+                group.how = replace(group.how, processes=group.limit, by_memory=False)
             else:
                 progress.show(worker.bars, kind, *content)
 
@@ -255,7 +325,7 @@ class _Team:
         self.workers.remove(worker)
         progress.close(worker.bars)
         if worker.assignment:
-            self.raised.append(f"its process ended ({_reason(worker.process.exitcode)})")
+            self.raised.append(f"its process ended ({exit_reason(worker.process.exitcode)})")
 
     def end(self) -> None:
         """Idle workers leave by themselves once their connection is closed, busy ones are ended."""
@@ -270,7 +340,7 @@ class _Team:
             self.shared.close()
 
 
-def _reason(exit_code: int | None) -> str:
+def exit_reason(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"
@@ -282,7 +352,7 @@ def _context() -> Any:
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Keeps children from running the caller's script again, so that it needs no `if __name__ == "__main__"`."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -293,7 +363,7 @@ def _without_main() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
     """Processes started here are not interrupted while they import; for us Ctrl-C is only put off."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -302,8 +372,35 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection: Connection, name: str, how: Packing) -> None:
+class _World(NamedTuple):
+    """What a worker is told when it begins."""
+
+    task: str
+    how: Packing
+    visible: str | None
+    """The GPUs that it may see, as `CUDA_VISIBLE_DEVICES` names them; None for all."""
+    asked: machine.Allocation | None
+    """What its parent sees this machine as."""
+
+
+def _work(connection: Connection, world: _World) -> None:
     """A worker's life: trains what it is given, until the connection is closed or its parent dies."""
+    _see(world.visible)
+    with machine.seen_as(world.asked) if world.asked else nullcontext():
+        _live(connection, world.task, world.how)
+
+
+def _see(visible: str | None) -> None:
+    """CUDA reads the variable when it is first used, which the server that workers are forked from does not.
+
+    That server may have been started when another job of this process saw other GPUs.
+    """
+    os.environ.pop(VISIBLE_GPUS, None)
+    if visible is not None:
+        os.environ[VISIBLE_GPUS] = visible
+
+
+def _live(connection: Connection, name: str, how: Packing) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()

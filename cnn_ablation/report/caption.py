@@ -54,7 +54,7 @@ def caption(
     sentences += looked(runs, arms, settings, _TEST_NAMES)
     sentences += _added(auto) if auto else ()
     sentences.append(_chosen(choice, metric))
-    if any(more_seeds(row) for _, row in arms.iterrows()):
+    if any(map(more_seeds, arms.to_dict("records"))):
         sentences.append(_more_seeds())
     sentences += [*_timed(runs, of_images=of_images), *_times_compared(arms, settings), *_counts(runs, metric)]
     return " ".join([*sentences, made_with]).strip()
@@ -98,9 +98,24 @@ def _timed(runs: pd.DataFrame, *, of_images: bool) -> Iterator[str]:
         return
     counts = sorted(set(trained["concurrent_runs"].dropna())) if "concurrent_runs" in runs.columns else []
     words = ["one run at a time" if count == 1 else f"{count:g} runs side by side" for count in counts]
-    how = f", measured with {' and with '.join(words)}" if words else ""
+    how = f", measured with {' and with '.join(words)}{_more_company(trained)}" if words else ""
     what = "the time of training steps alone" if of_images else "the time that a run's training took"
     yield f"Train s is {what}{how}."
+
+
+_UNSEEN_COMPANY = 0.25
+"""Runs more than planned, in the mean: beginnings and ends of runs count for less."""
+
+
+def _more_company(trained: pd.DataFrame) -> str:
+    """What really ran beside runs, where that was more than their own job knew: other jobs, other studies."""
+    if "neighbours" not in trained.columns or not trained["neighbours"].notna().any():
+        return ""
+    neighbours = trained["neighbours"].mean()
+    planned = trained.loc[trained["neighbours"].notna(), "concurrent_runs"].mean() - 1
+    if neighbours <= planned + _UNSEEN_COMPANY:
+        return ""
+    return f" as far as each job knew, but with {1 + neighbours:.1f} in the mean on their machine"
 
 
 def _times_compared(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:

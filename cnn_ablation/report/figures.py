@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 MAX_NAMES_INSIDE = 6  # arms in a legend from which it stands beside the curves
 _MOST_BARS = 10
+_MOST_TICKS = 30  # values of a knob that stand below its axis each
 MIN_LOG_SPAN = 4  # largest over smallest value from which an axis is logarithmic
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the marker says the same in black and white.
@@ -129,14 +130,15 @@ def plot_levels(arms: pd.DataFrame, values: pd.Series[float], ax: Axes, *, key: 
     """
     rows, metric = arms.set_index("arm").loc[list(values.index)], _metric(arms)
     ax.plot(values, metric.factor * rows[metric.estimate[0]], color="0.8", zorder=1)
-    for value, (_, row) in zip(values, rows.iterrows(), strict=True):
-        colour, marker = VERDICT_STYLE[row["verdict"]]
-        mean, spread = _estimate(row, metric)
-        ax.errorbar(value, mean, yerr=spread, fmt=marker, color=colour, capsize=3, label=row["verdict"])
+    for verdict, alike in rows.groupby("verdict", sort=False):
+        colour, marker = VERDICT_STYLE[str(verdict)]
+        mean, spread = _estimates(alike, metric)
+        ax.errorbar(values[alike.index], mean, yerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
     if values.min() > 0 and values.max() / values.min() >= MIN_LOG_SPAN:
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xticks(values, [f"{value:g}" for value in values])
+    if len(values) <= _MOST_TICKS:
+        ax.set_xticks(values, [f"{value:g}" for value in values])
     ax.set_xlabel(key)
     ax.set_ylabel(_axis_label(metric))
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
@@ -246,6 +248,12 @@ def _estimate(row: pd.Series[Any], metric: Metric) -> tuple[float, Floats]:
     """The metric's mean and the distances (2, 1) to its limits, as they are drawn."""
     mean, _, low, high = (metric.factor * row[name] for name in metric.estimate)
     return mean, _error_bars(np.array([mean]), np.array([low]), np.array([high]))
+
+
+def _estimates(arms: pd.DataFrame, metric: Metric) -> tuple[Floats, Floats]:
+    """The same of several arms (n,), (2, n)."""
+    mean, _, low, high = (metric.factor * arms[name].to_numpy(np.float64) for name in metric.estimate)
+    return mean, _error_bars(mean, low, high)
 
 
 def _error_bars(mean: Floats, low: Floats, high: Floats) -> Floats:

@@ -18,10 +18,11 @@ from matplotlib.figure import Figure
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import figures
 from cnn_ablation.report.files import write_files
-from cnn_ablation.study.metric import chosen_by, metric_of
+from cnn_ablation.study.metric import Metric, chosen_by, metric_of
 
 _DPI = 150
 _MOST_CLASSES = 30
+_MOST_ARMS = 100  # that a picture names; of more no name could be read
 _NO_FILE_NAME = r"[^\w.=+-]"  # a key from a table of runs may be any text
 
 
@@ -79,13 +80,21 @@ def in_both_formats(figure: Figure, name: str) -> dict[str, bytes]:
     return {f"{name}.{suffix}": rendered(figure, suffix) for suffix in ("png", "svg")}
 
 
-def _drawings(
-    runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig
-) -> dict[str, tuple[Callable[[Axes], Axes], float]]:
-    """File name -> what draws it, and its height in inches."""
-    metric = metric_of(settings)
+_Drawings = dict[str, tuple[Callable[[Axes], Axes], float]]
+"""File name -> what draws it, and its height in inches."""
+
+
+def _drawings(runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig) -> _Drawings:
+    drawings = _naming_arms(arms, curves, metric_of(settings)) if len(arms) <= _MOST_ARMS else {}
+    for key, values in figures.numeric_levels(runs, arms).items():
+        drawings[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = partial(figures.plot_levels, arms, values, key=key), 4.0
+    return drawings
+
+
+def _naming_arms(arms: pd.DataFrame, curves: pd.DataFrame, metric: Metric) -> _Drawings:
+    """Pictures in which every arm stands by its name."""
     tested = arms[arms[metric.estimate[0]].notna()]
-    drawings: dict[str, tuple[Callable[[Axes], Axes], float]] = {}
+    drawings: _Drawings = {}
     timed = tested[tested["train_seconds_mean"].notna()]
     if len(timed):
         name = "accuracy_against_time" if metric.is_accuracy else "metric_against_time"
@@ -94,9 +103,14 @@ def _drawings(
         drawings["differences"] = partial(figures.plot_differences, tested), _height(tested)
     if column := _curve(curves, metric.column):
         drawings["learning_curves"] = partial(figures.plot_curves, curves, column=column), max(_height(arms), 4.5)
-    for key, values in figures.numeric_levels(runs, arms).items():
-        drawings[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = partial(figures.plot_levels, arms, values, key=key), 4.0
     return drawings
+
+
+def left_out(arms: pd.DataFrame) -> str:
+    """Why a study has not all of its pictures, in a sentence; empty where it has them."""
+    if len(arms) <= _MOST_ARMS:
+        return ""
+    return f"pictures that name every arm are left out: at most {_MOST_ARMS} names can be read, here are {len(arms)}"
 
 
 def _curve(curves: pd.DataFrame, metric: str) -> str:

@@ -22,7 +22,7 @@ from cnn_ablation.report import papers
 from cnn_ablation.report.caption import caption
 from cnn_ablation.report.files import as_csv, as_text, check_folder, table_files, write_files
 from cnn_ablation.report.paper import print_section, section
-from cnn_ablation.report.pictures import confusion_files, picture_files
+from cnn_ablation.report.pictures import confusion_files, left_out, picture_files
 from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.terminal import print_table, printable
 from cnn_ablation.report.variance import print_variance, variance_files
@@ -206,6 +206,8 @@ def _leave(
         if len(made.variance):
             print_variance(made.variance, made.metric)
     print(printable(f"written to {_short(out)}: {', '.join(_grouped(written[: len(files)]))}"))
+    if sentence := left_out(made.arms):
+        print(printable(sentence))
     if compared:
         print_section(compared.paper, compared.comparison, compared.departures)
     if more:

@@ -11,9 +11,11 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from cnn_ablation.report.text import NOT_YET, SCORES, TEXT_COLUMNS, readable_table
+from cnn_ablation.study.metric import Metric, metric_of_table
 
 _COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "undecided": "yellow", "baseline": "bold"}
 _WIDTH_WITHOUT_TERMINAL = 200
+_MOST_ARMS = 40  # besides the one that others are compared with; a longer table is read from its file
 
 
 def standard_output(width_elsewhere: int) -> Console:
@@ -30,8 +32,12 @@ def printable(text: str) -> str:
 
 
 def print_table(arms: pd.DataFrame, caption: str) -> None:
-    """Prints the table of arms to standard output, coloured by verdict on a terminal."""
-    console, caption = standard_output(_WIDTH_WITHOUT_TERMINAL), printable(caption)
+    """Prints the table of arms to standard output, coloured by verdict on a terminal; of many arms a part."""
+    shown = _shortened(arms)
+    if len(shown) < len(arms):
+        half = f"{_MOST_ARMS // 2} of the {len(arms)} arms with the best and with the worst {_score(arms).column}"
+        caption = f"Here are {half}, and {arms['arm'].iloc[0]}; all are in ablation.md and ablation.csv. {caption}"
+    arms, console, caption = shown, standard_output(_WIDTH_WITHOUT_TERMINAL), printable(caption)
     readable = readable_table(arms).map(printable)
     colours = [_COLOURS[verdict] for verdict in arms["verdict"]]
     wide = _rich_table(_without_empty(readable), colours, caption, box.HEAVY_HEAD)
@@ -40,6 +46,20 @@ def print_table(arms: pd.DataFrame, caption: str) -> None:
         console.print(wide)
     else:
         console.print(_rich_table(_two_lines(readable), colours, caption, box.HORIZONTALS))
+
+
+def _score(arms: pd.DataFrame) -> Metric:
+    return metric_of_table(arms.attrs, arms.columns)
+
+
+def _shortened(arms: pd.DataFrame) -> pd.DataFrame:
+    """The arm that others are compared with, and those with the best and the worst scores, in their order."""
+    if len(arms) <= _MOST_ARMS + 1:
+        return arms
+    metric = _score(arms)
+    best_first = arms[metric.estimate[0]].iloc[1:].sort_values(ascending=metric.direction == "lower", kind="stable")
+    extreme = [*best_first.index[: _MOST_ARMS // 2], *best_first.dropna().index[-_MOST_ARMS // 2 :]]
+    return arms[arms.index.isin([arms.index[0], *extreme])]
 
 
 def _rich_table(readable: pd.DataFrame, colours: list[str], caption: str, borders: box.Box) -> Table:

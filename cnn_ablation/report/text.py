@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,18 +24,18 @@ def readable_table(arms: pd.DataFrame) -> pd.DataFrame:
     """The table of arms as text, one column per question a reader asks; empty where a number cannot be computed."""
     metric = metric_of_table(arms.attrs, arms.columns)
     score, difference = score_formats(arms, metric)
-    readable = pd.DataFrame([_readable(row, metric, score, difference) for _, row in arms.iterrows()])
+    readable = pd.DataFrame([_readable(row, metric, score, difference) for row in arms.to_dict("records")])
     return readable.rename(columns={"p_holm": "p (Dunnett)" if arms.attrs.get("test") == "dunnett" else "p (Holm)"})
 
 
-def _readable(row: pd.Series[Any], metric: Metric, score: str, difference: str) -> dict[str, str]:
+def _readable(row: Mapping[Any, Any], metric: Metric, score: str, difference: str) -> dict[str, str]:
     mean, _, low, high = metric.estimate
     names = (f"{metric.words} %", "difference pp") if metric.is_accuracy else (f"mean {metric.column}", "difference")
     return {
         "arm": row["arm"],
         "n": str(row["n"]),
-        names[0]: with_interval(metric.factor * row[[mean, low, high]], score),
-        names[1]: with_interval(row[list(metric.delta)], difference),
+        names[0]: with_interval([metric.factor * row[name] for name in (mean, low, high)], score),
+        names[1]: with_interval([row[name] for name in metric.delta], difference),
         "p_holm": _p_value(row["p_holm"]),
         "verdict": row["verdict"],
         "more seeds": more_seeds(row),
@@ -52,9 +53,10 @@ def difference_words(arms: pd.DataFrame, arm: str) -> str:
     return f"{mean} {'pp' if metric.is_accuracy else f'in {metric.column}'} {interval}".strip()
 
 
-def _time_ratio(row: pd.Series[Any]) -> str:
+def _time_ratio(row: Mapping[Any, Any]) -> str:
     """`1.44 [1.33, 1.56] slower`; a table of arms from before there were verdicts on times has none."""
-    ratio = with_interval(row[["time_ratio", "time_ratio_ci_low", "time_ratio_ci_high"]], "{:.2f}")
+    names = ("time_ratio", "time_ratio_ci_low", "time_ratio_ci_high")
+    ratio = with_interval([row[name] for name in names], "{:.2f}")
     return f"{ratio} {row.get('time_verdict', '')}".strip()
 
 
@@ -96,7 +98,7 @@ def _number(value: float, form: str) -> str:
     return "" if math.isnan(value) else form.format(value)
 
 
-def with_interval(estimate: pd.Series[Any], form: str) -> str:
+def with_interval(estimate: Iterable[float], form: str) -> str:
     """`95.81 [93.80, 97.82]` from mean, low and high; says so where there is no interval."""
     mean, low, high = (_number(float(value), form) for value in estimate)
     if not mean:
@@ -108,7 +110,7 @@ def _p_value(value: float) -> str:
     return "<0.001" if value < 0.001 else _number(value, "{:.3f}")
 
 
-def more_seeds(row: pd.Series[Any]) -> str:
+def more_seeds(row: Mapping[Any, Any]) -> str:
     """How many more seeds decide an undecided arm, in half and in 80 % of what is possible now: `7-22`."""
     from cnn_ablation.analysis.stats import MAX_SEEDS_NEEDED
 

@@ -1,14 +1,13 @@
 """How many other runs were in training on this machine while a run was, in whatever study that shares its store.
 
-`training/HOST/` in the store holds an empty file for each training: while it lasts under a lock, which the system lets
-go of when its process ends, however it ends; afterwards for as long as a training that it overlapped lasts. Names of
-the files say all there is to know, so that a look at them is a look at a folder.
+`training/HOST/` in the store holds an empty file for each training: while it lasts, which is judged by its process, and
+afterwards for as long as a training that it overlapped lasts. Names of the files say all there is to know, so that a
+look at them is a look at a folder. A container has a folder of its own: another's processes cannot be seen from it.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -17,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
+from cnn_ablation.common import processes
+from cnn_ablation.common.files import make_folder
 from cnn_ablation.runs.records import NAN
 
 TRAINING = "training"
-_JUST_BEGUN = 60.0  # seconds; a younger file may be about to be locked
-_NAME = re.compile(r"(\d+)-(\d*)-(\d+)-(\d+)")
+_NAME = re.compile(r"(\d+)-(\d*)-(\d+)-(\d+)-(\d*)")
 _MICRO = 10**6
 
 
@@ -38,16 +36,21 @@ class Training:
 
 
 class Entry(NamedTuple):
-    """What the name of a file says of a training: `STARTED-ENDED-RUNS-PROCESS`, times in microseconds since 1970."""
+    """What the name of a file says of a training: `STARTED-ENDED-RUNS-PROCESS-BEGAN`.
+
+    Times are microseconds since 1970.
+    """
 
     started: int
     ended: int | None
     """None while it lasts."""
     num_runs: int
     process: int
+    began: str = ""
+    """When the process started, as `processes.started` says."""
 
     def __str__(self) -> str:
-        return f"{self.started}-{self.ended or ''}-{self.num_runs}-{self.process}"
+        return f"{self.started}-{self.ended or ''}-{self.num_runs}-{self.process}-{self.began}"
 
 
 def mean_neighbours(own: Entry, others: Iterable[Entry]) -> float:
@@ -72,23 +75,24 @@ def in_training(store: Path, *, num_runs: int = 1) -> Iterator[Training]:
         store: of the study, which other studies may share.
         num_runs: trained in one go.
     """
-    own = Entry(_now(), None, num_runs, os.getpid())
+    process = os.getpid()
+    own = Entry(_now(), None, num_runs, process, processes.started(process))
     training = Training(own.started / _MICRO)
-    folder = store / TRAINING / (re.sub(r"[^\w.-]", "_", platform.node()) or "host")
-    lock = FileLock(folder / str(own))
-    with suppress(OSError, Timeout):  # a full disk, a store without permission
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=1)
+    folder = store / TRAINING / processes.folder_name()
+    is_counted = False
+    with suppress(OSError):  # a full disk, a store without permission
+        make_folder(folder)
+        (folder / str(own)).touch()
+        is_counted = True
     try:
         yield training
     finally:
         ended = own._replace(ended=_now())
         training.ended = (ended.ended or 0) / _MICRO
-        if lock.is_locked:
+        if is_counted:
             with suppress(OSError):
                 training.neighbours = mean_neighbours(ended, _others(folder, own))
                 _leave(folder, own, ended)
-            lock.release()
 
 
 def _now() -> int:
@@ -98,20 +102,16 @@ def _now() -> int:
 def _others(folder: Path, own: Entry) -> list[Entry]:
     """Trainings that last or have ended, without those whose process died and those of another kind of file."""
     found = [match.groups() for name in os.listdir(folder) if (match := _NAME.fullmatch(name))]
-    entries = [Entry(int(began), int(end) if end else None, int(runs), int(pid)) for began, end, runs, pid in found]
+    entries = [Entry(int(start), int(end) if end else None, int(runs), int(process), began)
+               for start, end, runs, process, began in found]  # fmt: skip
     return [entry for entry in entries if entry != own and (entry.ended or _lasts(folder, entry))]
 
 
 def _lasts(folder: Path, entry: Entry) -> bool:
     """Whether the process of a training that has not ended is still there; the file of a dead one is removed."""
-    lock = FileLock(folder / str(entry))
-    try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
+    if processes.is_alive(entry.process, entry.began) is not False:
         return True
-    if _now() - entry.started > _JUST_BEGUN * _MICRO:
-        (folder / str(entry)).unlink(missing_ok=True)
-    lock.release()
+    (folder / str(entry)).unlink(missing_ok=True)
     return False
 
 

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import os
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import orjson
 
 from cnn_ablation.common.errors import RecordError
-from cnn_ablation.common.files import write_atomically
+from cnn_ablation.common.files import write_atomically, write_if_none
 from cnn_ablation.config import StudyConfig, all_settings
 
 FORMAT = 1
@@ -135,13 +137,65 @@ _END = b"\n}}\n"
 _FLOATS = {item.name for item in dataclasses.fields(Run) if item.type == "float"}
 
 
-def write_run(path: Path, run: Run) -> None:
+def write_run(path: Path, run: Run, *, replace: bool = True) -> bool:
     """Writes a run atomically.
+
+    Args:
+        path: of the record.
+        run: what is written.
+        replace: False leaves a record that is there, also one that another host has just written and that cannot be
+            seen here yet.
+
+    Returns:
+        Whether it was written.
 
     Raises:
         RecordError: the file cannot be written (disk full, no permission).
     """
-    write_atomically(path, as_json(run).encode())
+    content = as_json(run).encode()
+    if not replace:
+        return write_if_none(path, content)
+    write_atomically(path, content)
+    return True
+
+
+def stamp(path: Path) -> int | None:
+    """Tells a record from the one that replaces it; None where there is none.
+
+    It is opened for that: attributes that another host has changed may be seen late otherwise.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return os.fstat(file.fileno()).st_mtime_ns
+    except OSError:
+        return None
+
+
+def write_failed(path: Path, run: Run, known: int | None) -> bool:
+    """Writes the record of a run without a result, which replaces nothing but what was there before that run.
+
+    What was there gets another name first, so that a record that comes at this moment is found and put back.
+
+    Args:
+        path: of the record.
+        run: one that failed.
+        known: the `stamp` of what may be replaced; None: nothing.
+
+    Returns:
+        Whether it was written; if not, there is a newer record.
+
+    Raises:
+        RecordError: the file cannot be written.
+    """
+    if known is not None:
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        with suppress(OSError):  # somebody has removed it, or nothing can be written, as is found next
+            os.rename(path, aside)
+            if stamp(aside) != known:
+                with suppress(FileExistsError):
+                    os.link(aside, path)
+            os.unlink(aside)
+    return write_run(path, run, replace=False)
 
 
 def as_json(run: Run) -> str:

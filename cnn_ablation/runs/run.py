@@ -27,12 +27,15 @@ from cnn_ablation.runs.records import (
     failed_run,
     is_stopped,
     labels,
+    read_run,
     record_path,
+    stamp,
     stop_file,
     weights_path,
+    write_failed,
     write_run,
 )
-from cnn_ablation.runs.store import BusyError, RunStore
+from cnn_ablation.runs.store import BusyError, Hold, RunStore
 from cnn_ablation.runs.task import How, Place, Task, Trained, check, check_alone, task_of
 
 log = logging.getLogger(__name__)
@@ -135,12 +138,14 @@ class _Job:
             return []
         identities = {seed: self._identity(seed) for seed in self.config.seeds}
         with ExitStack() as locks:
-            missing = []
+            holds: dict[int, Hold] = {}
             for seed, identity in identities.items():
                 fingerprint = provenance.fingerprint(identity)
-                locks.enter_context(self.store.locked(fingerprint))
-                if not self.config.reuse or self._finished(fingerprint) is None:
-                    missing.append(seed)
+                if self._finished(fingerprint) is None:
+                    hold = locks.enter_context(self.store.locked(fingerprint))
+                    if self._finished(fingerprint) is None:  # nobody has finished it meanwhile
+                        holds[seed] = hold
+            missing = list(holds)
             groups = [missing] if self.config.timing == "packed" and missing else [[seed] for seed in missing]
             runs: list[Run] = []
             for seeds in groups:
@@ -153,8 +158,8 @@ class _Job:
                     progress.warn(said)
                     break
                 for trained in finished:
-                    identity = identities[trained.record.seed]
-                    runs.append(self._kept(provenance.fingerprint(identity), identity, trained))
+                    seed = trained.record.seed
+                    runs.append(self._kept(identities[seed], trained, holds[seed]))
                     _leave(runs[-1], self.folder, self.store)
         return runs
 
@@ -181,6 +186,8 @@ class _Job:
         return [_shared(trained, shared, training) for trained in found]
 
     def _run_or_failure(self, seed: int, *, wait: bool) -> Run:
+        path = record_path(self.folder, seed)
+        before = stamp(path)
         try:
             record = self._train_or_reuse(seed, wait=wait)
         except BusyError:
@@ -189,16 +196,21 @@ class _Job:
             record = failed_run(self.config, seed, one_line(error))
             if not isinstance(error, UserError):
                 write_atomically(self.folder / f"run-seed{seed}.traceback.txt", traceback.format_exc().encode())
-        _leave(record, self.folder, self.store)
+            if not write_failed(path, record, before):
+                progress.warn(f"{path} was written by another process meanwhile; this one failed: {record.error}")
+                return read_run(path)
+        else:
+            _leave(record, self.folder, self.store)
         log.info("%s seed %d: %s %s", record.arm, seed, record.status, record.error)
         return record
 
     def _train_or_reuse(self, seed: int, *, wait: bool) -> Run:
         identity = self._identity(seed)
         fingerprint = provenance.fingerprint(identity)
-        with self.store.locked(fingerprint, wait=wait):
-            found = self._finished(fingerprint) if self.config.reuse else None
-            if found is not None:
+        if (found := self._finished(fingerprint)) is not None:
+            return found
+        with self.store.locked(fingerprint, wait=wait) as hold:
+            if (found := self._finished(fingerprint)) is not None:  # somebody has finished it meanwhile
                 return found
             place = Place(self.folder, self.store.checkpoint_path(fingerprint), fingerprint)
             goes_on = self._fresh_unless_reused(place).checkpoint.exists()
@@ -206,21 +218,29 @@ class _Job:
                 trained = self.task.train(self.config, seed, self.how, place)
             if goes_on:
                 training.neighbours = NAN  # of those before the interruption nobody knows
-            return self._kept(fingerprint, identity, _shared(trained, self.concurrent_jobs(self.how), training))
+            return self._kept(identity, _shared(trained, self.concurrent_jobs(self.how), training), hold)
 
-    def _kept(self, fingerprint: str, identity: dict[str, Any], trained: Trained) -> Run:
+    def _kept(self, identity: dict[str, Any], trained: Trained, hold: Hold) -> Run:
         """The record with its identity, put into the store with the weights."""
+        fingerprint = provenance.fingerprint(identity)
         made_by = {**trained.record.provenance, "identity": identity}
         record = dataclasses.replace(trained.record, fingerprint=fingerprint, provenance=made_by)
         try:
-            self.store.keep(fingerprint, record, trained.weights)
+            if not self.store.keep(fingerprint, record, trained.weights, replace=hold.may_replace):
+                progress.warn(
+                    f"{self.store.run_path(fingerprint)} is there already: two processes trained this run, as one had "
+                    "not been heard of; the first record stays in the store"
+                )
         except RecordError as error:
             progress.warn(f"{error}; this run is kept in its study alone, without its weights")
         return record
 
     def _finished(self, fingerprint: str) -> Run | None:
-        """A run of the store as one of this arm; `timing=isolated` takes none that shared the machine."""
-        found = self.store.find(fingerprint)
+        """A run of the store as one of this arm, if it is to be reused.
+
+        `timing=isolated` takes none that shared the machine.
+        """
+        found = self.store.find(fingerprint) if self.config.reuse else None
         if found is None or (self.config.timing == "isolated" and found.concurrent_runs > 1):
             return None
         return dataclasses.replace(found, **labels(self.config), settings=all_settings(self.config), reused=True)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +53,11 @@ def version(module: str) -> str:
 
     Of a module that is installed among libraries it is the version of its package.
     """
+    found: str = seen(("version", module), lambda: _version(module))  # asked for by every arm and seed of a plan
+    return found
+
+
+def _version(module: str) -> str:
     digest, own = hashlib.sha256(), files(module)
     if not own:
         return _installed(module)
@@ -61,6 +68,11 @@ def version(module: str) -> str:
 
 def libraries(module: str) -> dict[str, str]:
     """The installed packages that a module, and the own modules that it uses, import: their versions by name."""
+    found: dict[str, str] = seen(("libraries", module), lambda: _libraries(module))
+    return found
+
+
+def _libraries(module: str) -> dict[str, str]:
     known = _distributions()
     imported = {name.partition(".")[0] for own, path in files(module).items() for name in _imported(path, own)}
     return {name: metadata.version(name) for name in sorted(known[first][0] for first in imported if first in known)}
@@ -75,26 +87,51 @@ def _installed(module: str) -> str:
 
 
 def _distributions() -> Mapping[str, list[str]]:
-    """Module -> the packages that install it; looking through all that is installed takes 60 ms."""
-    found: Mapping[str, list[str]] = seen("installed packages", metadata.packages_distributions)
+    """Module -> the packages that install it."""
+    found: Mapping[str, list[str]] = seen("installed packages", lambda: _distributions_in(*_stamps(sys.path)))
     return found
 
 
+@lru_cache(maxsize=1)
+def _distributions_in(*_: tuple[str, int]) -> Mapping[str, list[str]]:
+    """Looking through all that is installed takes 60 to 100 ms, which a worker would spend on every run."""
+    return metadata.packages_distributions()
+
+
+def _stamps(folders: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Of folders that are there: what is installed or removed changes them."""
+    for folder in folders:
+        with suppress(OSError):
+            yield folder, os.stat(folder or ".").st_mtime_ns
+
+
 def _tree(path: Path) -> str:
-    return ast.dump(_parsed(path.read_bytes()))
+    return _dumped(path.read_bytes())
 
 
-def _imported(path: Path, name: str) -> Iterator[str]:
+def _imported(path: Path, name: str) -> tuple[str, ...]:
     """Names of modules that a file's import statements may mean, wherever they stand in it."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(_parsed(path.read_bytes())):
+    return _imports(path.read_bytes(), package)
+
+
+# By content: a worker asks for the same files with every run.
+@lru_cache(maxsize=256)
+def _dumped(content: bytes) -> str:
+    return ast.dump(_parsed(content))
+
+
+@lru_cache(maxsize=256)
+def _imports(content: bytes, package: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for node in ast.walk(_parsed(content)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".")[: 1 - node.level or None] if node.level else []
             base = ".".join([*parts, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ A task is a module of functions, one folder below `tasks/`. Nothing here or abov
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
-from cnn_ablation.common import extensions
+from cnn_ablation.common import extensions, machine
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.config import ANYTIME, AUTO, LARGEST_SEED, StatsConfig, StudyConfig, shown, value_problems
 from cnn_ablation.runs.records import Run
@@ -28,13 +29,27 @@ TASKS = {
 class How:
     """How a run is computed: all that can change a bit of its result besides configuration, data, code and libraries.
 
-    Decided once for a run and part of its identity; tasks add what else matters to them.
+    Decided once for a run and part of its identity; tasks add what else matters to them. While runs of another machine
+    are planned, texts that only that machine can tell are `machine.UNKNOWN`.
     """
 
     device: str
     """`cpu`, `cuda` or `mps`."""
     threads: int
     """Of the CPU; 0 where they change nothing."""
+
+
+def no_such_device(config: StudyConfig) -> ConfigError:
+    """A GPU that is not there: a configuration asks for it, or takes with `auto` what its job asked for."""
+    asked = machine.asked()
+    if asked and asked.gpus:
+        allowed = f"cpu, or a GPU: the job asked for {asked.gpus}, and none can be used on {platform.node()}"
+        remedy = "mend its driver, ask for nodes that have one, or hydra.launcher.gpus=0 with device=auto"
+    elif asked and (asked.gpus == 0 or machine.is_elsewhere()):
+        allowed, remedy = "auto, cpu (its jobs ask for no GPU)", "hydra.launcher.gpus=1, or device=auto"
+    else:
+        allowed, remedy = "auto, cpu (on this machine)", "device=auto"
+    return ConfigError([Problem("device", config.device, allowed, remedy=remedy)])
 
 
 @dataclass(frozen=True)
@@ -133,10 +148,15 @@ class Task(Protocol):
         """The keys that do nothing in a configuration, whatever their value."""
 
     def device(self, config: Any) -> str:
-        """`cpu`, `cuda` or `mps`: what a configuration's device stands for here; it need not be there."""
+        """`cpu`, `cuda` or `mps`: what a configuration's device stands for here; it need not be there.
+
+        In a job, and where one is planned, `auto` is what the job asked for (`machine.seen_as`).
+        """
 
     def resolve(self, config: Any, *, threads: int | None = None, planned: bool = False) -> How:
         """How a configuration is computed on this machine; refuses what this machine lacks.
+
+        Where a plan is made for another machine, as far as what its jobs ask for tells.
 
         Args:
             config: checked.
@@ -146,6 +166,9 @@ class Task(Protocol):
 
     def identity(self, config: Any, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
         """All that decides what a run computes; `planned` leaves out what only loading the data tells."""
+
+    def paths(self, config: Any) -> list[tuple[str, Path]]:
+        """The folders that must be there where a run is trained, absolute, each with the key that names it."""
 
     def check_available(self, configs: Iterable[Any]) -> None:
         """Refuses data that are not there and cannot be fetched."""

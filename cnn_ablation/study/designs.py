@@ -291,8 +291,10 @@ def ordered(
 
     The others follow as `seed_by_seed` orders them, or go first if the first arm is one of them.
     """
-    together = [arm for arm in arms if in_one_go(arm)]
-    apart = [arm for arm in arms if arm not in together]
+    at_once = [in_one_go(arm) for arm in arms]
+    together, apart = (
+        [arm for arm, is_one in zip(arms, at_once, strict=True) if is_one is way] for way in (True, False)
+    )
     in_turn = seed_by_seed(apart, seeds, back_and_forth=back_and_forth, rounds_before=rounds_before)
     jobs = arm_by_arm(together, seeds), in_turn
-    return [job for part in (jobs if arms and arms[0] in together else reversed(jobs)) for job in part]
+    return [job for part in (jobs if together[:1] == list(arms[:1]) else reversed(jobs)) for job in part]

@@ -22,10 +22,12 @@ from cnn_ablation.study.designs import BASELINE, FULL, Arm, Setting, label_of
 from cnn_ablation.study.metric import metric_of
 from cnn_ablation.study.seeds import AddedSeeds
 
-# The C parser where PyYAML has it: a plan of a thousand arms takes half a second without.
+# In C where PyYAML has it: a plan of a thousand arms takes half a second without.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 FILE_NAME = "study.yaml"
 _WIDTH = 78
+_MOST_SHOWN = 40  # arms; of more a plan shows the first and the last
 _REMEDY = "choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m, folder=DIR in Python)"
 
 
@@ -93,7 +95,7 @@ class Plan:
             f"{self.design}, step {len(self.path)} of {len(self.knobs)}: {step.knob} on top of {step.before}: "
             f"{self._runs(new)}"
         )
-        merged = [line for line in self.merged_lines() if f"{step.knob}=" in line]
+        merged = self.merged_lines(step.knob)
         later = [f"  then, on top of what is kept: {', '.join(knobs_to_come)}"] if knobs_to_come else []
         if self.auto:
             later.append(f"  when nothing more is to be chosen, {self._seeds_until_decided(self.auto)}")
@@ -119,14 +121,16 @@ class Plan:
         return range(self.seeds[0], self.seeds[0] + self.auto.max_replicates) if self.auto else self.seeds
 
     def arm_lines(self, arms: Sequence[Arm]) -> list[str]:
-        """One line per arm, long ones folded."""
-        names = [f"{arm.name}{self._knob_values(arm)}" for arm in arms]
+        """One line per arm, long ones folded; of many the first and the last."""
+        names = shortened([f"{arm.name}{self._knob_values(arm)}" for arm in arms])
         indented = (textwrap.wrap(name, _WIDTH, initial_indent="  ", subsequent_indent="    ") for name in names)
         return list(itertools.chain.from_iterable(indented))
 
-    def merged_lines(self) -> list[str]:
-        """One line per arm that is another one."""
-        return [f"  {name} is the same as {reason}" for name, reason in self.merged.items()]
+    def merged_lines(self, knob: str = "") -> list[str]:
+        """One line per arm that is another one; those of one knob alone, if it is named."""
+        words = f"{knob}=" if knob else ""
+        lines = [f"{name} is the same as {reason}" for name, reason in self.merged.items()]
+        return [f"  {line}" for line in shortened([line for line in lines if words in line])]
 
     def _knob_values(self, arm: Arm) -> str:
         """What the knobs are in the arm that others are compared with."""
@@ -136,6 +140,14 @@ class Plan:
         values = {key: setting_of(settings, key) for key in self.keys}
         shown = [f"{key}={label_of(value)}" for key, value in values.items() if value is not None or key in settings]
         return f" ({', '.join(shown)})" if shown else ""
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """Lines for a terminal: all, or the first and the last of them with the number of those between."""
+    if len(lines) <= _MOST_SHOWN:
+        return list(lines)
+    half = _MOST_SHOWN // 2
+    return [*lines[:half], f"... {len(lines) - 2 * half} more ...", *lines[-half:]]
 
 
 def setting_of(settings: dict[str, Any], key: str) -> Any:
@@ -155,7 +167,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
     content |= {"arms": [_plain_arm(arm) for arm in plan.arms], "stats": dataclasses.asdict(plan.stats)}
     content |= {"path": [dataclasses.asdict(step) for step in plan.path], "labelled": _plain_levels(plan.labelled)}
     content |= {"auto": dataclasses.asdict(plan.auto) if plan.auto else None}
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     write_atomically(folder / FILE_NAME, text.encode())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from numbers import Integral
@@ -83,11 +82,16 @@ def _kept(shared: _Shared, arms: dict[str, str], folder: Path, key: str, reserve
     """The record with the present look, written to the store, if there is one, and into the study's folder."""
     copies, store = records.read_copy(folder), _store(shared.plan)
     copy = copies.get(shared.metric, {})
-    with records.kept(store, key) if store else nullcontext():
+    copied = _copied(copy, folder, key)
+
+    def look() -> tuple[Looks, Looks]:
         stored = records.read_looks(records.record_path(store, key)) if store else Looks()
-        known = stored.merged(_copied(copy, folder, key))
-        looks = shared.added_to(known.merged(Looks(reserve=reserve)), arms)
-        if store and looks != stored:
+        return stored, shared.added_to(stored.merged(copied).merged(Looks(reserve=reserve)), arms)
+
+    stored, looks = look()
+    if store and looks != stored:
+        with records.kept(store, key):  # by others it may have been changed meanwhile
+            stored, looks = look()
             _write(partial(records.write_looks, records.record_path(store, key), looks))
     entry = {"key": key, "arms": arms, "looks": records.as_plain(looks)}
     if entry != copy:

@@ -95,6 +95,8 @@ def checked_runs(runs: object, metric: Metric | None = None) -> pd.DataFrame:
             "  remedy: cnn_ablation.load_runs(DIR) makes one from a study's folder"
         )
     metric = metric or metric_of(StatsConfig())
+    if metric.column not in runs and "status" in runs and (runs["status"] == "failed").all():
+        runs = runs.assign(**{metric.column: math.nan})  # a figure that a run leaves, and none was left
     _check_columns(runs, metric)
     table = _Table(runs.reset_index(drop=True))
     known: dict[str, Any] = {name: table.words(name) for name in ("knob", "level", *_WORDS) if name in runs}

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from cnn_ablation.common import leases
 from cnn_ablation.common.errors import ConfigError, RecordError
+from cnn_ablation.common.leases import HeldError
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.neighbours import TRAINING
 from cnn_ablation.runs.records import Run, read_run
-from cnn_ablation.runs.store import CHECKPOINT_FILE, LOCKS, RUN_FILE, RunStore
+from cnn_ablation.runs.store import CHECKPOINT_FILE, LEASE, RUN_FILE, RunStore
 from cnn_ablation.runs.store.looks import LOOKS
 from cnn_ablation.runs.task import task_of_settings
+
+_OLD_LOCKS = "locks"
+"""What earlier versions kept their locks in."""
+_REMOVED = ".removed-"
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,28 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Everything in a store, the oldest first; locks, looks and notes of what is in training are not runs."""
-    others = (LOCKS, LOOKS, TRAINING)
-    found = [_entry(path) for path in folder.glob("*") if path.is_dir() and path.name not in others]
+    """Everything in a store, the oldest first; looks and notes of what is in training are not runs."""
+    found = [_entry(path) for path in _run_folders(folder) if not _is_only_leased(path)]
     return sorted(found, key=lambda entry: -entry.age_days)
 
 
+def _run_folders(folder: Path) -> list[Path]:
+    others = (_OLD_LOCKS, LOOKS, TRAINING)
+    return [path for path in folder.glob("*") if path.is_dir() and path.name not in others and path.name[0] != "."]
+
+
+def _is_only_leased(folder: Path) -> bool:
+    """Whether nothing is there of a run: it has just begun to train, or failed."""
+    names = os.listdir(folder)
+    return bool(names) and all(_is_lease(name) for name in names)
+
+
+def _is_lease(name: str) -> bool:
+    return name.startswith(f"{LEASE}.")
+
+
 def _entry(folder: Path) -> Entry:
-    files = [path for path in folder.iterdir() if path.is_file()]
+    files = [path for path in folder.iterdir() if path.is_file() and not _is_lease(path.name)]
     stats = [path.stat() for path in files]
     run, state = None, "empty"
     if (folder / RUN_FILE).exists():
@@ -75,22 +94,47 @@ def _installed(run: Run) -> dict[str, Any]:
 def prune(folder: Path, selected: list[Entry]) -> list[Entry]:
     """Removes runs from a store, except those that some process is training now. Looks on record stay.
 
+    Removes besides what failed runs, earlier versions and an interrupted removal have left.
+
     Returns:
         What was removed.
 
     Raises:
         RecordError: a run cannot be removed.
     """
-    store, removed = RunStore(folder), []
-    for entry in selected:
-        lock = FileLock(store.lock_path(entry.fingerprint))
-        try:
-            Path(lock.lock_file).parent.mkdir(exist_ok=True)
-            with lock.acquire(timeout=0):
-                shutil.rmtree(folder / entry.fingerprint)
-        except Timeout:
-            continue
-        except OSError as error:
-            raise RecordError(f"cannot remove {folder / entry.fingerprint}: {error.strerror or error}") from error
-        removed.append(entry)
+    removed = [entry for entry in selected if _remove(folder, entry.fingerprint)]
+    for path in _run_folders(folder):
+        if _is_only_leased(path):
+            _remove(folder, path.name)
+    for path in (folder / _OLD_LOCKS, *folder.glob(f"{_REMOVED}*")):
+        shutil.rmtree(path, ignore_errors=True)
     return removed
+
+
+def _remove(store: Path, fingerprint: str) -> bool:
+    """Removes a run with its lease, all at once, unless somebody has it or it is only now coming into sight.
+
+    Its folder gets another name first: files that go one by one would leave a lease that two can have.
+    """
+    folder = store / fingerprint
+    try:
+        lease = leases.acquire(RunStore(store).lease_path(fingerprint), watches=False)
+    except HeldError:
+        return False
+    except OSError as error:
+        raise _not_removed(folder, error) from error
+    is_unseen = lease.was_left and not (folder / RUN_FILE).exists()
+    try:
+        if is_unseen or not lease.is_ours():
+            return False
+        gone = folder.rename(store / f"{_REMOVED}{lease.owner.nonce}")
+        shutil.rmtree(gone)
+        return True
+    except OSError as error:
+        raise _not_removed(folder, error) from error
+    finally:
+        lease.release(left=is_unseen)
+
+
+def _not_removed(folder: Path, error: OSError) -> RecordError:
+    return RecordError(f"cannot remove {folder}: {error.strerror or error}")

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from cnn_ablation.common import progress
+from cnn_ablation.common import leases, progress
 from cnn_ablation.common.files import write_atomically
-from cnn_ablation.runs.store import LOCKS
+from cnn_ablation.common.leases import HeldError
+from cnn_ablation.runs.store import LEASE, wait_for
 
 LOOKS = "looks"
 COPY = "looks.json"
@@ -94,17 +93,17 @@ def kept(store: Path, key: str) -> Iterator[None]:
 
     A store that is not there, or cannot be written to, holds nobody up.
     """
-    lock = FileLock(store / LOCKS / f"{LOOKS}-{key}.lock")
+    lease, path = None, record_path(store, key)
+    if store.is_dir():
+        with suppress(OSError, HeldError):  # what cannot be written is said where it is written
+            lease = leases.acquire(path.with_name(f"{LEASE}-{key}"), patience=_PATIENCE_SECONDS)
     try:
-        if store.is_dir():
-            Path(lock.lock_file).parent.mkdir(exist_ok=True)
-            lock.acquire(timeout=_PATIENCE_SECONDS)
-    except (OSError, Timeout):  # what cannot be written is said where it is written
-        pass
-    try:
+        if lease and lease.was_left:
+            wait_for(path)
         yield
     finally:
-        lock.release()
+        if lease:
+            lease.release(left=path.exists())
 
 
 def record_path(store: Path, key: str) -> Path:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common import machine
@@ -19,7 +20,7 @@ from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import StatsConfig, leaves, one_form, result_settings
 from cnn_ablation.runs import provenance, sources
 from cnn_ablation.runs.records import Run
-from cnn_ablation.runs.task import Cost, Footprint, How, Inert, Place, Trained
+from cnn_ablation.runs.task import Cost, Footprint, How, Inert, Place, Trained, no_such_device
 from cnn_ablation.study.metric import settings_problems
 from cnn_ablation.tasks.function import call, signature
 from cnn_ablation.tasks.function.config import FunctionConfig
@@ -73,13 +74,14 @@ def device(config: FunctionConfig) -> str:
     """A driver counts as a GPU: whether the function can use it is its own affair."""
     if config.device != "auto":
         return config.device
-    return "cuda" if machine.may_have_gpu() else "cpu"
+    told = machine.asked()
+    return "cuda" if machine.may_have_gpu() or (told and told.gpus) else "cpu"
 
 
 def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool = False) -> FunctionHow:
     named = device(config)
     if named == "cuda" and not machine.may_have_gpu():
-        raise ConfigError([Problem("device", named, "auto, cpu (on this machine)", remedy="device=auto")])
+        raise no_such_device(config)
     count = (config.threads or threads or machine.threads_alone()) if named == "cpu" else 0
     return FunctionHow(named, count, machine.instructions())
 
@@ -97,6 +99,11 @@ def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = Fal
             "function_libraries": {"python": platform.python_version(), **sources.libraries(function.__module__)},
         },
     )
+
+
+def paths(config: FunctionConfig) -> list[tuple[str, Path]]:
+    """What a function reads is its own affair."""
+    return []
 
 
 def check_available(configs: Iterable[FunctionConfig]) -> None:

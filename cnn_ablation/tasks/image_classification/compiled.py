@@ -21,6 +21,7 @@ _FLAGS = ("-std=c99", "-O3", "-march=native", "-ffp-contract=fast", "-fno-trappi
 """Without traps, which nobody here sets, a choice between two floats is made in vectors; values are the same."""
 _WIDE = "-mprefer-vector-width=512"  # x86 compilers prefer half the register otherwise
 _TIMEOUT_SECONDS = 60
+_CPUINFO = Path("/proc/cpuinfo")
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -31,8 +32,9 @@ class _NotOursError(Exception):
 def library() -> Any:
     """The compiled functions; None where they cannot be had, for the reason that `missing` gives.
 
-    Compiled once per processor and version of the sources; processes that do so at the same time leave the same file.
-    Nothing is loaded that another user owns or may write to: the file's name can be guessed.
+    Compiled once per processor, compiler and version of the sources, of all machines that share the cache folder. A
+    machine without a compiler takes what another one with the same processor has compiled. Nothing is loaded that
+    another user owns or may write to: the file's name can be guessed.
     """
     return _loaded()[0]
 
@@ -44,7 +46,10 @@ def missing() -> str:
 
 @cache
 def _loaded() -> tuple[Any, str]:
-    path = _path()
+    try:
+        path = _path()
+    except RuntimeError as error:  # a user without a home
+        return None, f"no folder to compile into ({error}); remedy: set XDG_CACHE_HOME"
     try:
         if not path.exists():
             _compile(path)
@@ -58,7 +63,10 @@ def _loaded() -> tuple[Any, str]:
 
 def is_expected() -> bool:
     """Whether `library` will most likely not be None; compiles and loads nothing."""
-    return _path().exists() or shutil.which(_COMPILER) is not None
+    try:
+        return _path().exists() or shutil.which(_COMPILER) is not None
+    except RuntimeError:
+        return False
 
 
 def _compile(path: Path) -> None:
@@ -68,6 +76,16 @@ def _compile(path: Path) -> None:
         command = [_COMPILER, *_flags(), *map(str, _SOURCES), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS)
         built.chmod(0o700)  # whatever the umask says
+        _publish(built, path)
+
+
+def _publish(built: Path, path: Path) -> None:
+    """Whole or not at all, and never in the place of what is there: on NFS that would be torn from under its users."""
+    try:
+        os.link(built, path)
+    except FileExistsError:  # another process, or another machine, was faster
+        pass
+    except OSError:  # a file system without links
         built.replace(path)
 
 
@@ -86,8 +104,24 @@ def _refuse_if_not_ours(path: Path) -> None:
 def _path() -> Path:
     cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     content = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
-    key = hashlib.sha256(content + repr((_COMPILER, *_flags())).encode() + _processor()).hexdigest()[:16]
-    return cache_folder / "cnn_ablation" / "kernels" / f"{key}.so"
+    key = _hashed(content + repr((_COMPILER, *_flags())).encode() + _processor())
+    folder, version = cache_folder / "cnn_ablation" / "kernels", _compiler_version()
+    of_others = [] if version else sorted(folder.glob(f"{key}-*.so"))
+    return of_others[0] if of_others else folder / f"{key}-{_hashed(version)[:8]}.so"
+
+
+def _hashed(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _compiler_version() -> bytes:
+    """What the compiler says of itself; nothing where there is none."""
+    try:
+        return subprocess.run(
+            [_COMPILER, "--version"], check=True, capture_output=True, timeout=_TIMEOUT_SECONDS
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return b""
 
 
 def _flags() -> tuple[str, ...]:
@@ -97,7 +131,8 @@ def _flags() -> tuple[str, ...]:
 def _processor() -> bytes:
     """What `-march=native` depends on; a home folder may be shared by different machines."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = _CPUINFO.read_text().splitlines()
     except OSError:
         return platform.processor().encode()
-    return repr([line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]).encode()
+    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    return repr(sorted(told)).encode()  # however many of them there are

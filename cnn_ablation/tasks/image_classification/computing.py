@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.runs.task import How
+from cnn_ablation.runs.task import How, no_such_device
 from cnn_ablation.tasks.image_classification import compiled
 from cnn_ablation.tasks.image_classification.config import Config
 
@@ -31,7 +31,7 @@ class Computing(How):
 
 
 def resolve(config: Config, *, threads: int | None = None, planned: bool = False) -> Computing:
-    """What `auto` stands for on this machine.
+    """What `auto` stands for on this machine; of another one `machine.UNKNOWN` where only that can tell.
 
     Args:
         config: `device`, `precision`, `engine` and `threads` are looked at.
@@ -42,7 +42,7 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
         ConfigError: there is no such device here, or it lacks the precision.
     """
     device = device_type(config.device)
-    _require(device)
+    _require(device, config)
     if config.precision == "tf32" and device != "cuda":
         problem = Problem("precision", "tf32", f"auto, float32, bfloat16 (device={device})", remedy="precision=float32")
         raise ConfigError([problem])
@@ -52,14 +52,20 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
         precision=_precision(config.precision, device),
         threads=(config.threads or threads or machine.threads_alone()) if on_cpu else 0,
         instructions=machine.instructions(),
-        kernels=COMPILED if config.engine == "fast" and _has_kernels(device, planned) else NO_KERNELS,
+        kernels=_kernels(device, planned) if config.engine == "fast" else NO_KERNELS,
     )
 
 
 def device_type(name: str) -> str:
-    """`cpu`, `cuda` or `mps`: what `auto` stands for here; a device that is named is taken at its word."""
+    """`cpu`, `cuda` or `mps`: what `auto` stands for here; a device that is named is taken at its word.
+
+    In a job, and where one is planned, `auto` is a GPU exactly if the job asked for one, lest the plan be of another.
+    """
     if name != "auto":
         return name
+    told = machine.asked()
+    if machine.is_elsewhere() or (told and told.gpus is not None):
+        return "cuda" if told and told.gpus else "cpu"
     if not machine.may_have_gpu():
         return "cpu"
     from cnn_ablation.tasks.image_classification import devices  # imports torch, which takes seconds
@@ -67,15 +73,18 @@ def device_type(name: str) -> str:
     return devices.choose("auto").type
 
 
-def _require(device: str) -> None:
+def _require(device: str, config: Config) -> None:
     """Refuses a device that is not there, without torch where there can be none but the CPU."""
-    if device == "cpu":
+    if device == "cpu" or (machine.is_elsewhere() and (device == "mps" or machine.may_have_gpu())):
         return
     if not machine.may_have_gpu():
-        raise ConfigError([Problem("device", device, "auto, cpu (on this machine)", remedy="device=auto")])
+        raise no_such_device(config)
     from cnn_ablation.tasks.image_classification import devices
 
-    devices.choose(device)
+    try:
+        devices.choose(device)
+    except ConfigError as error:
+        raise (no_such_device(config) if machine.asked() else error) from None
 
 
 def _precision(name: str, device: str) -> str:
@@ -83,16 +92,24 @@ def _precision(name: str, device: str) -> str:
         return name
     if device == "cpu":
         return machine.cpu_precision()
+    if machine.is_elsewhere():
+        return machine.UNKNOWN
     from cnn_ablation.tasks.image_classification import devices
 
     return devices.resolve_precision(name, devices.choose(device))
 
 
+def _kernels(device: str, planned: bool) -> str:
+    if device == "mps":
+        return NO_KERNELS
+    if machine.is_elsewhere():
+        return machine.UNKNOWN
+    return COMPILED if _has_kernels(device, planned) else NO_KERNELS
+
+
 def _has_kernels(device: str, planned: bool) -> bool:
     if device == "cpu":
         return compiled.is_expected() if planned else compiled.library() is not None
-    if device != "cuda":
-        return False
     from cnn_ablation.tasks.image_classification.engine import gpu  # imports torch, as the device has done
 
     return gpu.is_expected() if planned else gpu.kernels() is not None

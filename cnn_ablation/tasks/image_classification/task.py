@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from cnn_ablation.common import looks
 from cnn_ablation.common.errors import Problem
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import result_settings
@@ -17,7 +19,7 @@ from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.task import Chance, Cost, Footprint, HeldOut, Inert, Place, Trained
 from cnn_ablation.tasks.image_classification import checks, computing, data, effects, models, parts, seeds
 from cnn_ablation.tasks.image_classification.computing import Computing
-from cnn_ablation.tasks.image_classification.config import Config, DataConfig
+from cnn_ablation.tasks.image_classification.config import Config, DataConfig, ImageFolderConfig
 from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs, num_updates
 from cnn_ablation.tasks.image_classification.models.spec import NetworkSpec
@@ -67,6 +69,13 @@ def identity(config: Config, how: Computing, *, seed: int, planned: bool = False
         made_with=provenance.code_identity(CODE, LIBRARIES),
         extensions=parts.used(config),
     )
+
+
+def paths(config: Config) -> list[tuple[str, Path]]:
+    """That of pictures; published data are fetched where they are not there."""
+    if not isinstance(config.data, ImageFolderConfig):
+        return []
+    return [("data.root", looks.folder("data.root", config.data.root))]
 
 
 def check_available(configs: Iterable[Config]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation.common import looks
+from cnn_ablation.common import looks, machine
 from cnn_ablation.common.errors import DataError
 from cnn_ablation.common.progress import track, warn, warn_once
 from cnn_ablation.tasks.image_classification.config import ImageFolderConfig
@@ -223,7 +223,7 @@ def _decode_into(images: Pixels, paths: Sequence[str], decode: Callable[[str], P
 @contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
     """A pool that an interrupt does not let go on through thousands of pictures."""
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    pool = ThreadPoolExecutor(max_workers=machine.cores_now())
     try:
         yield pool
     finally:

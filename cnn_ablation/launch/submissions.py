@@ -1,0 +1,124 @@
+"""What a study has handed to an engine, on disk: so that the same command finds its jobs again.
+
+`jobs/<n>/` in the study's folder holds the batches of one submission, and in `submitted.json` the jobs they became. The
+store knows by the study's plan which folder it was begun in, and whether it is complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.files import write_atomically
+from cnn_ablation.launch.engines import Engine
+from cnn_ablation.study.plans import Plan
+
+JOBS, LEDGER = "jobs", "submitted.json"
+SUBMITTED = "submitted"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Batches that were handed to an engine together."""
+
+    folder: Path
+    engine: str
+    jobs: dict[str, str] = field(default_factory=dict)
+    """Name of a batch -> id of its job."""
+    runs: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Name of a batch -> its records, by their place in the study's folder, each with what it is a run of."""
+    before: dict[str, int] = field(default_factory=dict)
+    """The stamps of records that were there before, by their place."""
+
+    @property
+    def study(self) -> Path:
+        return self.folder.parent.parent
+
+    def batch(self, name: str) -> Path:
+        """The file of a batch."""
+        return self.folder / f"{name}.batch"
+
+    def keep(self) -> None:
+        """Writes what another process has to know to wait for these jobs."""
+        content = {key: value for key, value in dataclasses.asdict(self).items() if key != "folder"}
+        write_atomically(self.folder / LEDGER, json.dumps(content, indent=1).encode())
+
+
+def new_folder(study: Path) -> Path:
+    """A folder for the next submission of a study.
+
+    Raises:
+        RecordError: it cannot be made.
+    """
+    number = 0
+    while True:
+        folder = study / JOBS / str(number)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
+        else:
+            return folder
+
+
+def read(study: Path) -> Iterator[Submission]:
+    """The submissions of a study, the first one first; one that is not readable is none."""
+    ledgers = sorted((study / JOBS).glob(f"*/{LEDGER}"), key=lambda path: (len(path.parent.name), path.parent.name))
+    for ledger in ledgers:
+        with suppress(OSError, ValueError, TypeError):
+            yield Submission(folder=ledger.parent, **json.loads(ledger.read_bytes()))
+
+
+def key_of(plan: Plan, engine: Engine) -> str:
+    """What tells one study from another, whatever folder it is in; its first plan, before anything is trained."""
+    arms = [[arm.name, list(map(list, arm.settings))] for arm in plan.arms]
+    content: list[Any] = [
+        type(engine).__name__,
+        plan.design,
+        arms,
+        plan.seeds,
+        plan.baseline,
+        dataclasses.asdict(plan.stats),
+    ]
+    return hashlib.sha256(json.dumps(content, default=str, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def token_path(store: Path, key: str) -> Path:
+    """The file in a store that names the folder of a study; a node that does not see it has another store."""
+    return store / SUBMITTED / f"{key}.json"
+
+
+def unfinished(store: Path, key: str) -> Path | None:
+    """The folder that a study was begun in, where it is not complete and the folder is still there."""
+    try:
+        content = json.loads(token_path(store, key).read_bytes())
+        folder = Path(content["folder"])
+        return None if content["complete"] or not (folder / JOBS).is_dir() else folder
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def begun(store: Path, key: str, study: Path) -> Iterator[Path]:
+    """Lets the store name the folder of a study, complete once it is left without an error; yields the file.
+
+    Raises:
+        RecordError: the store cannot be written to.
+    """
+    token = token_path(store, key)
+
+    def write(*, complete: bool) -> None:
+        write_atomically(token, json.dumps({"folder": str(study), "complete": complete}).encode())
+
+    write(complete=False)
+    yield token
+    write(complete=True)

@@ -1,0 +1,312 @@
+"""Jobs of a study that are trained by an engine: by real processes here, which know only the file of their batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import cnn_ablation
+from cnn_ablation import ablate
+from cnn_ablation.common import processes
+from cnn_ablation.common.errors import ConfigError
+from cnn_ablation.launch import batches
+from cnn_ablation.launch.dispatch import Dispatch
+from cnn_ablation.launch.engines import Engine, JobState, engine
+from cnn_ablation.launch.execution import StudyFailedError
+from cnn_ablation.runs.records import read_run, record_paths
+from cnn_ablation.tasks.function import signature
+
+MODULE = """
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def train(shift: float = 0.0, word: str = "", *, seed):
+    with open("trained.txt", "a") as file:
+        file.write(f"{shift} {word} {seed}\\n")
+    while word == "waits" and not Path("go").exists():
+        time.sleep(0.02)
+    if word == "dies" and seed == 1 and not Path("spared").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"loss": (seed * 37 % 29) / 29 + shift, "host": 1.0}
+"""
+
+
+@dataclass(kw_only=True)
+class Processes(Engine):
+    """One process for each job, in a session of its own: what any engine does at heart."""
+
+    poll_seconds: float = 0.05
+    is_far: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        return not self.is_far
+
+    def num_jobs(self, num_runs: int, seconds: float) -> int:
+        return min(self.jobs or 2, num_runs)
+
+    def submit(self, batches: Sequence[Path], folder: Path) -> list[str]:
+        program = "import sys; from cnn_ablation.launch import batches; batches.carry_out(sys.argv[1])"
+        ids = []
+        for path in batches:
+            with open(folder / f"{path.stem}.log", "w") as log:
+                command = [sys.executable, "-c", program, str(path)]
+                process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, start_new_session=True)
+            _children[str(process.pid)] = process
+            ids.append(str(process.pid))
+        return ids
+
+    def states(self, ids: Sequence[str]) -> Mapping[str, JobState]:
+        return {each: JobState(is_over=not _runs(each), is_running=_runs(each), reason=_reason(each)) for each in ids}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        for each in ids:
+            os.killpg(int(each), signal.SIGKILL)
+            _children[each].wait()
+
+
+_children: dict[str, subprocess.Popen[bytes]] = {}
+
+
+def _runs(job: str) -> bool:
+    return (
+        _children[job].poll() is None
+        if job in _children
+        else bool(processes.is_alive(int(job), processes.started(int(job))))
+    )
+
+
+def _reason(job: str) -> str:
+    code = _children[job].poll() if job in _children else None
+    return signal.Signals(-code).name if code else ""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr("cnn_ablation.report.study.picture_files", lambda *_: {})
+    (tmp_path / "far.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for process in _children.values():
+        process.kill()
+        process.wait()
+    _children.clear()
+    sys.modules.pop("far", None)
+    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
+    for kept in (signature.parameters, signature._schema):
+        kept.cache_clear()
+
+
+def composed(*overrides: str) -> Any:
+    task = ["task=function", "task.target=far.train", "stats.metric=loss", "device=cpu", "replicates=3"]
+    return cnn_ablation.compose([*task, *overrides])
+
+
+def trained(here: Path) -> list[str]:
+    """What was really trained, run by run."""
+    file = here / "trained.txt"
+    return sorted(file.read_text().splitlines()) if file.exists() else []
+
+
+SHIFTS = {"settings.shift": [1.0, 2.0]}
+
+
+def test_a_study_by_an_engine_is_the_study_here(here: Path) -> None:
+    there = ablate(composed("store=a"), SHIFTS, here / "there", engine=Processes())
+    at_home = ablate(composed("store=b", "timing=isolated"), SHIFTS, here / "here")
+    same = ["arm", "n", "metric_mean", "delta", "delta_ci_low", "p_holm", "verdict"]
+    pd.testing.assert_frame_equal(there[same], at_home[same])
+    assert len(trained(here)) == 2 * 9
+    assert sorted(path.name for path in (here / "there" / "jobs" / "0").glob("*.batch")) == ["0.batch", "1.batch"]
+
+
+def test_nothing_is_trained_twice(here: Path) -> None:
+    ablate(composed(), SHIFTS, here / "study", engine=Processes())
+    ablate(composed(), SHIFTS, here / "study", engine=Processes(jobs=1))
+    ablate(composed(), {"settings.shift": [1.0, 2.0, 3.0]}, here / "more", engine=Processes())
+    assert trained(here) == sorted(f"{shift} {''} {seed}" for shift in (0.0, 1.0, 2.0, 3.0) for seed in range(3))
+    runs = [read_run(path) for path in record_paths(here / "study")]
+    assert all(run.reused and run.status == "ok" for run in runs)
+
+
+def test_seeds_until_decided(here: Path) -> None:
+    config = composed("replicates=auto", "max_replicates=6")
+    table = ablate(config, SHIFTS, here / "study", engine=Processes())
+    assert table["n"].tolist()[0] > 3, "a second round went to the engine too"
+    assert len(list((here / "study" / "jobs").iterdir())) > 1
+
+
+def test_a_job_that_dies_is_a_row_that_says_so_and_the_same_command_goes_on(here: Path) -> None:
+    """Under `timing=isolated` a job trains in its own process."""
+    config, words = composed("timing=isolated"), {"settings.word": ["dies"]}
+    with pytest.raises(StudyFailedError, match="of 6 runs failed"):
+        ablate(config, words, here / "study", engine=Processes(jobs=1))
+    runs = [read_run(path) for path in record_paths(here / "study")]
+    failed = [run for run in runs if run.status == "failed"]
+    assert len(failed) >= 1
+    assert {run.error for run in failed} == {"left no record: SIGKILL"}
+    (here / "spared").touch()
+    assert ablate(config, words, here / "study", engine=Processes(jobs=1))["n"].tolist() == [3, 3]
+    assert len(trained(here)) == 7, "one run twice: that in which the job died"
+
+
+def test_a_dead_worker_costs_one_run(here: Path) -> None:
+    with pytest.raises(StudyFailedError, match="1 of 6 runs failed"):
+        ablate(composed("threads=1"), {"settings.word": ["dies"]}, here / "study", engine=Processes(jobs=1, cpus=2))
+    errors = [run.error for path in record_paths(here / "study") if (run := read_run(path)).status == "failed"]
+    assert errors == ["left no record: its process ended (signal SIGKILL)"]
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["continue", "cancel"])
+def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], goes_on: bool
+) -> None:
+    def interrupt(*_: object) -> None:
+        while len(trained(here)) < 2:
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    config, levels = composed("timing=isolated"), {"settings.word": ["waits"]}
+    used = Processes(on_detach="continue" if goes_on else "cancel")
+    with monkeypatch.context() as patch:
+        patch.setattr(Dispatch, "_pause", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ablate(config, levels, engine=used)
+    said = capsys.readouterr().err
+    alive = [job for job in _children if _runs(job)]
+    assert ("may go on without this process" in said) == goes_on
+    assert bool(alive) == goes_on
+    (here / "go").touch()
+    table = ablate(config, levels, engine=used)
+    said = capsys.readouterr().err
+    assert "going on with the same study in " in said
+    assert ("attached to job" in said) == goes_on
+    assert table["n"].tolist() == [3, 3]
+    assert len(list((here / "multirun").glob("*/*"))) == 1
+    if goes_on:
+        assert len(trained(here)) == 6
+
+
+def test_jobs_that_are_to_end_with_the_command_do_so_even_where_it_is_killed(here: Path) -> None:
+    """It cannot cancel them then; they see that its lease has no owner any more."""
+    program = (
+        "from test_dispatch import Processes, composed; from cnn_ablation import ablate; "
+        "engine = Processes(on_detach='cancel'); "
+        "ablate(composed('timing=isolated'), {'settings.word': ['waits']}, 'study', engine=engine)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        _until(lambda: len(trained(here)) >= 2 and list((here / "study" / "jobs").glob("*/submitted.json")))
+        (ledger,) = (here / "study" / "jobs").glob("*/submitted.json")
+        jobs = list(json.loads(ledger.read_bytes())["jobs"].values())
+        assert all(map(_runs, jobs))
+    finally:
+        command.kill()
+        command.wait()
+    _until(lambda: not any(map(_runs, jobs)))
+
+
+def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"made_with": {"python": "2.7", "code": "x", "libraries": {}}}, "2.7"),
+        ({"folder": Path("/nowhere/at/all")}, "is not on"),
+        ({"extensions": ("no_such_module",)}, "no_such_module"),
+    ],
+    ids=["versions", "folder", "extensions"],
+)
+def test_a_node_that_is_not_like_here_says_so_in_every_row(
+    here: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    from dataclasses import replace
+
+    write = batches.write
+    monkeypatch.setattr(batches, "write", lambda path, batch: write(path, replace(batch, **change)))
+    with pytest.raises(StudyFailedError, match="6 of 6 runs failed"):
+        ablate(composed(), {"settings.shift": [1.0]}, here / "study", engine=Processes())
+    errors = {read_run(path).error for path in record_paths(here / "study")}
+    assert all(message in error for error in errors)
+    assert trained(here) == []
+
+
+def test_other_versions_can_be_allowed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "made_with", lambda task: {"python": "2.7", "code": "x", "libraries": {}})
+    used = Processes(allow_other_versions=True)
+    assert ablate(composed(), {"settings.shift": [1.0]}, here / "study", engine=used)["n"].tolist() == [3, 3]
+
+
+def test_another_store_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    monkeypatch.setattr("cnn_ablation.launch.batches.VISIBLE_SECONDS", 0.0)
+    header = _header(here, monkeypatch)
+    path = here / "one.batch"
+    batches.write(path, replace(header, token=here / "elsewhere" / "token"))
+    batches.carry_out(path)
+    assert "the store (store=DIR names a folder that all nodes share)" in batches.error_file(path).read_text()
+
+
+def _header(here: Path, monkeypatch: pytest.MonkeyPatch) -> batches.Batch:
+    kept = []
+    write = batches.write
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "write", lambda path, batch: (kept.append(batch), write(path, batch)))
+        ablate(composed(), {"settings.shift": [1.0]}, here / "study", engine=Processes(jobs=1))
+    return kept[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cpu": 2}, r"hydra\.launcher\.cpu=2\n  allowed: jobs, cpus"),
+        ({"cpus": 0}, r"hydra\.launcher\.cpus=0\n  allowed: at least 1"),
+        ({"on_detach": "stay"}, r"hydra\.launcher\.on_detach=stay\n  allowed: continue, cancel"),
+        ({"gpus": "many"}, r"hydra\.launcher\.gpus='many'\n  allowed: int"),
+    ],
+    ids=str,
+)
+def test_settings_of_an_engine_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        engine(f"{__name__}.Processes", settings)
+
+
+@pytest.mark.parametrize(
+    ("expected", "settings", "num_runs", "seconds"),
+    [
+        (3, {"jobs": 3}, 50, 1e6),
+        (2, {"jobs": 3}, 2, 1e6),
+        (13, {}, 50, float("nan")),  # four runs one after the other
+        (4, {"cpus": 4}, 50, float("nan")),
+        (1, {}, 50, 100.0),
+        (10, {}, 50, 1200.0),
+        (50, {}, 50, 1e6),
+        (13, {"cpus": 4}, 50, 1e6),  # no place of a job stays empty
+    ],
+    ids=str,
+)
+def test_jobs_are_long_enough_to_pay_for_their_start(
+    expected: int, settings: dict[str, Any], num_runs: int, seconds: float
+) -> None:
+    assert Engine.num_jobs(Processes(**settings), num_runs, seconds) == expected
