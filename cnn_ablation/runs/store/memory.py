@@ -14,7 +14,9 @@ from cnn_ablation.common.files import write_atomically
 
 DIGESTS = "digests"
 """Of the content of data, by their settings and the stamps of their files."""
-FOLDERS = (DIGESTS,)
+PICTURES = "pictures"
+"""Files of pictures, by all that they show and what draws them."""
+FOLDERS = (DIGESTS, PICTURES)
 _MOST = 256  # entries of a kind; the one that was not asked for longest goes first
 _CHECKED = hashlib.sha256().digest_size
 
