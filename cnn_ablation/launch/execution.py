@@ -327,7 +327,7 @@ class Study:
                         wait_for(path)
 
     def _report(self) -> pd.DataFrame:
-        from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import
+        from cnn_ablation.report.study import report_study  # pandas takes long to import
 
         try:
             report = report_study(self.folder)

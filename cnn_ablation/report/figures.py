@@ -47,7 +47,7 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float | None = 
         margin_pp: half-width of the grey band inside which differences do not matter, of accuracies; None for the one
             that the table was made with.
     """
-    from cnn_ablation.analysis.tables import reference_words  # imports statsmodels, which other pictures do not need
+    from cnn_ablation.analysis.tables import reference_words  # imports scipy, which other pictures do not need
 
     compared, metric = arms[arms["verdict"] != BASELINE].reset_index(drop=True), _metric(arms)
     unit = " pp" if metric.is_accuracy else ""
