@@ -23,7 +23,6 @@ from pathlib import Path
 import pandas as pd
 
 from cnn_ablation.common import machine
-from cnn_ablation.report.files import markdown
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import read_run, record_paths
 
@@ -41,6 +40,13 @@ SMALLEST = [
     "model.kernel_sizes=[3]", "model.hidden=[8]", "train.epochs=1", "train.batch_size=16", "hydra.sweep.dir=out",
 ]  # fmt: skip
 
+_HEAD = """# Many arms
+
+Made by `python benchmarks/scale.py`. The function sleeps for a millisecond; the smallest network has one layer of four
+filters and one epoch of 60 pictures of 8x8. Every command runs in a process of its own; CPU seconds and memory are of
+that process, without its workers. Stages are told by when files were written.
+"""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -48,7 +54,7 @@ class Command:
 
     seconds: float
     cpu_seconds: float
-    """Of the process and of those that it waited for."""
+    """Of the process, without its workers."""
     peak_mib: float
     """Of the process alone: what plans, collects and reports."""
     started: float
@@ -62,8 +68,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=0, help="arms of the smallest network, with one seed; 0 for none")
     parser.add_argument("--out", type=Path)
     told = parser.parse_args()
-    rows = list(measured(told.arms, told.seeds, told.images))
-    page = f"{markdown(pd.DataFrame(rows))}\n\n{_machine()}\n"
+    rows = pd.DataFrame(measured(told.arms, told.seeds, told.images)).fillna("")
+    page = f"{_HEAD}\n{rows.to_markdown(index=False, disable_numparse=True)}\n\n{_machine()}\n"
     print(page)
     if told.out:
         told.out.write_text(page)

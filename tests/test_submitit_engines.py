@@ -151,6 +151,19 @@ def test_the_key_that_sbatch_complains_of(said: str, key: str, with_slurm: None)
     assert text.startswith(f"configuration error: hydra.launcher.{key}\n" if key else "Slurm took no job: ")
 
 
+def test_what_slurm_refuses_is_submitted_once(tmp_path: Path, with_slurm: None) -> None:
+    """Slurm shows a job that it has refused as one that failed."""
+    scripts = {"sbatch": f"echo called >> {tmp_path}/calls; echo '{REFUSED}' >&2; exit 1", "squeue": "echo 12"}
+    for name, script in scripts.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.partition=nope"):
+        SubmititSlurm(partition="nope").submit(words.written(tmp_path, "sleep 0"), tmp_path / "engine")
+    assert (tmp_path / "calls").read_text() == "called\n"
+
+
+REFUSED = "sbatch: error: Batch job submission failed: Invalid partition name specified"
+
+
 def test_what_slurm_is_asked_for_is_what_jobs_are_planned_with(with_slurm: None) -> None:
     assert engine(ENGINES["submitit_slurm"], {}).allocation == Allocation(cpus=1, memory=None, gpus=0)
     asked = engine(ENGINES["submitit_slurm"], {"cpus": 8, "memory_gb": 4, "gpus": 2})

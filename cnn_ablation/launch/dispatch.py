@@ -156,38 +156,41 @@ class Dispatch:
         )
 
     def _wait(self, waiting: list[_Waiting]) -> None:
-        """Until every run has its record, or its job has ended without one."""
+        """Until every run has its record, or its job has ended without one, or the study is stopped."""
         while True:
-            stopped = is_stopped(self.study)
-            for each in waiting:
-                self._drop_written(each)
-            waiting = [each for each in waiting if each.missing]
-            if not waiting:
-                return
+            waiting = [each for each in waiting if self._is_open(each)]
             states = self.engine.states([each.job for each in waiting])
-            if stopped:
-                self.engine.cancel([each.job for each in waiting if not states[each.job].is_over])
-                return
-            self._tell(list(states.values()))
+            if is_stopped(self.study):  # what is in training is finished, as on this machine
+                pending = [each for each in waiting if each.job in states and not states[each.job].is_running]
+                self.engine.cancel([each.job for each in pending if not states[each.job].is_over])
+                waiting = [each for each in waiting if each not in pending]
             for each in waiting:
                 state = states.get(each.job)
                 if state and state.is_over and self._is_final(each):
                     self._account(each, state)
+            if not waiting:
+                return
+            self._tell(list(states.values()))
             self._pause()
 
     def _pause(self) -> None:
         time.sleep(self.engine.poll_seconds)
 
-    def _drop_written(self, batch: _Waiting) -> None:
-        """Takes out the records that are there; folders are listed anew, because names may become visible late."""
-        for folder in {path.parent for path in batch.missing}:
-            try:
-                names = set(os.listdir(folder))
-            except OSError:
-                continue
-            for path in [path for path in batch.missing if path.parent == folder and path.name in names]:
-                if path.stat().st_mtime_ns != self.before.get(path):
-                    del batch.missing[path]
+    def _is_open(self, batch: _Waiting) -> bool:
+        """Whether records are still to come, looked for in order: of 10,000 only the next one of each job."""
+        while batch.missing:
+            path = next(iter(batch.missing))
+            if not self._is_written(path):
+                return True
+            del batch.missing[path]
+        return False
+
+    def _is_written(self, path: Path) -> bool:
+        """By a list of its folder: a shared file system may keep for a minute that a name was not there."""
+        try:
+            return path.name in os.listdir(path.parent) and path.stat().st_mtime_ns != self.before.get(path)
+        except OSError:
+            return False
 
     def _is_final(self, batch: _Waiting) -> bool:
         """Whether records of a job that is over cannot be on their way any more."""
@@ -199,11 +202,12 @@ class Dispatch:
 
     def _account(self, batch: _Waiting, state: JobState) -> None:
         """A run that left no record becomes a row that says why."""
-        self._drop_written(batch)
         error = batches.error_file(batch.path)
         said = error.read_text().splitlines() if error.exists() else []
         reason = "; ".join([*([state.reason] if state.reason else []), *said]) or "its job ended"
         for path, (config, seed) in batch.missing.items():
+            if self._is_written(path):
+                continue
             known = self.before.get(path)  # what an earlier command left, and not what this job has written just now
             if not write_failed(path, failed_run(config, seed, f"left no record: {reason}"), known):
                 wait_for(path)

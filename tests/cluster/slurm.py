@@ -7,7 +7,8 @@ Needs Debian's packages `slurmctld`, `slurmd`, `slurm-client` and `munge`, and r
 and the socket of munge lie below DIR. Every node is a `slurmd -N` with a port of its own, for which Slurm has to be
 built with `--enable-multiple-slurmd`, as Debian's is. Memory is held to what a job asked for by control groups where
 those of version 1 can be written to (its state is then OUT_OF_MEMORY, as on a cluster); elsewhere slurmstepd kills a
-job that uses more (FAILED). Cores are counted, and no job is bound to its own.
+job that uses more (FAILED). Cores are counted, and no job is bound to its own. Numbers of jobs begin elsewhere in every
+Slurm, because control groups go by them.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 MaxArraySize=10001
+FirstJobId={port}00
 MaxJobCount=20000
 MinJobAge=300
 OverTimeLimit=0

@@ -214,8 +214,6 @@ def test_a_stopped_holder_of_another_host_that_comes_back_has_lost(hosts: Hosts)
 TRAINS = """
     from cnn_ablation.runs.records import Run
     from cnn_ablation.runs.store import RunStore
-from cnn_ablation.study.designs import knob
-from cnn_ablation.tasks.image_classification.config import Config
     store = RunStore(Path(sys.argv[1]))
     with store.locked('run'):
         store.keep('run', Run('baseline', '', '', 0, 'ok', test_accuracy=0.9))
@@ -223,7 +221,7 @@ from cnn_ablation.tasks.image_classification.config import Config
 """
 
 
-def test_a_record_that_cannot_be_seen_yet_is_waited_for(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_cannot_be_seen_yet_is_waited_for(hosts: Hosts) -> None:
     store = RunStore(hosts.here)
     assert store.find("run") is None
     with process(TRAINS, hosts.there, host="there") as child:

@@ -243,9 +243,9 @@ def test_a_controller_that_is_gone_for_a_while(
 
 def test_a_job_that_slurm_has_forgotten(slurm_with: Callable[..., SubmititSlurm], tmp_path: Path) -> None:
     slurm = slurm_with()
-    assert slurm.states(["900000"]) == {"900000": FORGOTTEN}
+    assert slurm.states(["66000000"]) == {"66000000": FORGOTTEN}
     ids = slurm.submit(words.written(tmp_path, "sleep 0"), tmp_path / "engine")
-    assert until(slurm, [*ids, "900001"], all_over) == {ids[0]: JobState(is_over=True), "900001": FORGOTTEN}
+    assert until(slurm, [*ids, "66000001"], all_over) == {ids[0]: JobState(is_over=True), "66000001": FORGOTTEN}
 
 
 def in_place_of_sbatch(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:

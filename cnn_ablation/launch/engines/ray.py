@@ -25,6 +25,7 @@ from cnn_ablation.launch.workers import deaf_to_ctrl_c, without_main
 _OLDEST = (2, 52)
 """The first in which a cluster asks for a token."""
 _PATIENCE = 30.0  # seconds, with a question about jobs
+_SECONDS_TO_LEAVE = 3.0  # a cluster whose head is gone is not left otherwise
 _SILENCE = 120.0
 """Seconds without an answer after which jobs are lost: nodes end themselves a minute after their head."""
 
@@ -205,7 +206,7 @@ class Driver:
         """Ends the process, which first ends a cluster of its own."""
         self.has_ended = True
         self.connection.close()
-        self.process.join(_PATIENCE)
+        self.process.join(_PATIENCE if self.address == LOCAL else _SECONDS_TO_LEAVE)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()

@@ -31,6 +31,8 @@ _QUIET_SIGNAL = "CONT@1"
 Slurm would not say that it was out of time."""
 _UNSURE = re.compile(r"timed? ?out|unable to contact|zero bytes|communication|connection", re.IGNORECASE)
 """Words of sbatch after which a job may have been submitted all the same."""
+_REFUSED_AT_ONCE = re.compile(r"batch job submission failed|unrecognized option", re.IGNORECASE)
+"""Words of sbatch after which, unless it is unsure, there is no job, although Slurm may show one that failed."""
 _LATE_SECONDS = 15.0
 """How long such a job is looked for: the controller may still have it to do."""
 
@@ -123,7 +125,7 @@ class SubmititSlurm(Engine):
                 jobs = executor.map_array(submitit_jobs.carry_out, [str(path) for path in batches], functions)
         except (FailedJobError, FailedSubmissionError) as error:
             words = " ".join(str(error).split()) or "no words"
-            was_taken = _is_taken(name, _LATE_SECONDS if _UNSURE.search(words) else 0.0)
+            was_taken = _is_taken(name, words)
             _drop(name, folder)
             raise _NotSubmittedError(words, was_taken=was_taken) from error
         except BaseException:  # interrupted: nobody would know of these jobs
@@ -243,9 +245,12 @@ def _as_from_a_login_node() -> Iterator[None]:
         os.environ.update(kept)
 
 
-def _is_taken(name: str, seconds: float) -> bool:
-    """Whether there are jobs of this name; looked for again for so long."""
-    deadline = time.monotonic() + seconds
+def _is_taken(name: str, words: str) -> bool:
+    """Whether there are jobs of this name, although sbatch failed with these words; they may be some time coming."""
+    unsure = bool(_UNSURE.search(words))
+    if _REFUSED_AT_ONCE.search(words) and not unsure:
+        return False
+    deadline = time.monotonic() + (_LATE_SECONDS if unsure else 0.0)
     while True:
         answer = slurm.ask("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i")
         if answer.stdout.strip():
