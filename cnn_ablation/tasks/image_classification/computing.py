@@ -56,6 +56,11 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
     )
 
 
+def is_decided(config: Config) -> bool:
+    """Whether `resolve` answers at once: for a CPU, and with nothing to compile."""
+    return device_type(config.device) == "cpu" and (config.engine != "fast" or compiled.is_decided())
+
+
 def device_type(name: str) -> str:
     """`cpu`, `cuda` or `mps`: what `auto` stands for here; a device that is named is taken at its word.
 
