@@ -404,3 +404,27 @@ def test_what_cannot_be_trained_is_refused_before_torch_is_imported(tmp_path: Pa
         assert "exit 2" in answer
         assert len(answer.splitlines()) <= 6, answer
     assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("expected", "told", "daemon"),
+    [
+        ("32", {}, False),
+        ("4", {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, False),
+        (None, {"CUDA_MPS_PIPE_DIRECTORY": "pipes"}, False),
+        (None, {}, True),
+        ("4", {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, True),
+    ],
+    ids=["by default", "told otherwise", "MPS elsewhere", "MPS", "MPS, told otherwise"],
+)
+def test_a_gpu_serves_many_streams_at_once_where_processes_do_not_share_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str | None, told: dict[str, str], daemon: bool
+) -> None:
+    """Under MPS 32 for each process left nothing for the third one."""
+    monkeypatch.setattr(devices, "_PIPES_OF_MPS", str(tmp_path if daemon else tmp_path / "none"))
+    for name in ("CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_MPS_PIPE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    devices.serve_many_streams()
+    assert os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS") == expected

@@ -4,14 +4,14 @@ import copy
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from conftest import TINY
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 import cnn_ablation
@@ -20,6 +20,8 @@ from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, SGDConfig
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.engine import convolution, pooling
+from cnn_ablation.tasks.image_classification.engine.dropout import Dropped
+from cnn_ablation.tasks.image_classification.engine.graphs import copied, put_back
 from cnn_ablation.tasks.image_classification.engine.networks import rewritten
 from cnn_ablation.tasks.image_classification.engine.steps import EagerSteps, RoundedWeights
 from cnn_ablation.tasks.image_classification.engine.together import train_together
@@ -428,6 +430,18 @@ def test_the_engine_follows_the_reference_loop_in_every_recipe(recipe: list[str]
         torch.testing.assert_close(value, slow.network.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_values_are_dropped_by_a_mask_of_bits(dtype: torch.dtype) -> None:
+    """As a GPU does it; the CPU can too."""
+    inputs = torch.linspace(-3, 3, 40).to(dtype).requires_grad_()
+    kept = torch.arange(40) % 3 > 0
+    outputs = Dropped.apply(inputs, kept, 1 / 0.7)
+    expected = (inputs.detach().float() * kept / 0.7).to(dtype)
+    torch.testing.assert_close(outputs.detach(), expected)
+    (gradient,) = torch.autograd.grad(outputs.sum(), inputs)
+    torch.testing.assert_close(gradient, (kept / 0.7).to(dtype))
+
+
 def losses_of(result: TrainingResult) -> list[float]:
     return [result.test.loss, *(loss for point in result.curves for loss in (point.train_loss, point.val_loss))]
 
@@ -509,3 +523,26 @@ def test_weights_rounded_all_at_once_are_those_of_autocast(overrides: list[str])
     assert torch.equal(*losses)
     for expected, found in zip(*gradients, strict=True):
         assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("make", [lambda of: optim.SGD(of, momentum=0.9), optim.Adam, optim.RMSprop, optim.Adagrad])
+def test_an_optimiser_is_put_back_after_warming_up(make: Callable[[list[nn.Parameter]], optim.Optimizer]) -> None:
+    """To what it had learnt; what came with the steps is zero, as it is before the first one."""
+    old, new = (nn.Parameter(torch.tensor([value])) for value in (1.0, 2.0))
+    optimizer = make([old, new])
+
+    def step(*parameters: nn.Parameter) -> None:
+        optimizer.zero_grad()
+        sum(parameter.square().sum() for parameter in parameters).backward()
+        optimizer.step()
+
+    step(old)
+    kept = copied(optimizer)
+    learnt = {name: value.clone() for name, value in optimizer.state[old].items()}
+    assert any(value.any() for value in learnt.values())
+    step(old, new)
+    tensors = dict(optimizer.state[old])
+    put_back(optimizer, kept)
+    assert optimizer.state[old] == learnt
+    assert all(optimizer.state[old][name] is tensor for name, tensor in tensors.items()), "where graphs find them"
+    assert not any(value.any() for value in optimizer.state[new].values())

@@ -27,7 +27,7 @@ class Computing(How):
     instructions: str
     """Of the CPU, as `machine.instructions` names them."""
     kernels: str
-    """Whether layers on a CPU run code of our own: `compiled`, or `PyTorch's`."""
+    """Whether layers run code of our own: `compiled` (C on a CPU, Triton on NVIDIA's GPUs), or `PyTorch's`."""
 
 
 def resolve(config: Config, *, threads: int | None = None, planned: bool = False) -> Computing:
@@ -52,8 +52,13 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
         precision=_precision(config.precision, device),
         threads=(config.threads or threads or machine.threads_alone()) if on_cpu else 0,
         instructions=machine.instructions(),
-        kernels=_kernels(planned) if on_cpu and config.engine == "fast" else NO_KERNELS,
+        kernels=_kernels(device, planned) if config.engine == "fast" else NO_KERNELS,
     )
+
+
+def is_decided(config: Config) -> bool:
+    """Whether `resolve` answers at once: for a CPU, and with nothing to compile."""
+    return device_type(config.device) == "cpu" and (config.engine != "fast" or compiled.is_decided())
 
 
 def device_type(name: str) -> str:
@@ -99,8 +104,17 @@ def _precision(name: str, device: str) -> str:
     return devices.resolve_precision(name, devices.choose(device))
 
 
-def _kernels(planned: bool) -> str:
+def _kernels(device: str, planned: bool) -> str:
+    if device == "mps":
+        return NO_KERNELS
     if machine.is_elsewhere():
         return machine.UNKNOWN
-    there = compiled.is_expected() if planned else compiled.library() is not None
-    return COMPILED if there else NO_KERNELS
+    return COMPILED if _has_kernels(device, planned) else NO_KERNELS
+
+
+def _has_kernels(device: str, planned: bool) -> bool:
+    if device == "cpu":
+        return compiled.is_expected() if planned else compiled.library() is not None
+    from cnn_ablation.tasks.image_classification.engine import gpu  # imports torch, as the device has done
+
+    return gpu.is_expected() if planned else gpu.kernels() is not None

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 from cnn_ablation.tasks.image_classification.compiled import library
+from cnn_ablation.tasks.image_classification.engine import gpu
 from cnn_ablation.tasks.image_classification.engine.calls import call, parts_of
-from cnn_ablation.tasks.image_classification.engine.pooling import PooledActivation
+from cnn_ablation.tasks.image_classification.engine.pooling import PooledActivation, pooled_on_gpu
 
 _LANES, _PANEL = 8, 16
 _EDGE, _OUT_EDGE = 6, 4  # of Winograd's tiles
@@ -82,6 +83,8 @@ class Convolution(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) -> (batch, filters, out_height, out_width), halved where pooled."""
         layer, pooled = self.convolution, self.pooled
+        if inputs.is_cuda and layer.bias is not None and (found := self._on_gpu(inputs, layer.bias)) is not None:
+            return found
         padding = int(layer.padding[0])
         shape = _shape(inputs, layer.weight, padding) if _can_be_compiled(inputs) else None
         if shape is None or not (winograd_pays(shape) or direct_pays(shape)):
@@ -96,6 +99,21 @@ class Convolution(nn.Module):
         else:
             outputs, slope = Direct.apply(*arguments), None
         return pooled(outputs) if pooled and slope is None else outputs
+
+    def _on_gpu(self, inputs: Tensor, bias: Tensor) -> Tensor | None:
+        """By PyTorch's convolution and kernels of our own for the rest; None where there are none for these maps."""
+        fused = gpu.kernels()
+        if fused is None:
+            return None
+        layer, pooled = self.convolution, self.pooled
+        maps: Tensor = F.conv2d(inputs, layer.weight, None, padding=layer.padding)
+        bias, outputs = bias.to(maps.dtype), None
+        if pooled and pooled.slope is not None:
+            outputs = pooled_on_gpu(maps, bias, pooled.slope)
+        if outputs is None:
+            maps = fused.Biased.apply(maps, bias) if fused.can_compute(maps) else maps + bias.view(1, -1, 1, 1)
+            outputs = pooled(maps) if pooled else maps
+        return outputs
 
 
 def is_computable(module: nn.Module) -> TypeGuard[nn.Conv2d]:

@@ -1,0 +1,60 @@
+"""Runs that the store has, taken by the study's own process: no worker, no data, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from cnn_ablation.launch.workers import LOG_FILE, Assignment, logging_to
+from cnn_ablation.runs.run import LOGGER, known_runs, leave
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Taking(Generic[Item]):
+    """What a study has to know of its jobs to take their runs from the store."""
+
+    assignment: Callable[[Item], Assignment]
+    """What a job is called with, where it is started."""
+    leave_folder: Callable[[Item], None]
+    """Makes its folder as whoever starts it does."""
+    has_log: bool
+    """Whether its process keeps one in its folder."""
+
+
+def take(
+    jobs: Iterable[Item], how: Taking[Item], threads: int | None, on_first_left: Callable[[], None]
+) -> dict[Item, bool]:
+    """Leaves the records of those jobs whose runs the store has.
+
+    Args:
+        jobs: of a study, in their order.
+        how: they are started.
+        threads: as `runs.run` is told.
+        on_first_left: called as soon as there is one to be trained.
+
+    Returns:
+        The others in their order, each with whether it may be among the store's all the same: that can be told once
+        data are loaded, or by the job itself.
+
+    Raises:
+        RecordError: a record cannot be written.
+        OSError: a folder cannot be made.
+    """
+    left = dict[Item, bool]()
+    for job in jobs:
+        each = how.assignment(job)
+        runs = known_runs(each.config, threads=threads)
+        if runs:
+            how.leave_folder(job)
+            with logging_to(each.folder / LOG_FILE, LOGGER) if how.has_log else nullcontext():
+                leave(runs, each.folder, Path(each.config.store))
+            continue
+        if not left:
+            on_first_left()
+        left[job] = runs is None
+    return left
