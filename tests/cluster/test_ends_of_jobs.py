@@ -80,8 +80,8 @@ def test_a_node_of_ray_without_memory(ray_running: tuple[Path, ray_cluster.Clust
     folder, cluster = ray_running
     options = {"cpus": 2, "RAY_memory_usage_threshold": "0.001"}
     node = ray_cluster.add_node(folder, cluster, '--resources={"small": 1}', **options)
-    study = Study(tmp_path / "it", [*RAY, "hydra.launcher.jobs=1"], arms=2, seeds=2)
-    study.launcher = [*study.launcher, "hydra.launcher.resources={small:1}"]
+    study = Study(tmp_path / "it", [*RAY, "hydra.launcher.jobs=1"], arms=3, seeds=2)
+    study.launcher = [*study.launcher, "+hydra.launcher.resources.small=1"]
     try:
         code, said = study.carried_out()
     finally:
@@ -90,7 +90,7 @@ def test_a_node_of_ray_without_memory(ray_running: tuple[Path, ray_cluster.Clust
     assert code == 1, said
     assert set(study.errors()) == {"left no record: out of memory"}
     study.launcher = study.launcher[:-1]
-    assert went_on(study) == 4
+    assert went_on(study) == 6
 
 
 def test_cancelled_while_it_waits(slurm_folder: Path, tmp_path: Path) -> None:
