@@ -34,7 +34,7 @@ def tables(folder: Path, launcher: list[str], overrides: list[str]) -> tuple[pd.
     assert code == 0, said
     arms = study.table()
     arms["notes"] = [
-        "; ".join(part for part in str(notes).split("; ") if not OF_TIME.search(part)) for notes in arms["notes"]
+        "; ".join(part for part in notes.split("; ") if not OF_TIME.search(part)) for notes in arms["notes"].fillna("")
     ]
     runs = pd.read_csv(study.folders[-1] / "runs.csv").sort_values(["arm", "seed"], ignore_index=True)
     settings = [name for name in runs if name.startswith("settings.")]
