@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from cnn_ablation.runs.run import run
 from cnn_ablation.runs.store.entries import entries
 from cnn_ablation.runs.task import check
 from cnn_ablation.tasks.image_classification import compiled, computing, devices
+from cnn_ablation.tasks.image_classification import task as images_task
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.identity import CODE
@@ -407,24 +408,34 @@ def test_what_cannot_be_trained_is_refused_before_torch_is_imported(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("expected", "told", "daemon"),
+    ("expected", "seeds", "told", "daemon"),
     [
-        ("32", {}, False),
-        ("4", {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, False),
-        (None, {"CUDA_MPS_PIPE_DIRECTORY": "pipes"}, False),
-        (None, {}, True),
-        ("4", {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, True),
+        (None, 8, {}, False),
+        ("32", 9, {}, False),
+        ("4", 9, {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, False),
+        (None, 9, {"CUDA_MPS_PIPE_DIRECTORY": "pipes"}, False),
+        (None, 9, {}, True),
     ],
-    ids=["by default", "told otherwise", "MPS elsewhere", "MPS", "MPS, told otherwise"],
+    ids=["as many as CUDA serves", "more", "told otherwise", "MPS elsewhere", "MPS"],
 )
-def test_a_gpu_serves_many_streams_at_once_where_processes_do_not_share_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str | None, told: dict[str, str], daemon: bool
+@pytest.mark.parametrize("ask", [images_task.device, images_task.resolve], ids=["device", "resolve"])
+def test_a_gpu_is_told_to_serve_the_seeds_of_an_arm_at_once(
+    *,
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Config], object],
+    expected: str | None,
+    seeds: int,
+    told: dict[str, str],
+    daemon: bool,
 ) -> None:
-    """Under MPS 32 for each process left nothing for the third one."""
-    monkeypatch.setattr(devices, "_PIPES_OF_MPS", str(tmp_path if daemon else tmp_path / "none"))
+    """By the environment, which CUDA reads once; not where processes share what there is."""
+    monkeypatch.setattr(computing, "_PIPES_OF_MPS", str(tmp_path if daemon else tmp_path / "none"))
     for name in ("CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_MPS_PIPE_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    devices.serve_many_streams()
+    ask(replace(tiny_config, replicates=seeds))
     assert os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS") == expected
