@@ -66,8 +66,8 @@ def serve_streams(config: Config) -> None:
     """Lets a GPU serve as many streams of this process at a time as an arm has seeds; before CUDA is first asked.
 
     With CUDA's own number ten seeds wait for each other. Not without need: ten processes with four times as many took
-    that much longer to start. Nor under NVIDIA's MPS, whose processes share what there is: the third one that asked for
-    32 got no GPU at all. What the environment says already is left.
+    14 s to start instead of 4. Nor under NVIDIA's MPS, whose processes share what there is: the third one that asked
+    for 32 got no GPU at all. What the environment says already is left.
     """
     shared = "CUDA_MPS_PIPE_DIRECTORY" in os.environ or Path(_PIPES_OF_MPS).exists()
     if len(config.seeds) > _STREAMS and not shared:
