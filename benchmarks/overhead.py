@@ -187,7 +187,7 @@ def as_markdown(commands: pd.DataFrame, of_runs: pd.DataFrame, of_tables: pd.Dat
         "## A run\n\nWall-clock time that is neither training nor evaluation: identity, store, building the network, "
         f"warm-up, diagnoses, record.\n\n{markdown(of_runs.drop(columns='mean').astype(str))}\n\n"
         "## A table\n\nFrom records on disk to the table of arms, in a process without torch, as at the end of "
-        "a study; before it the imports of pandas, scipy and statsmodels.\n\n"
+        "a study; before it the imports of pandas and scipy.\n\n"
         f"{markdown(of_tables.astype(str))}\n\n"
         "![Overhead of runs and tables](images/overhead.png)\n"
     )

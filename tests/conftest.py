@@ -42,8 +42,7 @@ _COLLECT_AFTER = 200  # tests
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Keeps what is there out of the search for garbage, but for a whole search now and then.
 
-    statsmodels searches at every correction for multiplicity: 0.3 s for each of hundreds of tables, among all that
-    torch, pandas and matplotlib hold.
+    A search among all that torch, pandas and matplotlib hold takes 0.3 s, and tests make garbage for many of them.
     """
     count = item.config.stash.get(_TESTS, 0)
     item.config.stash[_TESTS] = count + 1

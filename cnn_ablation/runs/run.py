@@ -38,7 +38,8 @@ from cnn_ablation.runs.records import (
 from cnn_ablation.runs.store import BusyError, Hold, RunStore
 from cnn_ablation.runs.task import How, Place, Task, Trained, check, check_alone, task_of
 
-log = logging.getLogger(__name__)
+LOGGER = __name__
+log = logging.getLogger(LOGGER)
 
 ConcurrentJobs = Callable[[How], int]
 """Jobs that share the device of a run; asked once training has shown how much of its memory one takes."""
@@ -82,6 +83,43 @@ def run(
     job = _Job(config, folder, study, concurrent_jobs, task, task.resolve(config, threads=threads))
     with task.computing_as(job.how):
         return job.carry_out()
+
+
+def known_runs(config: StudyConfig, *, threads: int | None = None) -> list[Run] | None:
+    """The runs of a job, if the store has them all; told without its process, without loading data, without torch.
+
+    Args:
+        config: of a job of a study, checked, its extensions loaded.
+        threads: as for `run`, the slow twin: with `leave` this writes what that does.
+
+    Returns:
+        None of them where one is missing; None where that is not known before data are loaded, or to `run` alone.
+    """
+    if not config.reuse:
+        return []
+    task, store, found = task_of(config), RunStore(Path(config.store)), list[Run]()
+    for seed in config.seeds:
+        try:
+            identity = task.known_identity(config, threads=threads, seed=seed)
+        except Exception:  # the job meets it too, and leaves a record that says so
+            return None
+        if identity is None:
+            return None
+        finished = _finished(config, store, provenance.fingerprint(identity))
+        if finished is None:
+            return []
+        found.append(finished)
+    return found
+
+
+def leave(runs: Sequence[Run], folder: Path, store: Path) -> None:
+    """Writes runs that were found in a store into their job's folder, as `run` does; `log_run` says so.
+
+    Raises:
+        RecordError: a record cannot be written.
+    """
+    for each in runs:
+        _leave(each, folder, RunStore(store))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +239,7 @@ class _Job:
                 return read_run(path)
         else:
             _leave(record, self.folder, self.store)
-        log.info("%s seed %d: %s %s", record.arm, seed, record.status, record.error)
+        log_run(record)
         return record
 
     def _train_or_reuse(self, seed: int, *, wait: bool) -> Run:
@@ -236,14 +274,23 @@ class _Job:
         return record
 
     def _finished(self, fingerprint: str) -> Run | None:
-        """A run of the store as one of this arm, if it is to be reused.
+        return _finished(self.config, self.store, fingerprint)
 
-        `timing=isolated` takes none that shared the machine.
-        """
-        found = self.store.find(fingerprint) if self.config.reuse else None
-        if found is None or (self.config.timing == "isolated" and found.concurrent_runs > 1):
-            return None
-        return dataclasses.replace(found, **labels(self.config), settings=all_settings(self.config), reused=True)
+
+def _finished(config: StudyConfig, store: RunStore, fingerprint: str) -> Run | None:
+    """A run of the store as one of this arm, if it is to be reused.
+
+    `timing=isolated` takes none that shared the machine.
+    """
+    found = store.find(fingerprint) if config.reuse else None
+    if found is None or (config.timing == "isolated" and found.concurrent_runs > 1):
+        return None
+    return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)
+
+
+def log_run(run: Run) -> None:
+    """A line in the log of whoever trains or takes it."""
+    log.info("%s seed %d: %s %s", run.arm, run.seed, run.status, run.error)
 
 
 def _shared(trained: Trained, concurrent_runs: int, training: Training) -> Trained:

@@ -101,6 +101,10 @@ def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = Fal
     )
 
 
+def known_identity(config: FunctionConfig, *, threads: int | None, seed: int) -> dict[str, Any]:
+    return identity(config, resolve(config, threads=threads), seed=seed)
+
+
 def paths(config: FunctionConfig) -> list[tuple[str, Path]]:
     """What a function reads is its own affair."""
     return []

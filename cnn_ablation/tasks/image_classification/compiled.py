@@ -69,6 +69,14 @@ def is_expected() -> bool:
         return False
 
 
+def is_decided() -> bool:
+    """Whether `library` has nothing to compile: that is done, or cannot be."""
+    try:
+        return bool(_loaded.cache_info().currsize) or _path().exists() or shutil.which(_COMPILER) is None
+    except RuntimeError:
+        return True
+
+
 def _compile(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:

@@ -74,6 +74,12 @@ def serve_streams(config: Config) -> None:
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(_MANY_STREAMS))
 
 
+def is_decided(config: Config) -> bool:
+    """Whether `resolve` answers at once: for a CPU, and with nothing to compile."""
+    serve_streams(config)
+    return device_type(config.device) == "cpu" and (config.engine != "fast" or compiled.is_decided())
+
+
 def device_type(name: str) -> str:
     """`cpu`, `cuda` or `mps`: what `auto` stands for here; a device that is named is taken at its word.
 

@@ -41,7 +41,8 @@ class Dropped(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, kept: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(kept)
         ctx.scale = scale
-        return torch.ops.aten.native_dropout_backward(inputs, kept, scale)
+        dropped: Tensor = torch.ops.aten.native_dropout_backward(inputs, kept, scale)
+        return dropped
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
