@@ -62,21 +62,22 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
     )
 
 
-def is_decided(config: Config) -> bool:
-    """Whether `resolve` answers at once: for a CPU, and with nothing to compile."""
-    return device_type(config.device) == "cpu" and (config.engine != "fast" or compiled.is_decided())
-
-
 def serve_streams(config: Config) -> None:
     """Lets a GPU serve as many streams of this process at a time as an arm has seeds; before CUDA is first asked.
 
     With CUDA's own number ten seeds wait for each other. Not without need: ten processes with four times as many took
-    that much longer to start. Nor under NVIDIA's MPS, whose processes share what there is: the third one that asked for
-    32 got no GPU at all. What the environment says already is left.
+    14 s to start instead of 4. Nor under NVIDIA's MPS, whose processes share what there is: the third one that asked
+    for 32 got no GPU at all. What the environment says already is left.
     """
     shared = "CUDA_MPS_PIPE_DIRECTORY" in os.environ or Path(_PIPES_OF_MPS).exists()
     if len(config.seeds) > _STREAMS and not shared:
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(_MANY_STREAMS))
+
+
+def is_decided(config: Config) -> bool:
+    """Whether `resolve` answers at once: for a CPU, and with nothing to compile."""
+    serve_streams(config)
+    return device_type(config.device) == "cpu" and (config.engine != "fast" or compiled.is_decided())
 
 
 def device_type(name: str) -> str:
@@ -114,7 +115,7 @@ def _precision(name: str, device: str, planned: bool) -> str:
     if name != "auto":
         return name
     if device == "cpu":  # the same for both engines, so that they can be compared
-        return machine.cpu_precision(has_kernels=_kernels(planned) != NO_KERNELS)
+        return machine.cpu_precision(has_kernels=_kernels(device, planned) != NO_KERNELS)
     if machine.is_elsewhere():
         return machine.UNKNOWN
     from cnn_ablation.tasks.image_classification import devices
