@@ -18,6 +18,7 @@ from PIL import Image
 
 import cnn_ablation
 from cnn_ablation import ablate
+from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import StudyConfig, with_settings
 from cnn_ablation.launch import execution, workers
 from cnn_ablation.launch.planning import Planning
@@ -165,6 +166,14 @@ def test_a_damaged_record_is_named_once_and_trained_again(
     capsys.readouterr()
     assert study(tiny_config, tmp_path / "b", replicates=1) == [False, True]
     assert capsys.readouterr().err.count("training this run again") == 1
+
+
+def test_a_record_that_cannot_be_written_ends_the_study(tiny_config: Config, tmp_path: Path) -> None:
+    study(tiny_config, tmp_path / "a", replicates=1)
+    (tmp_path / "b" / "1" / "run-seed0.json").mkdir(parents=True)
+    with pytest.raises(RecordError, match=r"cannot write .*b/1/run-seed0\.json"):
+        study(tiny_config, tmp_path / "b", replicates=1)
+    assert read_run(tmp_path / "b" / "0" / "run-seed0.json").reused
 
 
 def test_an_identity_that_is_known_is_the_one_of_the_run(tiny_config: Config, tmp_path: Path) -> None:

@@ -240,9 +240,18 @@ class Study:
         with self._reported_when_interrupted():
             left = self._not_taken(jobs)
         self.task.load(self.planning.configs[arm] for arm in dict.fromkeys(item.job.arm for item in left))
+        if left and self.is_packed and not self.engine:
+            self._prepare_report()
         with self._reported_when_interrupted():
             now = self._not_taken([item for item, is_unknown in left.items() if is_unknown])
         return [item for item, is_unknown in left.items() if not is_unknown or item in now]
+
+    @staticmethod
+    def _prepare_report() -> None:
+        """Imports what the report needs now, while workers have nothing to do but to import what they need."""
+        from cnn_ablation.report import drawing, study  # noqa: F401
+
+        drawing.prepare()
 
     def _not_taken(self, jobs: Sequence[NumberedJob]) -> Mapping[NumberedJob, bool]:
         """Jobs that are left to be started, as `taking.take` tells them."""

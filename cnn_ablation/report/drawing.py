@@ -60,6 +60,13 @@ def picture(drawing: Drawing, name: str, memory: Memory | None) -> dict[str, byt
     return files
 
 
+def prepare() -> None:
+    """Imports what draws, ahead of the first picture."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401
+
+
 def _drawn(drawing: Drawing, name: str) -> dict[str, bytes]:
     """Arranged once for both formats."""
     from matplotlib.figure import Figure

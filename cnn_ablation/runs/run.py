@@ -113,14 +113,13 @@ def known_runs(config: StudyConfig, *, threads: int | None = None) -> list[Run] 
 
 
 def leave(runs: Sequence[Run], folder: Path, store: Path) -> None:
-    """Writes runs that were found in a store into their job's folder, as `run` does.
+    """Writes runs that were found in a store into their job's folder, as `run` does; `log_run` says so.
 
     Raises:
         RecordError: a record cannot be written.
     """
     for each in runs:
         _leave(each, folder, RunStore(store))
-        _log(each)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +239,7 @@ class _Job:
                 return read_run(path)
         else:
             _leave(record, self.folder, self.store)
-        _log(record)
+        log_run(record)
         return record
 
     def _train_or_reuse(self, seed: int, *, wait: bool) -> Run:
@@ -289,7 +288,8 @@ def _finished(config: StudyConfig, store: RunStore, fingerprint: str) -> Run | N
     return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)
 
 
-def _log(run: Run) -> None:
+def log_run(run: Run) -> None:
+    """A line in the log of whoever trains or takes it."""
     log.info("%s seed %d: %s %s", run.arm, run.seed, run.status, run.error)
 
 

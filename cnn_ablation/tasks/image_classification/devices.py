@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,27 +14,13 @@ import torch
 
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.tasks.image_classification import compiled
 
-_PIPES_OF_MPS = "/tmp/nvidia-mps"  # where its daemon puts them unless it is told otherwise
 _CUDA_CONTEXT_BYTES = 600 * 2**20  # of a process, beside its tensors: kernels, libraries
 _COMPUTE_MODES = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
 _SHARE_FOR_MORE = 0.5  # of the free memory; the rest is for arms that take more than the first one
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def serve_many_streams() -> None:
-    """Lets a GPU serve 32 streams of this process at a time, or as many as the environment says already.
-
-    CUDA reads it when a process first turns to the GPU; with the 8 that it takes by itself ten seeds of an arm wait for
-    each other. Under NVIDIA's MPS all processes share what there is, and the third that asked for 32 got no GPU at all.
-    """
-    pipes = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
-    if pipes is None and not Path(_PIPES_OF_MPS).exists():
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
-
-
-serve_many_streams()
 
 
 def choose(name: str) -> torch.device:
@@ -54,11 +39,11 @@ def choose(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """What `auto` stands for: bfloat16 where the device computes with it natively, float32 elsewhere."""
+    """What `auto` stands for: bfloat16 where it is the faster one, float32 elsewhere."""
     if name != "auto":
         return name
     if device.type == "cpu":
-        return machine.cpu_precision()
+        return machine.cpu_precision(has_kernels=compiled.library() is not None)
     return "bfloat16" if _has_bfloat16(device) else "float32"
 
 

@@ -50,6 +50,7 @@ def inert(config: Config) -> dict[str, Inert]:
 
 
 def device(config: Config) -> str:
+    computing.serve_streams(config)
     return computing.device_type(config.device)
 
 
