@@ -44,7 +44,12 @@ def test_the_instructions_are_those_that_pytorch_computes_with() -> None:
     [
         ("avx2 fma", {}, "AVX2", "float32"),
         (f"avx2 {WIDE}", {}, "AVX512", "float32"),
-        (f"avx2 {WIDE} avx512_bf16", {}, "AVX512", "bfloat16"),
+        (f"avx2 {WIDE} avx512_bf16", {}, "AVX512", "float32"),
+        (f"avx2 {WIDE} avx512_bf16 amx_bf16", {}, "AVX512", "bfloat16"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, "AVX512", "float32"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"}, "AVX512", "float32"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX10_1_512_AMX"}, "AVX512", "bfloat16"),
+        (f"{WIDE} avx512_bf16", {"CNN_ABLATION_PRECISION": "bfloat16"}, "AVX512", "bfloat16"),
         (f"avx2 {WIDE} amx_bf16", {}, "AVX512", "bfloat16"),
         (f"avx2 {WIDE} amx_bf16", {"ATEN_CPU_CAPABILITY": "avx2"}, "AVX2", "float32"),
         (f"avx2 {WIDE} amx_bf16", {"ATEN_CPU_CAPABILITY": "avx512"}, "AVX512", "bfloat16"),
@@ -66,6 +71,45 @@ def test_a_masked_processor_is_what_its_mask_says(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(machine, "_flags", lambda: tuple(flags.split()))
     assert (machine.instructions(), machine.cpu_precision()) == (instructions, precision)
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_kernels", "precision"),
+    [
+        ("avx2 fma", False, "float32"),
+        (f"avx2 {WIDE}", False, "float32"),
+        (f"avx2 {WIDE} avx512_bf16", True, "float32"),
+        (f"avx2 {WIDE} avx512_bf16", False, "bfloat16"),
+        (f"avx2 {WIDE} avx512_bf16 amx_bf16", False, "bfloat16"),
+    ],
+)
+def test_without_compiled_kernels_bfloat16_in_vectors_is_the_faster_one(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, flags: str, has_kernels: bool, precision: str
+) -> None:
+    """The plan and the run say the same, and so does the reference loop, which has no kernels of its own."""
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", machine.PRECISION_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(machine, "_flags", lambda: tuple(flags.split()))
+    monkeypatch.setattr(compiled, "library", lambda: object() if has_kernels else None)
+    monkeypatch.setattr(compiled, "is_expected", lambda: has_kernels)
+    assert devices.resolve_precision("auto", torch.device("cpu")) == precision
+    for planned, name in ((True, "fast"), (False, "fast"), (False, "reference")):
+        assert computing.resolve(replace(tiny_config, engine=name), planned=planned).precision == precision
+
+
+@pytest.mark.parametrize(
+    ("instructions", "lanes", "told"),
+    [("AVX512", 16, "-mavx512f"), ("AVX2", 8, "-mno-avx512f"), ("DEFAULT", 8, "-mno-avx512f")],
+)
+def test_kernels_are_as_wide_as_the_processor_and_its_mask(
+    monkeypatch: pytest.MonkeyPatch, instructions: str, lanes: int, told: str
+) -> None:
+    monkeypatch.setattr(machine, "instructions", lambda: instructions)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert compiled.lanes() == lanes
+    assert {f"-DLANES={lanes}", told} <= set(compiled._flags())
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert told not in compiled._flags()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
     on_cpu = device == "cpu"
     return Computing(
         device=device,
-        precision=_precision(config.precision, device),
+        precision=_precision(config.precision, device, planned),
         threads=(config.threads or threads or machine.threads_alone()) if on_cpu else 0,
         instructions=machine.instructions(),
         kernels=_kernels(device, planned) if config.engine == "fast" else NO_KERNELS,
@@ -111,11 +111,11 @@ def _require(device: str, config: Config) -> None:
         raise (no_such_device(config) if machine.asked() else error) from None
 
 
-def _precision(name: str, device: str) -> str:
+def _precision(name: str, device: str, planned: bool) -> str:
     if name != "auto":
         return name
-    if device == "cpu":
-        return machine.cpu_precision()
+    if device == "cpu":  # the same for both engines, so that they can be compared
+        return machine.cpu_precision(has_kernels=_kernels(device, planned) != NO_KERNELS)
     if machine.is_elsewhere():
         return machine.UNKNOWN
     from cnn_ablation.tasks.image_classification import devices
