@@ -18,10 +18,12 @@ from typing import Any
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.launch.engines import Engine
+from cnn_ablation.runs.store.entries import SUBMITTED
 from cnn_ablation.study.plans import Plan
 
 JOBS, LEDGER = "jobs", "submitted.json"
-SUBMITTED = "submitted"
+_SETTLED = "settled"
+"""In the folder of a submission whose jobs have been waited for to the end."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Submission:
         content = {key: value for key, value in dataclasses.asdict(self).items() if key != "folder"}
         write_atomically(self.folder / LEDGER, json.dumps(content, indent=1).encode())
 
+    def settle(self) -> None:
+        """Notes that its jobs have been waited for to the end; on a full disk they are asked for once more."""
+        with suppress(OSError):
+            (self.folder / _SETTLED).touch()
+
 
 def new_folder(study: Path) -> Path:
     """A folder for the next submission of a study.
@@ -71,9 +78,9 @@ def new_folder(study: Path) -> Path:
 
 
 def read(study: Path) -> Iterator[Submission]:
-    """The submissions of a study, the first one first; one that is not readable is none."""
+    """The submissions of a study that nobody has waited for to the end; one that is not readable is none."""
     ledgers = sorted((study / JOBS).glob(f"*/{LEDGER}"), key=lambda path: (len(path.parent.name), path.parent.name))
-    for ledger in ledgers:
+    for ledger in (each for each in ledgers if not (each.parent / _SETTLED).exists()):
         with suppress(OSError, ValueError, TypeError):
             yield Submission(folder=ledger.parent, **json.loads(ledger.read_bytes()))
 
