@@ -164,15 +164,15 @@ class Study:
                     token,
                     num_runs=self.planning.most_runs,
                     before=self._stamps_before,
-                    seconds=self._seconds(),
+                    seconds_per_run=self._seconds_per_run(),
                 )
             elif self.is_packed:
                 stack.enter_context(self.crew)
             yield
 
-    def _seconds(self) -> float:
-        """What its runs may take one after the other; NaN where no past run tells, or nobody needs to know."""
-        return math.nan if self.engine and self.engine.jobs else self.planning.expected_seconds()
+    def _seconds_per_run(self) -> float:
+        """In the mean over its arms; NaN where no past run tells, or nobody needs to know."""
+        return math.nan if self.engine and self.engine.jobs else self.planning.seconds_per_run()
 
     def _train_all(self, launch: Launch) -> None:
         """What the design names, step by step, then the seeds that verdicts ask for."""
