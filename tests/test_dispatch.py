@@ -20,7 +20,7 @@ import cnn_ablation
 from cnn_ablation import ablate
 from cnn_ablation.common import processes
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.launch import batches
+from cnn_ablation.launch import batches, submissions
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
 from cnn_ablation.launch.execution import StudyFailedError
@@ -361,6 +361,14 @@ def test_a_node_that_is_not_like_here_says_so_in_every_row(
     assert trained(here) == []
 
 
+def test_a_store_that_takes_nothing_any_more_costs_no_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with submissions.begun(here, "key", here / "study") as token:
+        token.unlink()
+        token.parent.rmdir()
+        token.parent.touch()
+    assert f"cannot write {token}" in capsys.readouterr().err
+
+
 def test_other_versions_can_be_allowed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "made_with", lambda task: {"python": "2.7", "code": "x", "libraries": {}})
     used = Processes(allow_other_versions=True)
@@ -398,6 +406,21 @@ def _header(here: Path, monkeypatch: pytest.MonkeyPatch) -> batches.Batch:
 def test_settings_of_an_engine_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         engine(f"{__name__}.Processes", settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("joblib", r"engine='joblib'\n  allowed: None.*\n  remedy: engine=Joblib\(\) from cnn_ablation.launch.engines"),
+        (Processes, r"engine=<class .*\n  allowed: None \(this machine\), or an object of cnn_ablation"),
+        (Processes(jobs=0), r"hydra\.launcher\.jobs=0\n  allowed: at least 1"),
+    ],
+    ids=["name", "class", "settings"],
+)
+def test_an_engine_of_a_script_is_checked(here: Path, given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ablate(composed(), SHIFTS, here / "study", engine=given)
+    assert not (here / "study").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settin
 from cnn_ablation.launch import submissions, workers
 from cnn_ablation.launch.batches import study_lease
 from cnn_ablation.launch.dispatch import Dispatch
-from cnn_ablation.launch.engines import Engine
+from cnn_ablation.launch.engines import Engine, check_engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
 from cnn_ablation.runs.records import (
@@ -441,6 +441,7 @@ def ablate(
     """
     if not isinstance(baseline, StudyConfig):
         raise ConfigError([not_a_config("baseline", baseline)])
+    check_engine(engine)
     studied, chosen = read_knobs(knobs), read_folder(folder)
     wanted = chosen or Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
     with seen_by(engine):

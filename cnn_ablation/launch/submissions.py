@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnn_ablation.common import progress
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.launch.engines import Engine
@@ -119,7 +120,7 @@ def begun(store: Path, key: str, study: Path) -> Iterator[Path]:
     """Lets the store name the folder of a study, complete once it is left without an error; yields the file.
 
     Raises:
-        RecordError: the store cannot be written to.
+        RecordError: the store cannot be written to, before anything is trained.
     """
     token = token_path(store, key)
 
@@ -128,4 +129,7 @@ def begun(store: Path, key: str, study: Path) -> Iterator[Path]:
 
     write(complete=False)
     yield token
-    write(complete=True)
+    try:
+        write(complete=True)
+    except RecordError as error:  # the disk is full: there is a table to write, and the same command finds all done
+        progress.warn(str(error))
