@@ -143,6 +143,8 @@ def _single(composed: DictConfig, overrides: Sequence[str], folder: Path) -> lis
     for line in overrides:
         if line.startswith(("hydra.sweep.", "hydra.sweeper.")):
             progress.say(f"{line} has no effect on a single configuration (without -m), which goes to {folder}")
+        if line.startswith(("hydra/launcher=", "hydra.launcher.")):
+            progress.say(f"{line} has no effect on a single configuration (without -m), which is trained here")
     try:
         commands.raise_when_interrupted()
         run_single(to_config(composed), folder)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ import cnn_ablation
 from cnn_ablation import ablate
 from cnn_ablation.common import processes
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.launch import batches
+from cnn_ablation.launch import batches, submissions
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
 from cnn_ablation.launch.execution import StudyFailedError
-from cnn_ablation.runs.records import read_run, record_paths
+from cnn_ablation.launch.workers import Assignment
+from cnn_ablation.runs.records import deferred_file, read_run, record_paths
 from cnn_ablation.tasks.function import signature
 
 MODULE = """
@@ -224,6 +225,117 @@ def test_jobs_that_were_submitted_and_never_written_down_are_ended(here: Path) -
     assert len(list((here / "study" / "jobs").iterdir())) == 1
 
 
+def _left_to_its_jobs(
+    here: Path, monkeypatch: pytest.MonkeyPatch, config: Any, levels: dict[str, Any], used: Processes
+) -> None:
+    """A study that is interrupted once its jobs have begun; they go on."""
+
+    def interrupt(*_: object) -> None:
+        _until(lambda: trained(here))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dispatch, "_pause", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ablate(config, levels, here / "study", engine=used)
+
+
+@pytest.mark.parametrize("reuse", ["true", "false"])
+def test_what_jobs_finished_without_the_command_needs_no_other_job(
+    here: Path, monkeypatch: pytest.MonkeyPatch, reuse: str
+) -> None:
+    config, levels = composed("timing=isolated", f"reuse={reuse}"), {"settings.word": ["waits"]}
+    _left_to_its_jobs(here, monkeypatch, config, levels, Processes())
+    (here / "go").touch()
+    _until(lambda: not any(map(_runs, _children)))
+    assert ablate(config, levels, here / "study", engine=Processes())["n"].tolist() == [3, 3]
+    assert not any(read_run(path).reused for path in record_paths(here / "study"))
+    assert (len(trained(here)), len(_children)) == (6, 2)
+    ablate(config, levels, here / "study", engine=Processes())
+    assert len(trained(here)) == (6 if reuse == "true" else 12), "once they are in a table, the store tells of them"
+
+
+@pytest.mark.parametrize(
+    ("levels", "code", "used"),
+    [
+        (["waits", "more"], MODULE, Processes()),
+        (["waits"], MODULE.replace("* 37", "* 31"), Processes()),
+        (["waits"], MODULE, Processes(cpus=2)),
+    ],
+    ids=["runs", "code", "request"],
+)
+def test_jobs_that_train_something_else_are_ended(
+    here: Path, monkeypatch: pytest.MonkeyPatch, levels: list[str], code: str, used: Processes
+) -> None:
+    """They would leave records where this study has other runs."""
+    config = composed("timing=isolated")
+    _left_to_its_jobs(here, monkeypatch, config, {"settings.word": ["waits"]}, Processes())
+    before, submit = list(_children), Processes.submit
+
+    def checked(*arguments: Any) -> list[str]:
+        assert not any(map(_runs, before)), "nothing is submitted before they are over"
+        (here / "go").touch()
+        return submit(*arguments)
+
+    (here / "far.py").write_text(code)
+    sys.modules.pop("far")
+    monkeypatch.setattr(Processes, "submit", checked)
+    table = ablate(config, {"settings.word": levels}, here / "study", engine=used)
+    assert table["n"].tolist() == [3] * (1 + len(levels))
+    assert -signal.SIGKILL in {_children[each].poll() for each in before}
+
+
+def test_jobs_that_nobody_would_find_again_are_ended(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnn_ablation.launch.submissions.Submission.keep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(composed(), {"settings.word": ["waits"]}, here / "study", engine=Processes())
+    assert len(_children) == 2
+    assert not any(map(_runs, _children))
+
+
+def test_a_run_that_was_passed_over_and_died_is_no_reason_to_go_on_for_ever(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a row, and no job is left behind that trains it once more."""
+    config, words = composed("threads=1", "replicates=1", "seed=1"), {"settings.word": ["dies"]}
+    for job in "01":
+        deferred = deferred_file(here / "study" / job, 1)
+        deferred.parent.mkdir(parents=True)
+        deferred.touch()
+    with pytest.raises(StudyFailedError, match="1 of 2 runs failed"):
+        ablate(config, words, here / "study", engine=Processes(cpus=2))
+    assert len(_children) == 2
+    assert trained(here).count("0.0 dies 1") == 2, "it was waited for once"
+
+
+def test_a_run_that_raises_costs_none_that_comes_after_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what nobody foresaw, in a job that trains in its own process."""
+    header = _header(here, monkeypatch)
+    first, *others = header.assignments
+    for path in record_paths(here / "study"):
+        path.unlink()
+    broken = replace(first, config=replace(first.config, arm=None))  # type: ignore[arg-type]
+    batches.write(here / "one.batch", replace(header, assignments=(broken, *others)))
+    batches.carry_out(here / "one.batch")
+    assert len(record_paths(here / "study")) == len(others)
+    assert "AttributeError" in batches.error_file(here / "one.batch").read_text()
+
+
+@pytest.mark.parametrize(("expected", "seeds"), [(2, 1), (6, 3)], ids=["a run each", "on a GPU, an arm with its seeds"])
+def test_jobs_are_divided_by_what_their_runs_take(here: Path, expected: int, seeds: int) -> None:
+    class Counted(Processes):
+        def num_jobs(self, num_runs: int, seconds: float) -> int:
+            return Engine.num_jobs(self, num_runs, seconds)
+
+    config = composed(f"replicates={seeds}")
+    dispatch = Dispatch(here, config, Counted(), here, num_runs=100, before={}, seconds_per_run=40.0)
+    parts = dispatch._divided([Assignment(config, here / f"{number}", study=here) for number in range(6)])
+    assert len(parts) == expected
+
+
 def test_jobs_that_are_to_end_with_the_command_do_so_even_where_it_is_killed(here: Path) -> None:
     """It cannot cancel them then; they see that its lease has no owner any more."""
     program = (
@@ -263,8 +375,6 @@ def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 def test_a_node_that_is_not_like_here_says_so_in_every_row(
     here: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
 ) -> None:
-    from dataclasses import replace
-
     write = batches.write
     monkeypatch.setattr(batches, "write", lambda path, batch: write(path, replace(batch, **change)))
     with pytest.raises(StudyFailedError, match="6 of 6 runs failed"):
@@ -274,6 +384,14 @@ def test_a_node_that_is_not_like_here_says_so_in_every_row(
     assert trained(here) == []
 
 
+def test_a_store_that_takes_nothing_any_more_costs_no_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with submissions.begun(here, "key", here / "study") as token:
+        token.unlink()
+        token.parent.rmdir()
+        token.parent.touch()
+    assert f"cannot write {token}" in capsys.readouterr().err
+
+
 def test_other_versions_can_be_allowed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "made_with", lambda task: {"python": "2.7", "code": "x", "libraries": {}})
     used = Processes(allow_other_versions=True)
@@ -281,8 +399,6 @@ def test_other_versions_can_be_allowed(here: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_another_store_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     monkeypatch.setattr("cnn_ablation.launch.batches.VISIBLE_SECONDS", 0.0)
     header = _header(here, monkeypatch)
     path = here / "one.batch"
@@ -313,6 +429,21 @@ def _header(here: Path, monkeypatch: pytest.MonkeyPatch) -> batches.Batch:
 def test_settings_of_an_engine_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         engine(f"{__name__}.Processes", settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("joblib", r"engine='joblib'\n  allowed: None.*\n  remedy: engine=Joblib\(\) from cnn_ablation.launch.engines"),
+        (Processes, r"engine=<class .*\n  allowed: None \(this machine\), or an object of cnn_ablation"),
+        (Processes(jobs=0), r"hydra\.launcher\.jobs=0\n  allowed: at least 1"),
+    ],
+    ids=["name", "class", "settings"],
+)
+def test_an_engine_of_a_script_is_checked(here: Path, given: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ablate(composed(), SHIFTS, here / "study", engine=given)
+    assert not (here / "study").exists()
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ def test_the_configuration_is_printed_wherever_the_flag_stands(cli: Callable[...
         (["-m", "study=knobs", "model.filters=[24,48,96]"], "model.filters is no knob of this study any more"),
         (["hydra.sweep.dir=x"], "hydra.sweep.dir=x has no effect on a single configuration"),
         (["hydra.sweeper.design=grid"], "hydra.sweeper.design=grid has no effect on a single configuration"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib has no effect on a single configuration"),
         (["-m", "model.activation=relu,leaky", "hydra.run.dir=x"], "hydra.run.dir=x has no effect on a study"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -40,7 +40,8 @@ def store(tmp_path: Path) -> RunStore:
 
 
 def test_entries_say_what_can_be_reused(store: RunStore) -> None:
-    (store.folder / "training" / "host").mkdir(parents=True)
+    for other in ("training/host", "submitted", "looks"):
+        (store.folder / other).mkdir(parents=True)
     found = {entry.fingerprint: entry for entry in entries(store.folder)}
     assert {name: entry.state for name, entry in found.items()} == {
         "current": "finished", "outdated": "finished", "damaged": "damaged", "unfinished": "unfinished",

@@ -342,3 +342,24 @@ def test_a_job_that_was_killed_while_it_wrote_its_result_can_be_called_again(
 def test_a_wrong_setting_on_the_command_line_is_one_message(typed: str, expected: str, cli: Callable[..., Any]) -> None:
     answer = cli("-m", "model.activation=relu,leaky", "hydra/launcher=submitit_local", typed, "dry_run=true")
     assert (answer.code, answer.out, answer.err) == (2, "", f"configuration error: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"cpus": 3}, "hydra.launcher.cpus=null"),
+        ({"jobs": 5}, "hydra.launcher.jobs=2"),
+        ({"cpus": 2, "jobs": 2}, "hydra.launcher.jobs=1"),
+        ({"gpus": 2}, "hydra.launcher.gpus=null"),
+        ({"gpus": 1, "jobs": 2}, "hydra.launcher.jobs=1"),
+    ],
+    ids=str,
+)
+def test_what_this_machine_lacks_is_refused_with_what_fits(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], remedy: str
+) -> None:
+    monkeypatch.setattr("cnn_ablation.common.machine.cores", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(ConfigError) as refused:
+        SubmititLocal(**given).check()
+    assert str(refused.value).splitlines()[-1] == f"  remedy: {remedy}"

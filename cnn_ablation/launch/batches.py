@@ -195,10 +195,10 @@ def _trained(header: Batch, baseline: StudyConfig, assignments: Sequence[Assignm
     raised, pending = list[str](), list(assignments)
     crew = workers.Crew(header.task, how)
     with crew if packed else nullcontext():
-        while pending and not is_stopped(header.study):
-            raised += crew.train(pending) if packed else _one_after_the_other(pending)
-            first = len(pending) == len(assignments)
-            pending = [each for each in pending if first and _was_deferred(each)]
+        for _ in range(2):  # the second time those that another process was training, which are waited for then
+            if pending and not is_stopped(header.study):
+                raised += crew.train(pending) if packed else _one_after_the_other(pending)
+                pending = [each for each in pending if _was_deferred(each)]
     return raised
 
 
@@ -207,7 +207,7 @@ def _one_after_the_other(assignments: Sequence[Assignment]) -> list[str]:
     for each in assignments:
         try:
             run(each.config, each.folder, study=each.study)
-        except UserError as error:
+        except Exception as error:  # it costs this run, and none that comes after it
             raised.append(one_line(error))
     return raised
 

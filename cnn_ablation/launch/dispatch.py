@@ -8,11 +8,12 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from cnn_ablation.common import progress
+from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import VISIBLE_SECONDS
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StudyConfig, all_settings
@@ -22,9 +23,9 @@ from cnn_ablation.launch.engines import Engine, JobState
 from cnn_ablation.launch.submissions import Submission
 from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs import places
-from cnn_ablation.runs.records import failed_run, is_stopped, record_path, write_failed
+from cnn_ablation.runs.records import deferred_file, failed_run, is_stopped, read_run, record_path, stamp, write_failed
 from cnn_ablation.runs.store import wait_for
-from cnn_ablation.runs.task import task_named
+from cnn_ablation.runs.task import task_named, task_of
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Dispatch:
         num_runs: of the study, at most.
         before: stamps of the records that were there before this study was carried out; those that a job of an earlier
             command has written since it was submitted are taken out.
-        seconds: that its runs take one after the other; NaN where unknown.
+        seconds_per_run: in the mean; NaN where unknown.
     """
 
     study: Path
@@ -59,8 +60,9 @@ class Dispatch:
     token: Path
     num_runs: int
     before: dict[Path, int]
-    seconds: float = math.nan
+    seconds_per_run: float = math.nan
     _told: str = field(default="", init=False)
+    _contents: dict[str, str] = field(default_factory=dict, init=False)
 
     def train(self, assignments: Iterable[Assignment]) -> list[str]:
         """Trains jobs elsewhere; returns nothing, because every run leaves a record, if only of why it failed.
@@ -70,8 +72,9 @@ class Dispatch:
         """
         todo = list(assignments)
         self._end_unknown()
-        waiting = [*self._attached(todo)]
-        covered = {path for each in waiting for path in each.missing}
+        wanted = {record_path(each.folder, seed): (each, seed) for each in todo for seed in each.config.seeds}
+        waiting, finished = self._of_earlier_commands(wanted)
+        covered = finished.union(*(each.missing for each in waiting))
         if new := [each for each in todo if not covered.issuperset(_records(each))]:
             waiting += self._submitted(new)
         try:
@@ -79,6 +82,8 @@ class Dispatch:
         except KeyboardInterrupt:
             self._detach(waiting)
             raise
+        for submission in self._unsettled():
+            submission.settle()
         return []
 
     def _end_unknown(self) -> None:
@@ -87,30 +92,74 @@ class Dispatch:
             self.engine.cancel_all(folder)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _attached(self, assignments: Sequence[Assignment]) -> Iterator[_Waiting]:
-        """The jobs of earlier commands that are not over and train the same."""
-        paths = {record_path(each.folder, seed): (each, seed) for each in assignments for seed in each.config.seeds}
-        for submission in submissions.read(self.study):
-            if submission.engine != type(self.engine).__name__:
-                continue
+    def _unsettled(self) -> Iterator[Submission]:
+        """What earlier commands, and this one, have submitted to an engine of this kind."""
+        return (each for each in submissions.read(self.study) if each.engine == type(self.engine).__name__)
+
+    def _of_earlier_commands(self, wanted: Mapping[Path, tuple[Assignment, int]]) -> tuple[list[_Waiting], set[Path]]:
+        """Jobs that train the same, and records that such jobs have left meanwhile; jobs that train else are ended.
+
+        Those would write their records where other runs of this study have their place.
+        """
+        waiting, finished, others = list[_Waiting](), set[Path](), list[str]()
+        for submission in self._unsettled():
             states = self.engine.states(list(submission.jobs.values()))
             for name, job in submission.jobs.items():
-                wanted = {self.study / place: what for place, what in submission.runs[name].items()}
-                same = {path: paths[path] for path, what in wanted.items() if path in paths}
-                if states.get(job, JobState(is_over=True)).is_over or len(same) < len(wanted):
-                    continue
-                if any(_content(each) != wanted[path] for path, (each, _) in same.items()):
-                    continue
-                for path in wanted:
-                    self._restore_stamp(path, submission)
-                missing = {path: (each.config, seed) for path, (each, seed) in same.items()}
-                progress.say(f"attached to job {job}, which trains {counted(len(missing), 'run')} of this study")
-                yield _Waiting(submission.batch(name), job, missing)
+                runs = {self.study / place: what for place, what in submission.runs[name].items()}
+                same = {path: wanted[path] for path, what in runs.items() if self._is_same(wanted.get(path), what)}
+                if states.get(job, JobState(is_over=True)).is_over:
+                    finished |= {path for path in same if self._has_left(path, *same[path], submission)}
+                elif len(same) < len(runs):
+                    others.append(job)
+                else:
+                    waiting.append(self._attached(submission, name, same))
+        self._end(others)
+        return waiting, finished
+
+    def _is_same(self, wanted: tuple[Assignment, int] | None, what: str) -> bool:
+        return wanted is not None and self._content(wanted[0]) == what
+
+    def _attached(self, submission: Submission, name: str, runs: Mapping[Path, tuple[Assignment, int]]) -> _Waiting:
+        """A job that is not over."""
+        for path in runs:
+            self._restore_stamp(path, submission)
+        job = submission.jobs[name]
+        progress.say(f"attached to job {self._named(job)}, which trains {counted(len(runs), 'run')} of this study")
+        return _Waiting(submission.batch(name), job, {path: (each.config, seed) for path, (each, seed) in runs.items()})
+
+    def _has_left(self, path: Path, assignment: Assignment, seed: int, submission: Submission) -> bool:
+        """Whether a job that is over has left the record of a run, and no failure; that counts as written now."""
+        if stamp(path) in (None, submission.before.get(self._place(path))):
+            return False
+        try:
+            run = read_run(path, details=False)
+        except RecordError:
+            return False
+        if run.status == "failed" or (run.arm, run.seed) != (assignment.config.arm.name, seed):
+            return False
+        self._restore_stamp(path, submission)
+        return True
+
+    def _end(self, jobs: Sequence[str]) -> None:
+        """Ends jobs, and waits until they are over; what they have finished is in the store."""
+        if not jobs:
+            return
+        progress.say(
+            f"cancelled {counted(len(jobs), 'job')} of an earlier command, which trained with other code, settings or "
+            "requests to the launcher, or other runs in the same folders"
+        )
+        self.engine.cancel(jobs)
+        until = time.monotonic() + VISIBLE_SECONDS
+        while time.monotonic() < until:
+            states = self.engine.states(jobs)
+            if all(each in states and states[each].is_over for each in jobs):
+                return
+            self._pause()
 
     def _restore_stamp(self, path: Path, submission: Submission) -> None:
         """What a job has written since it was submitted counts as written now."""
         self.before.pop(path, None)
-        if stamp := submission.before.get(str(path.relative_to(self.study))):
+        if stamp := submission.before.get(self._place(path)):
             self.before[path] = stamp
 
     def _submitted(self, assignments: Sequence[Assignment]) -> list[_Waiting]:
@@ -122,18 +171,22 @@ class Dispatch:
             folder,
             type(self.engine).__name__,
             runs={
-                name: {str(path.relative_to(self.study)): _content(each) for each in part for path in _records(each)}
+                name: {self._place(path): self._content(each) for each in part for path in _records(each)}
                 for name, part in zip(names, parts, strict=True)
             },
-            before={str(path.relative_to(self.study)): stamp for path, stamp in self.before.items()},
+            before={self._place(path): stamp for path, stamp in self.before.items()},
         )
         for name, part in zip(names, parts, strict=True):
             batches.write(submission.batch(name), self._batch(part))
         ids = self.engine.submit([submission.batch(name) for name in names], folder)
         submission.jobs.update(zip(names, ids, strict=True))
-        submission.keep()
+        try:
+            submission.keep()
+        except BaseException:  # interrupted, or the disk is full: nobody would find these jobs again
+            self.engine.cancel(ids)
+            raise
         runs = counted(sum(len(each.config.seeds) for each in assignments), "run")
-        progress.say(f"{runs} in {counted(len(parts), 'job')}: {_shortened(ids)}")
+        progress.say(f"{runs} in {counted(len(parts), 'job')}: {self._named(*ids)}")
         return [
             _Waiting(submission.batch(name), job, dict(_configs(part)))
             for name, job, part in zip(names, ids, parts, strict=True)
@@ -141,7 +194,8 @@ class Dispatch:
 
     def _divided(self, assignments: Sequence[Assignment]) -> list[list[Assignment]]:
         """Jobs of about the same number of runs; in each, arms of one seed stay next to each other."""
-        count = self.engine.num_jobs(len(assignments), self.seconds * len(assignments) / max(self.num_runs, 1))
+        num_runs = sum(len(each.config.seeds) for each in assignments)  # on a GPU one trains all seeds of its arm
+        count = self.engine.num_jobs(len(assignments), self.seconds_per_run * num_runs)
         ends = [round(len(assignments) * (number + 1) / count) for number in range(count)]
         parts = [list(assignments[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
         return [part for part in parts if part]
@@ -174,7 +228,9 @@ class Dispatch:
                 waiting = [each for each in waiting if each not in pending]
             for each in waiting:
                 state = states.get(each.job)
-                if state and state.is_over and self._is_final(each):
+                if state and not state.is_over:  # also where it was over, and its engine has started it anew
+                    each.over_since = math.nan
+                elif state and self._is_final(each):
                     self._account(each, state)
             if not waiting:
                 return
@@ -216,6 +272,7 @@ class Dispatch:
         for path, (config, seed) in batch.missing.items():
             if self._is_written(path):
                 continue
+            deferred_file(path.parent, seed).unlink(missing_ok=True)  # nobody waits for it any more
             known = self.before.get(path)  # what an earlier command left, and not what this job has written just now
             if not write_failed(path, failed_run(config, seed, f"left no record: {reason}"), known):
                 wait_for(path)
@@ -227,11 +284,34 @@ class Dispatch:
         if not open_jobs:
             return
         if self.engine.goes_on:
-            jobs = f"{counted(len(open_jobs), 'job')} ({_shortened(open_jobs)})"
+            jobs = f"{counted(len(open_jobs), 'job')} ({self._named(*open_jobs)})"
             progress.say(f"{jobs} may go on without this process; the same command waits for them again")
         else:
             self.engine.cancel(open_jobs)
             progress.say(f"cancelled {counted(len(open_jobs), 'job')}")
+
+    def _place(self, path: Path) -> str:
+        """Of a record in the study's folder."""
+        return str(path.relative_to(self.study))
+
+    def _content(self, assignment: Assignment) -> str:
+        """What an assignment trains, by its settings and labels, and with what: code, libraries, what its job is given.
+
+        Without its seed, which the name of its record says.
+        """
+        config = assignment.config
+        if config.arm.name not in self._contents:
+            task = task_of(config)
+            identity = task.identity(config, task.resolve(config, planned=True), seed=0, planned=True)
+            what = [all_settings(replace(config, seed=0, replicates=1)), identity, asdict(self.engine.allocation)]
+            text = json.dumps(what, sort_keys=True, default=str)
+            self._contents[config.arm.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._contents[config.arm.name]
+
+    def _named(self, *jobs: str) -> str:
+        """Jobs by their ids; those of some engines are paths."""
+        names = [each.removeprefix(f"{self.study}/") for each in jobs]
+        return ", ".join(names) if len(names) < 5 else f"{names[0]} ... {names[-1]}"
 
     def _tell(self, states: Sequence[JobState]) -> None:
         """How many jobs run and wait, whenever that changes."""
@@ -252,13 +332,3 @@ def _configs(assignments: Iterable[Assignment]) -> Iterator[tuple[Path, tuple[St
     for each in assignments:
         for seed in each.config.seeds:
             yield record_path(each.folder, seed), (each.config, seed)
-
-
-def _content(assignment: Assignment) -> str:
-    """What an assignment trains, by its settings and labels; another code version is another."""
-    settings = all_settings(assignment.config)
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _shortened(ids: Sequence[str]) -> str:
-    return ", ".join(ids) if len(ids) < 5 else f"{ids[0]} ... {ids[-1]}"

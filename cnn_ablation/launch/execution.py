@@ -21,7 +21,7 @@ from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settin
 from cnn_ablation.launch import submissions, workers
 from cnn_ablation.launch.batches import study_lease
 from cnn_ablation.launch.dispatch import Dispatch
-from cnn_ablation.launch.engines import Engine
+from cnn_ablation.launch.engines import Engine, check_engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
 from cnn_ablation.launch.taking import Taking, take
@@ -166,15 +166,15 @@ class Study:
                     token,
                     num_runs=self.planning.most_runs,
                     before=self._stamps_before,
-                    seconds=self._seconds(),
+                    seconds_per_run=self._seconds_per_run(),
                 )
             elif self.is_packed:
                 stack.enter_context(self.crew)
             yield
 
-    def _seconds(self) -> float:
-        """What its runs may take one after the other; NaN where no past run tells, or nobody needs to know."""
-        return math.nan if self.engine and self.engine.jobs else self.planning.expected_seconds()
+    def _seconds_per_run(self) -> float:
+        """In the mean over its arms; NaN where no past run tells, or nobody needs to know."""
+        return math.nan if self.engine and self.engine.jobs else self.planning.seconds_per_run()
 
     def _train_all(self, launch: Launch) -> None:
         """What the design names, step by step, then the seeds that verdicts ask for."""
@@ -483,6 +483,7 @@ def ablate(
     """
     if not isinstance(baseline, StudyConfig):
         raise ConfigError([not_a_config("baseline", baseline)])
+    check_engine(engine)
     studied, chosen = read_knobs(knobs), read_folder(folder)
     wanted = chosen or Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
     with seen_by(engine):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
@@ -147,10 +147,9 @@ class Planning:
         """Runs that the study may come to have, as far as its arms are known."""
         return len(self.configs) * len(self.baseline.most_seeds)
 
-    def expected_seconds(self) -> float:
-        """What its first runs take one after the other, from past runs; NaN where there are none."""
-        found = forecast.forecast(self.configs, None)
-        return math.fsum(len(each.first_seeds) * each.seconds_per_run for each in found)
+    def seconds_per_run(self) -> float:
+        """What a run takes in the mean over the arms, from past runs; NaN where there are none."""
+        return statistics.fmean(each.seconds_per_run for each in forecast.forecast(self.configs, None))
 
     def in_one_go(self, arm: Arm) -> bool:
         """Whether all seeds of an arm are trained in one go, and so are one job; on a CPU told without torch."""

@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnn_ablation.common import progress
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.launch.engines import Engine
+from cnn_ablation.runs.store.entries import SUBMITTED
 from cnn_ablation.study.plans import Plan
 
 JOBS, LEDGER = "jobs", "submitted.json"
-SUBMITTED = "submitted"
+_SETTLED = "settled"
+"""In the folder of a submission whose jobs have been waited for to the end."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class Submission:
         content = {key: value for key, value in dataclasses.asdict(self).items() if key != "folder"}
         write_atomically(self.folder / LEDGER, json.dumps(content, indent=1).encode())
 
+    def settle(self) -> None:
+        """Notes that its jobs have been waited for to the end; on a full disk they are asked for once more."""
+        with suppress(OSError):
+            (self.folder / _SETTLED).touch()
+
 
 def new_folder(study: Path) -> Path:
     """A folder for the next submission of a study.
@@ -71,9 +79,9 @@ def new_folder(study: Path) -> Path:
 
 
 def read(study: Path) -> Iterator[Submission]:
-    """The submissions of a study, the first one first; one that is not readable is none."""
+    """The submissions of a study that nobody has waited for to the end; one that is not readable is none."""
     ledgers = sorted((study / JOBS).glob(f"*/{LEDGER}"), key=lambda path: (len(path.parent.name), path.parent.name))
-    for ledger in ledgers:
+    for ledger in (each for each in ledgers if not (each.parent / _SETTLED).exists()):
         with suppress(OSError, ValueError, TypeError):
             yield Submission(folder=ledger.parent, **json.loads(ledger.read_bytes()))
 
@@ -117,7 +125,7 @@ def begun(store: Path, key: str, study: Path) -> Iterator[Path]:
     """Lets the store name the folder of a study, complete once it is left without an error; yields the file.
 
     Raises:
-        RecordError: the store cannot be written to.
+        RecordError: the store cannot be written to, before anything is trained.
     """
     token = token_path(store, key)
 
@@ -126,4 +134,7 @@ def begun(store: Path, key: str, study: Path) -> Iterator[Path]:
 
     write(complete=False)
     yield token
-    write(complete=True)
+    try:
+        write(complete=True)
+    except RecordError as error:  # the disk is full: there is a table to write, and the same command finds all done
+        progress.warn(str(error))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from clusters import ray_running, slurm_folder
 from kills import RAY, SLURM, Study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("kills")]

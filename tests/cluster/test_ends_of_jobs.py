@@ -13,6 +13,7 @@ import kills
 import pandas as pd
 import pytest
 import ray_cluster
+from clusters import ray_running, slurm_folder
 from kills import RAY, SLURM, Study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("kills")]

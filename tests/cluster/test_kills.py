@@ -22,6 +22,7 @@ import kills
 import pytest
 import ray_cluster
 import slurm
+from clusters import ray_running, slurm_folder
 from kills import FRONT_END, RAY, SLURM, Study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("kills")]

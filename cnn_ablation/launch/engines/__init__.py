@@ -156,3 +156,19 @@ def engine(target: str, settings: Mapping[str, Any]) -> Engine:
     found = kind(**settings)
     found.check()
     return found
+
+
+def check_engine(found: object) -> None:
+    """Refuses an engine of a script that is none, or that cannot be used.
+
+    Raises:
+        ConfigError: as `Engine.check`.
+    """
+    if found is None:
+        return
+    if not isinstance(found, Engine):
+        allowed = f"None (this machine), or an object of {', '.join(ENGINES.values())}"
+        close = ENGINES.get(found) if isinstance(found, str) else None
+        remedy = f"engine={close.rpartition('.')[2]}() from {close.rpartition('.')[0]}" if close else None
+        raise ConfigError([Problem("engine", repr(found), allowed, remedy=remedy)])
+    found.check()

@@ -59,10 +59,14 @@ class SubmititLocal(Engine):
         if self._jobs * (share.cpus or 1) > cores:
             key, value = ("cpus", self.cpus) if self.cpus else ("jobs", self.jobs)
             allowed = f"jobs times cpus at most {cores}, which this machine has: all jobs train at once"
-            raise ConfigError([Problem(f"hydra.launcher.{key}", value, allowed, remedy="hydra.launcher.jobs=1")])
-        if self.gpus and self._jobs * self.gpus > len(_devices()):
-            allowed = f"jobs times gpus at most {len(_devices())}, which this machine has"
-            raise ConfigError([Problem("hydra.launcher.gpus", self.gpus, allowed, remedy="hydra.launcher.jobs=1")])
+            remedy = _remedy("cpus", self.cpus or 1, cores)
+            raise ConfigError([Problem(f"hydra.launcher.{key}", value, allowed, remedy=remedy)])
+        gpus = len(_devices())
+        if self.gpus and self._jobs * self.gpus > gpus:
+            allowed = f"jobs times gpus at most {gpus}, which this machine has"
+            raise ConfigError(
+                [Problem("hydra.launcher.gpus", self.gpus, allowed, remedy=_remedy("gpus", self.gpus, gpus))]
+            )
 
     def submit(self, batches: Sequence[Path], folder: Path) -> list[str]:
         from submitit import LocalExecutor
@@ -131,6 +135,11 @@ class SubmititLocal(Engine):
         if name in self._started and self._started[name].done():  # which also lets a dead child go
             return False
         return _name(_process(name)) == name
+
+
+def _remedy(key: str, of_each: int, there: int) -> str:
+    """What fits this machine: fewer jobs, or each with its share."""
+    return f"hydra.launcher.jobs={there // of_each}" if of_each <= there else f"hydra.launcher.{key}=null"
 
 
 def _reason(job: LocalJob[None]) -> str:

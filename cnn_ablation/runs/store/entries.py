@@ -20,6 +20,8 @@ from cnn_ablation.runs.store.looks import LOOKS
 from cnn_ablation.runs.store.memory import FOLDERS
 from cnn_ablation.runs.task import task_of_settings
 
+SUBMITTED = "submitted"
+"""Which study was begun in which folder, while its jobs are elsewhere (`launch.submissions`)."""
 _OLD_LOCKS = "locks"
 """What earlier versions kept their locks in."""
 _REMOVED = ".removed-"
@@ -40,13 +42,13 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Everything in a store, the oldest first; looks and notes of what is in training are not runs."""
+    """Everything in a store, the oldest first; looks and notes of what is in training or submitted are no runs."""
     found = [_entry(path) for path in _run_folders(folder) if not _is_only_leased(path)]
     return sorted(found, key=lambda entry: -entry.age_days)
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    others = (_OLD_LOCKS, LOOKS, TRAINING, *FOLDERS)
+    others = (_OLD_LOCKS, LOOKS, SUBMITTED, TRAINING, *FOLDERS)
     return [path for path in folder.glob("*") if path.is_dir() and path.name not in others and path.name[0] != "."]
 
 
