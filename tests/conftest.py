@@ -15,6 +15,11 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; torch threads would fight for the cores
 
+from cnn_ablation.common import machine
+
+if not machine.may_have_gpu():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read as Triton is imported: its kernels then run on the CPU
+
 from cnn_ablation.tasks.image_classification.config import AdamConfig, Config, ModelConfig, ShapesConfig, TrainConfig
 
 # One small convolution on 8x8 generated images: the whole path in about 20 ms per run.
@@ -56,7 +61,6 @@ def pytest_sessionfinish() -> None:
 
 def pytest_report_header() -> str:
     """What these tests are computed with here: not every processor takes the same ways."""
-    from cnn_ablation.common import machine
     from cnn_ablation.tasks.image_classification import compiled
 
     kernels = "compiled kernels" if compiled.library() else f"PyTorch's own kernels ({compiled.missing()})"

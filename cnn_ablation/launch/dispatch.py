@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class Dispatch:
             UserError: the engine does not take them.
         """
         todo = list(assignments)
+        self._end_unknown()
         waiting = [*self._attached(todo)]
         covered = {path for each in waiting for path in each.missing}
         if new := [each for each in todo if not covered.issuperset(_records(each))]:
@@ -78,6 +80,12 @@ class Dispatch:
             self._detach(waiting)
             raise
         return []
+
+    def _end_unknown(self) -> None:
+        """Ends jobs that a command submitted and was killed before it could write down: they cannot be waited for."""
+        for folder in submissions.unknown(self.study):
+            self.engine.cancel_all(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _attached(self, assignments: Sequence[Assignment]) -> Iterator[_Waiting]:
         """The jobs of earlier commands that are not over and train the same."""

@@ -139,6 +139,13 @@ class _Job:
 
     def carry_out(self) -> list[Run]:
         """Trains or reuses its seeds: those that can be in one go, the others one after another."""
+        try:
+            return self._carried_out()
+        except RecordError:
+            _stop(self.study)
+            raise
+
+    def _carried_out(self) -> list[Run]:
         runs = self._run_together()
         done = {run.seed for run in runs}
         for seed in (seed for seed in self.config.seeds if seed not in done):
@@ -152,9 +159,6 @@ class _Job:
             except BusyError:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 deferred.touch()
-            except RecordError:
-                _stop(self.study)
-                raise
             if runs and runs[-1].status == "failed" and self.config.on_error == "stop":
                 _stop(self.study)
                 break
@@ -183,9 +187,11 @@ class _Job:
             groups = [missing] if self.config.timing == "packed" and missing else [[seed] for seed in missing]
             runs: list[Run] = []
             for seeds in groups:
+                place = self._place([provenance.fingerprint(identities[seed]) for seed in seeds])
                 try:
-                    finished = self._trained_together(seeds)
+                    finished = self._trained_together(seeds, place)
                 except Exception as error:
+                    place.checkpoint.unlink(missing_ok=True)  # of all of them; no use to one alone
                     said = f"{one_line(error)}; training one seed after the other, by the reference loop's steps"
                     progress.warn(said)
                     break
@@ -195,12 +201,25 @@ class _Job:
                     _leave(runs[-1], self.folder, self.store)
         return runs
 
-    def _trained_together(self, seeds: Sequence[int]) -> list[Trained]:
+    def _place(self, fingerprints: Sequence[str]) -> Place:
+        """Of runs trained in one go, whose checkpoint lies with the first of them."""
+        all_of_them = provenance.fingerprint({"trained together": list(fingerprints)})
+        return self._fresh_unless_reused(Place(self.folder, self.store.checkpoint_path(fingerprints[0]), all_of_them))
+
+    def _fresh_unless_reused(self, place: Place) -> Place:
+        if not self.config.reuse:
+            place.checkpoint.unlink(missing_ok=True)
+        return place
+
+    def _trained_together(self, seeds: Sequence[int], place: Place) -> list[Trained]:
         def on_epoch(_: int) -> None:
             self.concurrent_jobs(self.how)  # other arms may start from now on
 
+        goes_on = place.checkpoint.exists()
         with in_training(self.store.folder, num_runs=len(seeds)) as training:
-            found = self.task.train_together(self.config, seeds, self.how, on_epoch)
+            found = self.task.train_together(self.config, seeds, self.how, place, on_epoch)
+        if goes_on:
+            training.neighbours = NAN  # of those before the interruption nobody knows
         shared = len(seeds) * self.concurrent_jobs(self.how)
         return [_shared(trained, shared, training) for trained in found]
 
@@ -232,9 +251,7 @@ class _Job:
             if (found := self._finished(fingerprint)) is not None:  # somebody has finished it meanwhile
                 return found
             place = Place(self.folder, self.store.checkpoint_path(fingerprint), fingerprint)
-            if not self.config.reuse:
-                place.checkpoint.unlink(missing_ok=True)
-            goes_on = place.checkpoint.exists()
+            goes_on = self._fresh_unless_reused(place).checkpoint.exists()
             with in_training(self.store.folder) as training:
                 trained = self.task.train(self.config, seed, self.how, place)
             if goes_on:

@@ -233,9 +233,9 @@ class Task(Protocol):
         """One run."""
 
     def train_together(
-        self, config: Any, seeds: Sequence[int], how: How, on_epoch: Callable[[int], None]
+        self, config: Any, seeds: Sequence[int], how: How, place: Place, on_epoch: Callable[[int], None]
     ) -> list[Trained]:
-        """Runs of several seeds in one go."""
+        """Runs of several seeds in one go, with one checkpoint for all of them."""
 
 
 def task_named(name: str) -> Task:

@@ -117,6 +117,10 @@ class Ray(Engine):
         """As every engine: running jobs have a few seconds to leave."""
         self._driver.ask("cancel", list(ids))
 
+    def cancel_all(self, folder: Path) -> None:
+        """As every engine: its jobs are named after their batches."""
+        self.cancel([str(path) for path in folder.glob("*.batch")])
+
     def close(self) -> None:
         """Leaves the cluster; one of our own ends."""
         if "_driver" in vars(self):

@@ -202,6 +202,6 @@ def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
 
 
 def train_together(
-    config: FunctionConfig, seeds: Sequence[int], how: How, on_epoch: Callable[[int], None]
+    config: FunctionConfig, seeds: Sequence[int], how: How, place: Place, on_epoch: Callable[[int], None]
 ) -> list[Trained]:
     raise NotImplementedError("trains_together says no")

@@ -50,6 +50,7 @@ def inert(config: Config) -> dict[str, Inert]:
 
 
 def device(config: Config) -> str:
+    computing.serve_streams(config)
     return computing.device_type(config.device)
 
 
@@ -199,8 +200,8 @@ def train(config: Config, seed: int, how: Computing, place: Place) -> Trained:
 
 
 def train_together(
-    config: Config, seeds: Sequence[int], how: Computing, on_epoch: Callable[[int], None]
+    config: Config, seeds: Sequence[int], how: Computing, place: Place, on_epoch: Callable[[int], None]
 ) -> list[Trained]:
     from cnn_ablation.tasks.image_classification import run
 
-    return run.train_together(config, seeds, how, on_epoch)
+    return run.train_together(config, seeds, how, place, on_epoch)
