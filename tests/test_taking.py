@@ -20,17 +20,18 @@ import cnn_ablation
 from cnn_ablation import ablate
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import StudyConfig, with_settings
-from cnn_ablation.launch import execution, workers
+from cnn_ablation.launch import execution, taking, workers
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.runs.records import Run, read_run, record_paths
 from cnn_ablation.runs.run import known_runs, run
 from cnn_ablation.runs.store import RunStore
 from cnn_ablation.runs.store.memory import _MOST, DIGESTS, Memory
 from cnn_ablation.study.designs import knob
-from cnn_ablation.tasks.image_classification import compiled, data
+from cnn_ablation.tasks.image_classification import compiled, computing, data
 from cnn_ablation.tasks.image_classification.config import Config, ImageFolderConfig
 
 Cli = Callable[..., Answer]
+OWN_DATA = ("data=arrays", "data.target=own_data.load")
 MOMENT = re.compile(rb"^\[\d{4}-[^]]*\]", flags=re.MULTILINE)
 
 
@@ -74,18 +75,24 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "study",
     [
-        ("model.activation=relu,leaky", "replicates=2"),
-        ("model.activation=relu,leaky", "optimizer.lr=0.01,0.02", "hydra.sweeper.design=greedy", "replicates=1"),
-        ("model.dropout=0,0.5", "vary=[split,init]", "replicates=2"),
-        ("zip.large={train.batch_size:8,optimizer.lr:4e-3}", "engine=reference", "replicates=1"),
+        (*TINY, "model.activation=relu,leaky", "replicates=2"),
+        (*TINY, "model.activation=relu,leaky", "optimizer.lr=0.01,0.02", "hydra.sweeper.design=greedy", "replicates=1"),
+        (*TINY, "model.dropout=0,0.5", "vary=[split,init]", "replicates=2"),
+        (*TINY, "zip.large={train.batch_size:8,optimizer.lr:4e-3}", "engine=reference", "replicates=1"),
+        (*TINY, "model.activation=relu,leaky", "replicates=auto", "max_replicates=4"),
+        (*OWN_DATA, *TINY[-5:], "model.dropout=0,0.5", "replicates=1"),
+        (*OWN_DATA, "model=module", "model.target=own_nets.ResNet", "train.epochs=1,2", *TINY[-1:], "replicates=1"),
     ],
-    ids=["one at a time", "greedy", "split", "zipped, by the reference loop"],
+    ids=["one at a time", "greedy", "split", "zipped, by the reference loop", "auto", "arrays", "module"],
 )
 def test_a_study_of_the_command_line_leaves_the_same_files(
-    study: tuple[str, ...], cli: Cli, no_taking: Callable[[], None], tmp_path: Path
+    study: tuple[str, ...], cli: Cli, no_taking: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("-m", *TINY, *study)
-    assert cli(*words, "hydra.sweep.dir=trained").code == 0
+    for name in ("picture_files", "confusion_files"):  # no part of what is compared, and slow
+        monkeypatch.setattr(f"cnn_ablation.report.study.{name}", lambda *_: {})
+    words = ("-m", *study)
+    trained = cli(*words, "hydra.sweep.dir=trained")
+    assert trained.code == 0, trained.err
     taken = cli(*words, "hydra.sweep.dir=taken")
     no_taking()
     assert cli(*words, "hydra.sweep.dir=asked").code == 0
@@ -142,6 +149,29 @@ def study(config: StudyConfig, folder: Path, **changes: Any) -> list[bool]:
     carried_out = execution.Study(folder, planning)
     carried_out.carry_out(execution.on_this_machine(carried_out), execution.taking_here(carried_out))
     return [each.reused for each in records(folder)]
+
+
+def test_workers_are_prepared_for_as_soon_as_a_job_is_left(tiny_config: Config, tmp_path: Path) -> None:
+    config = replace(tiny_config, replicates=1)
+    run(config, tmp_path / "a")
+    events = list[str]()
+
+    def called_with(seed: int) -> workers.Assignment:
+        events.append(f"job {seed}")
+        return workers.Assignment(replace(config, seed=seed), tmp_path / f"{seed}", study=tmp_path)
+
+    how = taking.Taking(called_with, lambda seed: events.append(f"folder {seed}"), has_log=False)
+    left = taking.take([0, 1, 0, 2], how, None, lambda: events.append("prepared"))
+    assert left == {1: False, 2: False}
+    assert events == ["job 0", "folder 0", "job 1", "prepared", "job 0", "folder 0", "job 2"]
+
+
+def test_a_gpu_is_asked_by_the_jobs(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(tiny_config, replicates=1)
+    run(config, tmp_path / "a")
+    monkeypatch.setattr(computing, "device_type", lambda name: "cuda")
+    monkeypatch.setattr(computing, "resolve", lambda *_, **__: pytest.fail("the GPU was asked"))
+    assert known_runs(config) is None
 
 
 def test_only_what_is_missing_is_trained(tiny_config: Config, tmp_path: Path) -> None:
