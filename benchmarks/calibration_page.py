@@ -17,7 +17,7 @@ SEED = 20_261_121
 
 
 def prepare() -> None:
-    """Freezes what is there: statsmodels collects garbage in every correction, which took 17 ms each."""
+    """Freezes what is there: Python need not look for garbage among it."""
     gc.freeze()
 
 

@@ -1,24 +1,26 @@
-"""How fast a GPU trains the baseline, by technique, beside the floor of the hardware and the plain script.
+"""How fast a GPU trains two networks, by seeds side by side and by precision, beside the floor of the hardware.
 
-    python benchmarks/gpu.py --out docs/gpu.md --peak-tflops 790 --terabytes-per-second 4.8
+    python benchmarks/gpu.py --out gpu.md --peak-tflops 790 --terabytes-per-second 4.8
 
-Peak figures are those of an H200 in bfloat16. Every technique trains the same network on generated images of CIFAR-10's
-size; compiling, capturing and warming up lie outside the times. Studies and the plain script are whole commands.
+Peak figures are those of an H200 in bfloat16. Generated images of CIFAR-10's size; compiling, capturing and warming up
+lie outside the times. Studies and the plain script are whole commands.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import torch
@@ -27,85 +29,117 @@ from throughput import export
 import cnn_ablation
 from cnn_ablation.report.files import markdown
 from cnn_ablation.runs import provenance
-from cnn_ablation.tasks.image_classification import data, devices, engine, training
+from cnn_ablation.tasks.image_classification import computing, data, devices, engine, training
+from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.engine import gpu as own_kernels
 from cnn_ablation.tasks.image_classification.engine.graphs import GraphedSteps
-from cnn_ablation.tasks.image_classification.engine.together import MakeSteps, train_together
+from cnn_ablation.tasks.image_classification.engine.together import MakeSteps
 from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.layers import trace
 
 BYTES = 2  # bfloat16
 DROPOUTS = (0.1, 0.2, 0.3, 0.4)  # the arms of the studies, beside the baseline
-COMPILED = replace(engine.FAST, rewrite=torch.compile)
+NETWORKS = {
+    "24-48-96": [],
+    "64-128-256": [
+        *("model.filters=[64,128,256]", "model.hidden=[512,128]", "model.activation=leaky"),
+        *("model.dropout=0.3", "model.batch_norm=true"),
+    ],
+}
 TOUCHES = 6  # an activation is written, read and read again for its gradient, which is written and read twice as well
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, help="timed, after one that is not")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 5, 10, 20])
+    parser.add_argument("--precisions", nargs="+", default=["bfloat16", "tf32", "float32"])
+    parser.add_argument("--train-images", type=int, default=8000, help="of which a fifth validates")
     parser.add_argument("--peak-tflops", type=float, default=790)
     parser.add_argument("--terabytes-per-second", type=float, default=4.8)
-    parser.add_argument("--without-plain-script", action="store_true")
+    parser.add_argument("--without-commands", action="store_true", help="neither studies nor the plain script")
     parser.add_argument("--out", type=Path)
     told = parser.parse_args()
+    plain = cnn_ablation.compose(["data=shapes", f"data.train_images={told.train_images}", "data.test_images=1000"])
+    computing.serve_streams(replace(plain, replicates=max(told.seeds)))
     device = devices.choose("cuda")
-    config = cnn_ablation.compose(["data=shapes", "data.train_images=50000", "data.test_images=10000"])
-    config.train.epochs = told.epochs
-    images = data.load(config.data)
-    seeds = range(told.seeds)
-    together = partial(rate_together, config, images, device)
-    measured: dict[str, Callable[[], float]] = {
-        "reference loop, float32": lambda: rate_alone(config, images, device, training.REFERENCE, "float32"),
-        "reference loop, bfloat16": lambda: rate_alone(config, images, device, training.REFERENCE, "bfloat16"),
-        "channels_last, fused optimiser, bfloat16": lambda: rate_alone(config, images, device, engine.FAST, "bfloat16"),
-        "the same, torch.compile": lambda: rate_alone(config, images, device, COMPILED, "bfloat16"),
-        "graphs, 1 seed": lambda: together([0], GraphedSteps),
-        f"graphs, {told.seeds} seeds on streams": lambda: together(seeds, GraphedSteps),
-        f"graphs, {told.seeds} seeds on streams, torch.compile": lambda: together(
-            seeds, GraphedSteps, technique=COMPILED
-        ),
-    }
-    for timing in ("isolated", "packed"):
-        name = f"study of {1 + len(DROPOUTS)} arms, {told.seeds} seeds, timing={timing}"
-        measured[name] = lambda timing=timing: rate_of_study(config, len(images.train), told.seeds, timing)
-    if not told.without_plain_script:
-        measured["plain script, DataLoader with 8 workers"] = lambda: rate_of_plain_script(images, told.epochs)
-    rows = [{"technique": name, "images/s": measure(rate)} for name, rate in measured.items()]
-    page = as_markdown(pd.DataFrame(rows), floors(config, told.peak_tflops, told.terabytes_per_second), device)
+    page = as_markdown(pd.DataFrame(rates_of_steps(told, device)), limits_of(told), device)
+    if not told.without_commands:
+        page += "\n" + markdown(pd.DataFrame(rates_of_commands(plain, told.epochs))) + "\n"
     print(page)
     if told.out:
         told.out.write_text(page)
 
 
-def measure(rate: Callable[[], float]) -> str:
-    """Images per second, or why there are none."""
+def rates_of_steps(told: argparse.Namespace, device: torch.device) -> list[dict[str, str]]:
+    """A row for each network, precision, and kernels of our own or PyTorch's; a column for each number of seeds."""
+    rows = []
+    for (name, overrides), precision, ours in [
+        (network, precision, ours)
+        for network in NETWORKS.items()
+        for precision in told.precisions
+        for ours in (True, False)
+    ]:
+        sizes = [f"data.train_images={told.train_images}", "data.test_images=1000", "train.epochs=1000"]
+        config = cnn_ablation.compose(["data=shapes", *sizes, f"precision={precision}", *overrides])
+        rate = partial(rates_together, config, device, told.epochs)
+        row = {"network": name, "precision": precision, "kernels": "ours" if ours else "PyTorch's"}
+        with mock.patch.object(own_kernels, "kernels", own_kernels.kernels if ours else lambda: None):
+            for seeds in told.seeds:
+                row[f"{seeds} seeds"] = measure(partial(rate, range(seeds), GraphedSteps))
+                gc.collect()
+        rows.append(row)
+    return rows
+
+
+def rates_of_commands(config: Any, epochs: int) -> list[dict[str, str]]:
+    images = data.load(config.data)
+    config.train.epochs = epochs
+    measured: dict[str, Callable[[], float]] = {
+        f"study of {1 + len(DROPOUTS)} arms, 5 seeds, timing={timing}": partial(
+            rate_of_study, config, len(images.train), 5, timing
+        )
+        for timing in ("isolated", "packed")
+    }
+    measured["plain script, DataLoader with 8 workers"] = partial(rate_of_plain_script, images, epochs)
+    return [{"command": name, "images/s": measure(lambda rate=rate: [rate()])} for name, rate in measured.items()]
+
+
+def limits_of(told: argparse.Namespace) -> dict[str, dict[str, float]]:
+    return {
+        name: floors(cnn_ablation.compose(["data=shapes", *overrides]), told.peak_tflops, told.terabytes_per_second)
+        for name, overrides in NETWORKS.items()
+    }
+
+
+def measure(rates: Callable[[], Sequence[float]]) -> str:
+    """Images per second, mean and range, or why there are none."""
     try:
-        return f"{rate():,.0f}"
-    except Exception as error:  # one technique that fails must not cost the others their figures
+        found = rates()
+    except Exception as error:  # one way that fails must not cost the others their figures
         return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    mean = f"{sum(found) / len(found):,.0f}"
+    return mean if len(found) == 1 else f"{mean} [{min(found):,.0f}, {max(found):,.0f}]"
 
 
-def rate_alone(
-    config: Any, images: data.ImageData, device: torch.device, technique: training.Technique, precision: str
-) -> float:
-    config.precision = precision
-    result = training.train(config, images, seed=0, device=device, technique=technique)
-    return result.images_seen / result.train_seconds
-
-
-def rate_together(
-    config: Any,
-    images: data.ImageData,
-    device: torch.device,
-    seeds: Any,
-    make: MakeSteps,
-    *,
-    technique: training.Technique = engine.FAST,
-) -> float:
-    config.precision = "bfloat16"
-    results = train_together(config, images, seeds=seeds, device=device, make_steps=make, technique=technique)
-    return sum(result.images_seen for result in results) / results[0].train_seconds
+def rates_together(config: Any, device: torch.device, epochs: int, seeds: Any, make: MakeSteps) -> list[float]:
+    """Images per second of all seeds in training steps, of each epoch after the first."""
+    images = data.load(config.data)
+    part = resident(images, device, engine.FAST.memory_format).train
+    with devices.settings(threads=0, precision=config.precision):
+        states = [
+            training.TrainingState(config, images, seed=seed, device=device, technique=engine.FAST) for seed in seeds
+        ]
+        steps = make(config, states, part, config.precision)
+        orders = torch.stack([torch.randperm(len(part)) for _ in states]).to(device)
+        found = []
+        for _ in range(epochs + 1):
+            clock = training.StepClock(device)
+            with clock.running():
+                steps.epoch(orders)
+            found.append(len(states) * len(part) / clock.seconds)
+    return found[1:]
 
 
 def rate_of_study(config: Any, train_images: int, seeds: int, timing: str) -> float:
@@ -146,12 +180,15 @@ def floors(config: Any, peak_tflops: float, terabytes_per_second: float) -> dict
     }
 
 
-def as_markdown(rates: pd.DataFrame, limits: dict[str, float], device: torch.device) -> str:
+def as_markdown(rates: pd.DataFrame, limits: dict[str, dict[str, float]], device: torch.device) -> str:
     environment = provenance.environment(LIBRARIES)
-    bounds = ", ".join(f"{name} {limit:,.0f}" for name, limit in limits.items())
+    bounds = "; ".join(
+        f"{network}: " + ", ".join(f"{name} {limit:,.0f}" for name, limit in of.items())
+        for network, of in limits.items()
+    )
     return (
-        f"# Training the baseline on a GPU\n\n{markdown(rates)}\n\nLimits, images/s: {bounds}. Batch 64. "
-        f"{devices.hardware_name(device)}; torch {environment['versions']['torch']}, commit "
+        f"# Training on a GPU\n\nImages/s in training steps, mean and range.\n\n{markdown(rates)}\n\nLimits, images/s: "
+        f"{bounds}. Batch 64. {devices.hardware_name(device)}; torch {environment['versions']['torch']}, commit "
         f"{str(environment['git_commit'])[:10]}.\n"
     )
 

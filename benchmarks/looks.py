@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the page there instead of printing it")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the studies; 0.01 for a quick look")
     options = parser.parse_args()
-    gc.freeze()  # statsmodels searches for garbage at every correction
+    gc.freeze()  # nothing of it is garbage
     page = "\n".join(report(options.scale)) + "\n"
     if options.out:
         options.out.write_text(page)

@@ -393,7 +393,7 @@ def _grid(part: data.Split, class_names: Sequence[str], probabilities: npt.NDArr
 
 
 def _written(figure: Any, path: Path) -> Path:
-    from cnn_ablation.report.pictures import rendered
+    from cnn_ablation.report.drawing import rendered
 
     with warnings.catch_warnings():  # a character that the font lacks is drawn as a box, which says enough
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

@@ -15,6 +15,11 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; torch threads would fight for the cores
 
+from cnn_ablation.common import machine
+
+if not machine.may_have_gpu():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read as Triton is imported: its kernels then run on the CPU
+
 from cnn_ablation.tasks.image_classification.config import AdamConfig, Config, ModelConfig, ShapesConfig, TrainConfig
 
 # One small convolution on 8x8 generated images: the whole path in about 20 ms per run.
@@ -37,8 +42,7 @@ _COLLECT_AFTER = 200  # tests
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Keeps what is there out of the search for garbage, but for a whole search now and then.
 
-    statsmodels searches at every correction for multiplicity: 0.3 s for each of hundreds of tables, among all that
-    torch, pandas and matplotlib hold.
+    A search among all that torch, pandas and matplotlib hold takes 0.3 s, and tests make garbage for many of them.
     """
     count = item.config.stash.get(_TESTS, 0)
     item.config.stash[_TESTS] = count + 1
@@ -57,7 +61,6 @@ def pytest_sessionfinish() -> None:
 
 def pytest_report_header() -> str:
     """What these tests are computed with here: not every processor takes the same ways."""
-    from cnn_ablation.common import machine
     from cnn_ablation.tasks.image_classification import compiled
 
     kernels = "compiled kernels" if compiled.library() else f"PyTorch's own kernels ({compiled.missing()})"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import bare_kernels
@@ -18,6 +19,7 @@ import cnn_ablation
 from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, ShapesConfig
 from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.engine.steps import EagerSteps
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
 
@@ -68,6 +70,26 @@ def test_a_spread_is_median_smallest_and_largest() -> None:
 def test_studies_are_timed_as_whole_commands() -> None:
     config = cnn_ablation.compose(["data=shapes", "data.train_images=100", "data.test_images=50", "train.epochs=1"])
     assert gpu.rate_of_study(config, train_images=90, seeds=1, timing="packed") > 0
+
+
+def test_steps_are_timed_epoch_by_epoch() -> None:
+    config = cnn_ablation.compose(["data=shapes", "data.train_images=100", "data.test_images=10", "precision=float32"])
+    found = gpu.rates_together(config, torch.device("cpu"), 2, [0, 1], EagerSteps)
+    assert len(found) == 2
+    assert min(found) > 0
+
+
+@pytest.mark.parametrize(
+    ("expected", "rates"),
+    [
+        ("2 [1, 3]", lambda: [1.0, 2.0, 3.0]),
+        ("1,234", lambda: [1234.4]),
+        ("ZeroDivisionError: division by zero", lambda: [1 / 0]),
+    ],
+    ids=["several", "one", "a failure"],
+)
+def test_a_rate_is_a_mean_with_its_range(expected: str, rates: Callable[[], list[float]]) -> None:
+    assert gpu.measure(rates) == expected
 
 
 def test_floors_fall_as_the_network_grows(tiny_config: Config) -> None:

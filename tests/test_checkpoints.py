@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 
 from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
-from cnn_ablation.tasks.image_classification.config import Config
-from cnn_ablation.tasks.image_classification.training import TrainingResult, train
+from cnn_ablation.tasks.image_classification.config import Config, SGDConfig
+from cnn_ablation.tasks.image_classification.engine.steps import EagerSteps
+from cnn_ablation.tasks.image_classification.engine.together import train_together
+from cnn_ablation.tasks.image_classification.training import REFERENCE, TrainingResult, train
 
 
 class InterruptionError(Exception):
@@ -132,3 +135,51 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_run(
 def test_short_runs_leave_no_checkpoint(random_config: Config, tmp_path: Path) -> None:
     trained(random_config, Checkpoints(tmp_path / "checkpoint.pt"))
     assert list(tmp_path.iterdir()) == []
+
+
+def trained_together(config: Config, checkpoints: Checkpoints | None = None) -> list[TrainingResult]:
+    return train_together(
+        config,
+        data.load(config.data),
+        seeds=[0, 1, 2],
+        device=torch.device("cpu"),
+        make_steps=EagerSteps,
+        technique=REFERENCE,
+        checkpoints=checkpoints,
+    )
+
+
+@pytest.mark.parametrize("after", [1, 2, 4], ids=lambda number: f"{number} epochs")
+@pytest.mark.parametrize("stop", [None, "val_loss"])
+def test_seeds_trained_together_go_on_after_any_epoch_with_the_same_results(
+    random_config: Config, tmp_path: Path, after: int, stop: str | None
+) -> None:
+    """Two of those that stop early have come to their end before the last interruption."""
+    config = replace(
+        random_config,
+        optimizer=SGDConfig(lr=0.2, momentum=0.9),
+        train=replace(random_config.train, epochs=6, stop_on=stop, patience=1),
+    )
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(InterruptionError):
+        trained_together(config, Interrupting(path, after))
+    whole = trained_together(config)
+    if stop and after == 4:  # of 3, 6 and 4 epochs
+        assert min(len(result.curves) for result in whole) < after < max(len(result.curves) for result in whole)
+    resumed = trained_together(config, Checkpoints(path, identity="run"))
+    assert [scores(result) for result in resumed] == [scores(result) for result in whole]
+    saved = torch.load(path, weights_only=True)["state"]["runs"]
+    assert all(result.train_seconds >= run["train_seconds"] for result, run in zip(resumed, saved, strict=True))
+
+
+def test_a_checkpoint_of_other_seeds_together_is_named_and_all_start_anew(
+    random_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(InterruptionError):
+        trained_together(random_config, Interrupting(path, 1))
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "state": {"runs": content["state"]["runs"][:2]}}, path)
+    found = trained_together(random_config, Checkpoints(path, identity="run"))
+    assert [scores(result) for result in found] == [scores(result) for result in trained_together(random_config)]
+    assert f"{path} is damaged or unreadable" in capsys.readouterr().err

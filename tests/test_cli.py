@@ -434,6 +434,9 @@ def test_a_full_disk_is_named_and_nothing_finished_is_lost(cli: Cli, tmp_path: P
     """A limit on file sizes stands in for the full disk: writing fails in the same places, as an OSError."""
     study = ["-m", *TINY, "model.activation=relu,leaky", "replicates=2", "hydra.sweep.dir=study", "timing=isolated"]
     limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
+    limit += (
+        "sys.dont_write_bytecode = True; "  # Python 3.11 keeps what it could write of a module, for all to stumble on
+    )
     start = "from cnn_ablation.__main__ import main; sys.argv[0] = 'cnn_ablation'; main()"
     done = subprocess.run(
         [sys.executable, "-c", limit + start, *study], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from cnn_ablation.runs.run import run
 from cnn_ablation.runs.store.entries import entries
 from cnn_ablation.runs.task import check
 from cnn_ablation.tasks.image_classification import compiled, computing, devices
+from cnn_ablation.tasks.image_classification import task as images_task
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.identity import CODE
@@ -43,7 +44,12 @@ def test_the_instructions_are_those_that_pytorch_computes_with() -> None:
     [
         ("avx2 fma", {}, "AVX2", "float32"),
         (f"avx2 {WIDE}", {}, "AVX512", "float32"),
-        (f"avx2 {WIDE} avx512_bf16", {}, "AVX512", "bfloat16"),
+        (f"avx2 {WIDE} avx512_bf16", {}, "AVX512", "float32"),
+        (f"avx2 {WIDE} avx512_bf16 amx_bf16", {}, "AVX512", "bfloat16"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, "AVX512", "float32"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"}, "AVX512", "float32"),
+        (f"{WIDE} amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX10_1_512_AMX"}, "AVX512", "bfloat16"),
+        (f"{WIDE} avx512_bf16", {"CNN_ABLATION_PRECISION": "bfloat16"}, "AVX512", "bfloat16"),
         (f"avx2 {WIDE} amx_bf16", {}, "AVX512", "bfloat16"),
         (f"avx2 {WIDE} amx_bf16", {"ATEN_CPU_CAPABILITY": "avx2"}, "AVX2", "float32"),
         (f"avx2 {WIDE} amx_bf16", {"ATEN_CPU_CAPABILITY": "avx512"}, "AVX512", "bfloat16"),
@@ -65,6 +71,45 @@ def test_a_masked_processor_is_what_its_mask_says(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(machine, "_flags", lambda: tuple(flags.split()))
     assert (machine.instructions(), machine.cpu_precision()) == (instructions, precision)
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_kernels", "precision"),
+    [
+        ("avx2 fma", False, "float32"),
+        (f"avx2 {WIDE}", False, "float32"),
+        (f"avx2 {WIDE} avx512_bf16", True, "float32"),
+        (f"avx2 {WIDE} avx512_bf16", False, "bfloat16"),
+        (f"avx2 {WIDE} avx512_bf16 amx_bf16", False, "bfloat16"),
+    ],
+)
+def test_without_compiled_kernels_bfloat16_in_vectors_is_the_faster_one(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, flags: str, has_kernels: bool, precision: str
+) -> None:
+    """The plan and the run say the same, and so does the reference loop, which has no kernels of its own."""
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", machine.PRECISION_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(machine, "_flags", lambda: tuple(flags.split()))
+    monkeypatch.setattr(compiled, "library", lambda: object() if has_kernels else None)
+    monkeypatch.setattr(compiled, "is_expected", lambda: has_kernels)
+    assert devices.resolve_precision("auto", torch.device("cpu")) == precision
+    for planned, name in ((True, "fast"), (False, "fast"), (False, "reference")):
+        assert computing.resolve(replace(tiny_config, engine=name), planned=planned).precision == precision
+
+
+@pytest.mark.parametrize(
+    ("instructions", "lanes", "told"),
+    [("AVX512", 16, "-mavx512f"), ("AVX2", 8, "-mno-avx512f"), ("DEFAULT", 8, "-mno-avx512f")],
+)
+def test_kernels_are_as_wide_as_the_processor_and_its_mask(
+    monkeypatch: pytest.MonkeyPatch, instructions: str, lanes: int, told: str
+) -> None:
+    monkeypatch.setattr(machine, "instructions", lambda: instructions)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert compiled.lanes() == lanes
+    assert {f"-DLANES={lanes}", told} <= set(compiled._flags())
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert told not in compiled._flags()
 
 
 @pytest.mark.parametrize(
@@ -404,3 +449,37 @@ def test_what_cannot_be_trained_is_refused_before_torch_is_imported(tmp_path: Pa
         assert "exit 2" in answer
         assert len(answer.splitlines()) <= 6, answer
     assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("expected", "seeds", "told", "daemon"),
+    [
+        (None, 8, {}, False),
+        ("32", 9, {}, False),
+        ("4", 9, {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, False),
+        (None, 9, {"CUDA_MPS_PIPE_DIRECTORY": "pipes"}, False),
+        (None, 9, {}, True),
+    ],
+    ids=["as many as CUDA serves", "more", "told otherwise", "MPS elsewhere", "MPS"],
+)
+@pytest.mark.parametrize("ask", [images_task.device, images_task.resolve], ids=["device", "resolve"])
+def test_a_gpu_is_told_to_serve_the_seeds_of_an_arm_at_once(
+    *,
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Config], object],
+    expected: str | None,
+    seeds: int,
+    told: dict[str, str],
+    daemon: bool,
+) -> None:
+    """By the environment, which CUDA reads once; not where processes share what there is."""
+    monkeypatch.setattr(computing, "_PIPES_OF_MPS", str(tmp_path if daemon else tmp_path / "none"))
+    for name in ("CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_MPS_PIPE_DIRECTORY"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    ask(replace(tiny_config, replicates=seeds))
+    assert os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS") == expected

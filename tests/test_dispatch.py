@@ -52,6 +52,8 @@ class Processes(Engine):
 
     poll_seconds: float = 0.05
     is_far: bool = False
+    dies: bool = False
+    """While it submits: nobody is told of its jobs."""
 
     @property
     def is_here(self) -> bool:
@@ -69,6 +71,9 @@ class Processes(Engine):
                 process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, start_new_session=True)
             _children[str(process.pid)] = process
             ids.append(str(process.pid))
+        (folder / "pids").write_text(" ".join(ids))
+        if self.dies:
+            raise KeyboardInterrupt
         return ids
 
     def states(self, ids: Sequence[str]) -> Mapping[str, JobState]:
@@ -78,6 +83,9 @@ class Processes(Engine):
         for each in ids:
             os.killpg(int(each), signal.SIGKILL)
             _children[each].wait()
+
+    def cancel_all(self, folder: Path) -> None:
+        self.cancel((folder / "pids").read_text().split())
 
 
 _children: dict[str, subprocess.Popen[bytes]] = {}
@@ -200,6 +208,21 @@ def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
     assert len(list((here / "multirun").glob("*/*"))) == 1
     if goes_on:
         assert len(trained(here)) == 6
+
+
+def test_jobs_that_were_submitted_and_never_written_down_are_ended(here: Path) -> None:
+    config, levels = composed("timing=isolated"), {"settings.word": ["waits"]}
+    with pytest.raises(KeyboardInterrupt):
+        ablate(config, levels, here / "study", engine=Processes(dies=True))
+    unknown = list(_children)
+    assert len(unknown) == 2
+    assert all(map(_runs, unknown))
+    (here / "study" / "jobs" / "0" / "left").touch()
+    (here / "go").touch()
+    assert ablate(config, levels, here / "study", engine=Processes())["n"].tolist() == [3, 3]
+    assert not any(map(_runs, unknown))
+    assert not (here / "study" / "jobs" / "0" / "left").exists()
+    assert len(list((here / "study" / "jobs").iterdir())) == 1
 
 
 def _left_to_its_jobs(

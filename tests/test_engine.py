@@ -4,22 +4,26 @@ import copy
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from conftest import TINY
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 import cnn_ablation
+from cnn_ablation.common import machine
 from cnn_ablation.tasks.image_classification import compiled, data, engine, training
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.config import Config, ModelConfig, SGDConfig
 from cnn_ablation.tasks.image_classification.data.resident import resident
-from cnn_ablation.tasks.image_classification.engine import convolution, pooling
+from cnn_ablation.tasks.image_classification.engine import calls, convolution, linear, pooling
+from cnn_ablation.tasks.image_classification.engine.dropout import Dropped
+from cnn_ablation.tasks.image_classification.engine.graphs import copied, put_back
 from cnn_ablation.tasks.image_classification.engine.networks import rewritten
 from cnn_ablation.tasks.image_classification.engine.steps import EagerSteps, RoundedWeights
 from cnn_ablation.tasks.image_classification.engine.together import train_together
@@ -141,6 +145,31 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(params=[8, 16], ids="{} lanes".format)
+def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Kernels of this width, whatever the mask; each is compiled once per machine."""
+    if request.param == 16 and not {"avx512f", "avx512vl", "avx512bw", "avx512dq"} <= set(machine._flags()):
+        pytest.skip("no AVX-512")
+    if request.param != compiled.lanes():
+        monkeypatch.setattr(compiled, "lanes", lambda: request.param)
+        monkeypatch.setattr(convolution, "lanes", lambda: request.param)
+        functions = compiled_for(request.param)
+        for module in (convolution, calls, pooling):
+            monkeypatch.setattr(module, "library", lambda: functions)
+    return int(request.param)
+
+
+@cache
+def compiled_for(lanes: int) -> Any:
+    """The library of this many lanes; called where `compiled.lanes` gives that."""
+    path, loaded = compiled._path.__wrapped__, compiled._loaded.__wrapped__
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compiled, "_path", path)
+        functions, why_not = loaded()
+    assert functions is not None, why_not
+    return functions
+
+
 @pytest.fixture
 def on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution, "_PROCESSORS", (torch.backends.cpu.get_cpu_capability(),))
@@ -179,7 +208,7 @@ CONVOLUTIONS = [  # images, channels, height, width, filters, kernel, padding
 @pytest.mark.parametrize("threads", [1, 2], indirect=True, ids="{} threads".format)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_compiled_convolutions_are_those_of_pytorch(
-    sizes: tuple[int, ...], bias: bool, threads: None, on_any_processor: None
+    sizes: tuple[int, ...], bias: bool, threads: None, width: int, on_any_processor: None
 ) -> None:
     plain, exact, inputs, generator = a_convolution(sizes, bias=bias)
     inputs.requires_grad_()
@@ -222,8 +251,9 @@ def is_decided(maps: Tensor) -> Tensor:
 @pytest.mark.parametrize("sizes", POOLING_CONVOLUTIONS, ids=str)
 @pytest.mark.parametrize("threads", [1, 2], indirect=True, ids="{} threads".format)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.usefixtures("threads", "width", "on_any_processor")
 def test_a_convolution_that_pools_is_the_two_layers(
-    activation: nn.Module | None, sizes: tuple[int, ...], bias: bool, threads: None, on_any_processor: None
+    activation: nn.Module | None, sizes: tuple[int, ...], bias: bool
 ) -> None:
     plain, exact, inputs, generator = a_convolution(sizes, bias=bias)
     by_winograd = plain.in_channels % 8 == 0
@@ -255,13 +285,82 @@ def test_a_convolution_that_pools_is_the_two_layers(
         nn.Conv2d(8, 8, 3, padding="same"),
         nn.Conv2d(8, 8, 3, padding=3),
         nn.Conv2d(8, 8, 3, padding=(1, 0)),
-        nn.Conv2d(8, 12, 3),
         nn.ConvTranspose2d(8, 8, 3),
     ],
     ids=str,
 )
 def test_convolutions_of_another_form_stay_as_they_are(layer: nn.Module) -> None:
     assert [type(module) for module in rewritten(nn.Sequential(layer))] == [type(layer)]
+
+
+@needs_compiler
+@pytest.mark.parametrize("pooled", [False, True], ids=["alone", "pooled"])
+@pytest.mark.parametrize("sizes", [(3, 3, 20, 20, 6, 5, 0), (2, 1, 17, 30, 3, 3, 1), (2, 7, 14, 14, 19, 5, 2),
+                                   (2, 3, 16, 16, 35, 3, 1), (2, 8, 12, 12, 12, 3, 0)], ids=str)  # fmt: skip
+def test_any_number_of_filters_is_computed_with_16_lanes(
+    sizes: tuple[int, ...], pooled: bool, width: int, on_any_processor: None
+) -> None:
+    plain, exact, inputs, generator = a_convolution(sizes, bias=True)
+    assert convolution.is_computable(plain) == (width == 16)
+    if width == 8:
+        return
+    after = pooling.PooledActivation(nn.MaxPool2d(2), nn.ReLU()) if pooled else None
+    outputs = convolution.Convolution(plain, after)(inputs)
+    assert outputs.grad_fn.name() == ("FirstPooledBackward" if pooled else "DirectBackward")
+    maps = exact(inputs.double())
+    expected = F.relu(F.max_pool2d(maps, 2)) if pooled else maps
+    gradient = torch.randn(outputs.shape, generator=generator)
+    gradient = gradient * is_decided(maps) if pooled else gradient
+    outputs.backward(gradient)
+    expected.backward(gradient.double())
+    close(outputs.detach(), expected.detach())
+    for found, wanted in zip(plain.parameters(), exact.parameters(), strict=True):
+        close(found.grad, wanted.grad)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("sizes", [(5, 12, 7), (64, 384, 512), (1, 30, 10), (3, 1, 1)], ids=str)
+@pytest.mark.parametrize("needs_gradient", [True, False], ids=["inner", "first"])
+def test_fully_connected_layers_are_those_of_pytorch(
+    sizes: tuple[int, int, int], bias: bool, needs_gradient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("no oneDNN")
+    monkeypatch.setattr(linear, "_PROCESSORS", (torch.backends.cpu.get_cpu_capability(),))
+    images, features, out = sizes
+    generator = torch.Generator().manual_seed(0)
+    plain = nn.Linear(features, out, bias=bias)
+    exact = copy.deepcopy(plain).double()
+    inputs = torch.randn(images, features, generator=generator).requires_grad_(needs_gradient)
+    wanted_inputs = inputs.detach().double().requires_grad_()
+    outputs, expected = linear.Linear(plain)(inputs), exact(wanted_inputs)
+    assert outputs.grad_fn.name() == "_InnerProductBackward"
+    gradient = torch.randn(images, out, generator=generator)
+    outputs.backward(gradient)
+    expected.backward(gradient.double())
+    close(outputs.detach(), expected.detach())
+    for found, wanted in zip(plain.parameters(), exact.parameters(), strict=True):
+        assert found.grad.is_contiguous()
+        close(found.grad, wanted.grad)
+    if needs_gradient:
+        close(inputs.grad, wanted_inputs.grad)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "precision"),
+    [(torch.rand(4, 8), "bfloat16"), (torch.rand(8), "float32"), (torch.rand(2, 3, 8), "float32"),
+     (torch.rand(0, 8), "float32")],
+    ids=["bfloat16", "one image", "tokens", "no image"],
+)  # fmt: skip
+def test_numbers_of_another_form_take_pytorchs_own_layer(
+    inputs: Tensor, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "_PROCESSORS", (torch.backends.cpu.get_cpu_capability(),))
+    plain = nn.Linear(8, 4)
+    with training.autocast(CPU, precision):
+        outputs, expected = linear.Linear(plain)(inputs), plain(inputs)
+    assert outputs.grad_fn.name() == expected.grad_fn.name()
+    assert torch.equal(outputs, expected)
 
 
 @pytest.mark.parametrize(
@@ -428,6 +527,18 @@ def test_the_engine_follows_the_reference_loop_in_every_recipe(recipe: list[str]
         torch.testing.assert_close(value, slow.network.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_values_are_dropped_by_a_mask_of_bits(dtype: torch.dtype) -> None:
+    """As a GPU does it; the CPU can too."""
+    inputs = torch.linspace(-3, 3, 40).to(dtype).requires_grad_()
+    kept = torch.arange(40) % 3 > 0
+    outputs = Dropped.apply(inputs, kept, 1 / 0.7)
+    expected = (inputs.detach().float() * kept / 0.7).to(dtype)
+    torch.testing.assert_close(outputs.detach(), expected)
+    (gradient,) = torch.autograd.grad(outputs.sum(), inputs)
+    torch.testing.assert_close(gradient, (kept / 0.7).to(dtype))
+
+
 def losses_of(result: TrainingResult) -> list[float]:
     return [result.test.loss, *(loss for point in result.curves for loss in (point.train_loss, point.val_loss))]
 
@@ -509,3 +620,26 @@ def test_weights_rounded_all_at_once_are_those_of_autocast(overrides: list[str])
     assert torch.equal(*losses)
     for expected, found in zip(*gradients, strict=True):
         assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("make", [lambda of: optim.SGD(of, momentum=0.9), optim.Adam, optim.RMSprop, optim.Adagrad])
+def test_an_optimiser_is_put_back_after_warming_up(make: Callable[[list[nn.Parameter]], optim.Optimizer]) -> None:
+    """To what it had learnt; what came with the steps is zero, as it is before the first one."""
+    old, new = (nn.Parameter(torch.tensor([value])) for value in (1.0, 2.0))
+    optimizer = make([old, new])
+
+    def step(*parameters: nn.Parameter) -> None:
+        optimizer.zero_grad()
+        sum(parameter.square().sum() for parameter in parameters).backward()
+        optimizer.step()
+
+    step(old)
+    kept = copied(optimizer)
+    learnt = {name: value.clone() for name, value in optimizer.state[old].items()}
+    assert any(value.any() for value in learnt.values())
+    step(old, new)
+    tensors = dict(optimizer.state[old])
+    put_back(optimizer, kept)
+    assert optimizer.state[old] == learnt
+    assert all(optimizer.state[old][name] is tensor for name, tensor in tensors.items()), "where graphs find them"
+    assert not any(value.any() for value in optimizer.state[new].values())

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
+from test_fused import pooled_plainly, with_gradients
 
 import cnn_ablation
 from cnn_ablation.runs import run as runs
 from cnn_ablation.tasks.image_classification import data, devices, engine, losses, training
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.engine import gpu
+from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
 from cnn_ablation.tasks.image_classification.scoring import evaluate
 from cnn_ablation.tasks.image_classification.training import TrainingResult
 
@@ -96,6 +99,15 @@ def test_dropout_draws_by_the_seed_whoever_trains_beside_it() -> None:
     assert losses_of(third) != pytest.approx(losses_of(without), rel=1e-3), "masks are drawn anew in each replay"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_keeps_as_many_values_as_it_should(dtype: torch.dtype) -> None:
+    layer = OwnDropout(0.3, torch.Generator(GPU).manual_seed(0)).to(GPU)
+    outputs = layer(torch.ones(1000, 100, device=GPU, dtype=dtype))
+    assert outputs.dtype == dtype
+    assert sorted(set(outputs.flatten().tolist())) == [0, torch.tensor(1 / 0.7).to(dtype).item()]
+    assert float((outputs > 0).double().mean()) == pytest.approx(0.7, abs=0.01)  # seven standard errors
+
+
 def test_bfloat16_stays_near_float32() -> None:
     config = composed("train.epochs=3", "data.train_images=400")
     images = data.load(config.data)
@@ -118,6 +130,34 @@ def test_tf32_is_computed_only_where_it_is_asked_for() -> None:
 
     assert error("float32") < 1e-5
     assert error("tf32") > 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "no bias"])
+def test_pooling_by_a_kernel_of_our_own_is_pytorchs(dtype: torch.dtype, slope: float, has_bias: bool) -> None:
+    """To the last bit, but for the gradient of the bias, which is a sum in another order."""
+    maps = torch.randn(64, 24, 9, 28, device=GPU).to(dtype).contiguous(memory_format=torch.channels_last)
+    bias = torch.randn(24, device=GPU).to(dtype) if has_bias else None
+    kernels = gpu.kernels()
+    assert kernels, "Triton compiles here"
+    found = with_gradients(kernels.Pooled.apply, maps, bias, slope)
+    expected = with_gradients(pooled_plainly, maps, bias, slope)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    if has_bias:
+        torch.testing.assert_close(found[2], expected[2], rtol=2e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_kernels_of_our_own_train_as_pytorchs_do(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("model.activation=leaky", "train.epochs=3", f"precision={precision}")
+    images = data.load(config.data)
+    ours = engine.train_together(config, images, seeds=SEEDS, device=GPU)
+    monkeypatch.setattr(gpu, "kernels", lambda: None)
+    theirs = engine.train_together(config, images, seeds=SEEDS, device=GPU)
+    for one, other in zip(ours, theirs, strict=True):
+        assert losses_of(one) == pytest.approx(losses_of(other), rel=1e-4 if precision == "float32" else 1e-2)
 
 
 def one_after_the_other(config: Config, folder: Path) -> list[TrainingResult]:
@@ -168,7 +208,7 @@ def test_seeds_train_one_by_one_where_all_do_not_fit(tmp_path: Path, capsys: pyt
     assert [(run.status, run.error) for run in found] == [("ok", "")] * 12
     gc.collect()
     torch.cuda.empty_cache()
-    assert torch.cuda.memory_reserved() < 2 * 2**30, "what the failed capture took is free again"
+    assert torch.cuda.memory_reserved() < 2**30, "what the failed capture took is free again"
 
 
 def test_a_run_alone_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
@@ -182,3 +222,35 @@ def test_a_run_alone_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert first.error == ""
     again = runs.run(replace(config, store=str(tmp_path / "other"), checkpoint_seconds=1e9), tmp_path / "b")[0]
     assert first.test_loss == pytest.approx(again.test_loss, rel=1e-4)
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_seeds_trained_together_go_on_from_their_checkpoint(optimizer: str, tmp_path: Path) -> None:
+    """Dropout's streams and the optimisers' state go on inside the graphs."""
+    config = replace(
+        composed("model.dropout=0.3", "train.epochs=5", "train.schedule=cosine", f"optimizer={optimizer}"),
+        replicates=3,
+        store=str(tmp_path / "store"),
+        checkpoint_seconds=1e-9,
+    )
+    asked: list[object] = []
+
+    def killed(how: object) -> int:
+        asked.append(how)
+        if len(asked) == 4:
+            raise KilledError
+        return 1
+
+    with pytest.raises(KilledError):
+        runs.run(config, tmp_path / "a", concurrent_jobs=killed)
+    resumed = runs.run(config, tmp_path / "b")
+    whole = runs.run(replace(config, store=str(tmp_path / "other")), tmp_path / "c")
+    for one, other in zip(resumed, whole, strict=True):
+        assert [point["train_loss"] for point in one.curves] == pytest.approx(
+            [point["train_loss"] for point in other.curves], rel=1e-4
+        )
+        assert one.test_loss == pytest.approx(other.test_loss, rel=1e-4)

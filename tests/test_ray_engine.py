@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -178,3 +179,31 @@ def test_a_driver_that_ends_before_it_answers_is_a_cluster_that_cannot_be_joined
     assert str(failed.value).startswith(
         "hydra.launcher.address=auto: cannot join this Ray cluster: the connection to the Ray cluster is lost\n"
     )
+
+
+_INTERRUPTED = """
+import os, signal, threading, time
+from pathlib import Path
+from cnn_ablation.common.errors import UserError
+from cnn_ablation.launch.engines.ray import Ray
+
+def interrupt():
+    while True:
+        os.killpg(0, signal.SIGINT)
+        time.sleep(0.01)
+
+signal.signal(signal.SIGINT, lambda *_: None)
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    Ray(address="127.0.0.9:1", grows=True).submit([Path("0.batch")], Path())
+except UserError as error:
+    print(error)
+"""
+
+
+def test_ctrl_c_does_not_reach_the_process_that_joins_a_cluster_while_it_imports() -> None:
+    """It would leave a traceback of its own beside what the command says."""
+    command = [sys.executable, "-c", _INTERRUPTED]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, start_new_session=True)
+    assert said.stderr == ""
+    assert "cannot join this Ray cluster: 127.0.0.9:1 does not answer" in said.stdout

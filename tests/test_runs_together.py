@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cnn_ablation.common.errors import RecordError
 from cnn_ablation.runs import run as runs
-from cnn_ablation.runs.records import read_run, record_path
+from cnn_ablation.runs.records import is_stopped, read_run, record_path
 from cnn_ablation.runs.task import How
 from cnn_ablation.tasks.image_classification import engine
 from cnn_ablation.tasks.image_classification.config import Config
@@ -65,3 +67,41 @@ def test_seeds_are_trained_one_by_one_where_together_fails(
     found = runs.run(together, tmp_path)
     assert [(run.status, run.concurrent_runs) for run in found] == [("ok", 1)] * 3
     assert capsys.readouterr().err.count("one seed after the other") == 1
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+@pytest.mark.parametrize("timing", ["packed", "isolated"])
+def test_they_go_on_from_their_checkpoint(together: Config, tmp_path: Path, timing: str) -> None:
+    def killed(how: How) -> int:
+        asked.append(how)
+        if len(asked) == 3:
+            raise KilledError
+        return 1
+
+    asked: list[How] = []
+    config = replace(together, timing=timing, train=replace(together.train, epochs=4), checkpoint_seconds=1e-9)
+    config.model.dropout = 0.5
+    with pytest.raises(KilledError):
+        runs.run(config, tmp_path / "a", concurrent_jobs=killed)
+    store = Path(config.store)
+    assert len(list(store.glob("*/checkpoint.pt"))) == 1
+    resumed = runs.run(config, tmp_path / "b")
+    assert not list(store.glob("*/checkpoint.pt")), "it is of no more use"
+    assert [math.isnan(run.neighbours) for run in resumed] == (
+        [True] * 3 if timing == "packed" else [True, False, False]
+    )
+    whole = runs.run(replace(config, store=str(tmp_path / "other")), tmp_path / "c")
+    assert [run.test_loss for run in resumed] == [run.test_loss for run in whole]
+    assert [run.curves[-1]["val_loss"] for run in resumed] == [run.curves[-1]["val_loss"] for run in whole]
+
+
+def test_a_record_that_cannot_be_written_stops_the_study(together: Config, tmp_path: Path) -> None:
+    """Where a record belongs there is a folder; no seed is trained a second time."""
+    record_path(tmp_path / "job", 1).mkdir(parents=True)
+    with pytest.raises(RecordError, match=r"run-seed1\.json"):
+        runs.run(together, tmp_path / "job", study=tmp_path)
+    assert is_stopped(tmp_path)
+    assert len(list(Path(together.store).glob("*/run.json"))) == 2, "trained in one go, kept up to the one that failed"

@@ -18,6 +18,7 @@ from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.store import BusyError, RunStore
 from cnn_ablation.runs.store.entries import entries, prune
+from cnn_ablation.runs.store.memory import FOLDERS, Memory
 from cnn_ablation.store import main
 from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
 
@@ -259,3 +260,13 @@ def test_a_store_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
         store.check()
     with pytest.raises(RecordError, match="cannot write to the store"), store.locked("run"):
         pass
+
+
+def test_what_is_worked_out_again_is_no_run_and_goes_with_what_is_pruned(store: RunStore) -> None:
+    names = {entry.fingerprint for entry in entries(store.folder)}
+    for kind in FOLDERS:
+        Memory(store.folder, kind).keep("key", b"content")
+    assert {entry.fingerprint for entry in entries(store.folder)} == names
+    prune(store.folder, [])
+    assert [Memory(store.folder, kind).find("key") for kind in FOLDERS] == [None, None]
+    assert {entry.fingerprint for entry in entries(store.folder)} == names

@@ -24,6 +24,7 @@ from cnn_ablation.tasks.image_classification.training import (
     _random_state,
     _set_random_state,
     autocast,
+    evaluation_batch,
     gradients,
     image_orders,
     train,
@@ -266,3 +267,21 @@ def test_probabilities_of_a_softmax_in_bfloat16_sum_to_one() -> None:
     found = probabilities_from("softmax")(outputs)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(50), rtol=0, atol=1e-6)
     assert torch.equal(found.argmax(dim=1), outputs.argmax(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("expected", "filters", "device"),
+    [
+        (250, 2**19, "cpu"),
+        (2000, 4, "cuda"),
+        (170, 2**19, "cuda"),  # 2 GiB / 4 bytes over 6 * 2**19 values and ten outputs
+        (1, 2**26, "cuda"),
+    ],
+)
+def test_fewer_images_are_scored_at_once_where_their_maps_are_large(
+    tiny_config: Config, expected: int, filters: int, device: str
+) -> None:
+    """Of 3x3 images a convolution by 2x2 makes 2x2 values a filter, pooling makes one, and that is flattened."""
+    model = ModelConfig(filters=[filters], kernel_sizes=[2], hidden=[])
+    config = replace(tiny_config, model=model, data=replace(tiny_config.data, image_size=3))
+    assert evaluation_batch(config, data.load(config.data), torch.device(device)) == expected

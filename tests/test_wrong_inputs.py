@@ -208,6 +208,20 @@ CASES: dict[str, Case] = {
         expected=["hydra.launcher.partition=long", "hydra/launcher=NAME chooses another launcher"],
     ),
     "key of no launcher": main("-m", KNOB, "hydra.launcher.cpus=2", expected=["cpus=2", "this launcher has none"]),
+    "free name of a launcher": main(
+        "-m",
+        KNOB,
+        "hydra/launcher=ray",
+        "hydra.launcher.resources.small=1",
+        expected=["resources.small=1", "remedy: +hydra.launcher.resources.small=1"],
+    ),
+    "free names of a launcher": main(
+        "-m",
+        KNOB,
+        "hydra/launcher=ray",
+        "hydra.launcher.resources={small:1}",
+        expected=["resources={small:1}", "remedy: +hydra.launcher.resources.small=VALUE"],
+    ),
     "value of a launcher": main(
         *("-m", KNOB, "hydra/launcher=joblib", "hydra.launcher.cpus=0"),
         expected=["hydra.launcher.cpus=0", "allowed: at least 1"],

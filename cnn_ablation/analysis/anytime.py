@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as scipy_stats
+
+from cnn_ablation.analysis import distributions
 
 Floats = npt.NDArray[np.float64]
 
@@ -104,7 +105,7 @@ def log_evidence(t_values: Floats, num_seeds: Any, prior: float = PRIOR) -> Any:
         + num_seeds / 2 * (np.log1p(squares / freedom) - np.log1p(squares / (freedom * shrunk)))
     )  # fmt: skip
     posterior = num_seeds * t_values * np.sqrt(prior / shrunk) / np.sqrt(freedom + squares / shrunk)
-    return bayes_factor + math.log(2) + scipy_stats.t.logcdf(posterior, num_seeds)
+    return bayes_factor + math.log(2) + distributions.t_logcdf(posterior, num_seeds)
 
 
 def t_statistics(values: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -21,10 +21,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import stats as scipy_stats
-from scipy.stats import qmc
 
-from cnn_ablation.analysis import anytime, dunnett
+from cnn_ablation.analysis import anytime, distributions, dunnett
 from cnn_ablation.analysis.stats import MAX_SEEDS_NEEDED, Floats, fewest_seeds
 from cnn_ablation.config import ANYTIME, StatsConfig
 from cnn_ablation.study.metric import metric_of
@@ -219,7 +217,7 @@ def _critical_values(numbers: Floats, test: str, two_sided: float, one_sided: fl
     """Of t statistics, for a two-sided and for a one-sided test at their levels."""
     if test == ANYTIME:
         return anytime.critical_ts(numbers, two_sided), anytime.critical_ts(numbers, 2 * one_sided)
-    return scipy_stats.t.ppf(1 - two_sided / 2, numbers - 1), scipy_stats.t.ppf(1 - one_sided, numbers - 1)
+    return distributions.t_ppf(1 - two_sided / 2, numbers - 1), distributions.t_ppf(1 - one_sided, numbers - 1)
 
 
 def _paths(num_seeds: int, numbers: Floats) -> tuple[Floats, Floats]:
@@ -241,9 +239,9 @@ def _paths(num_seeds: int, numbers: Floats) -> tuple[Floats, Floats]:
 
 def _posterior(num_seeds: float, freedom: int) -> tuple[Floats, Floats]:
     """Draws of sigma, and of the true mean minus the observed one, in units of the observed standard deviation."""
-    first, second = qmc.Halton(2, scramble=False).random(_DRAWS + 1)[1:].T  # the first point is 0, 0
-    sigma = np.sqrt(freedom / scipy_stats.chi2.ppf(first, freedom))
-    return sigma, sigma * scipy_stats.norm.ppf(second) / math.sqrt(num_seeds)
+    first, second = distributions.halton(_DRAWS + 1, (2, 3))[1:].T  # the first point is 0, 0
+    sigma = np.sqrt(freedom / distributions.chi2_ppf(first, freedom))
+    return sigma, sigma * distributions.normal_ppf(second) / math.sqrt(num_seeds)
 
 
 def _further_values(steps: Floats) -> tuple[Floats, Floats]:

@@ -18,10 +18,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import optimize
-from scipy import stats as scipy_stats
 from scipy.special import ndtr
 
+from cnn_ablation.analysis import distributions
 from cnn_ablation.analysis.stats import NO_COMPARISON, Comparison, Floats, Interval, all_equal, verdict
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.study.metric import metric_of
@@ -83,25 +82,27 @@ class Null:
             shared, own = (math.sqrt(part / (size + self.baseline)) for part in (size, self.baseline))
             reach, shift = limit * scales[:, None] / own, shared / own * _NORMAL
             product *= inside(ndtr(reach + shift), ndtr(reach - shift), count)
-        density = scipy_stats.norm.pdf(_NORMAL)
+        density = distributions.normal_pdf(_NORMAL)
         return float(np.clip(1 - weights @ product @ density / density.sum(), 0.0, 1.0))
 
 
 @lru_cache(maxsize=64)
 def _scales(freedom: int) -> tuple[Floats, Floats]:
     """Values of sqrt(chi² / freedom), evenly spaced on a log scale, and their weights, which sum to 1."""
-    low, high = np.log(scipy_stats.chi2.ppf((_OMITTED, 1 - _OMITTED), freedom) / freedom) / 2
+    low, high = np.log(distributions.chi2_ppf((_OMITTED, 1 - _OMITTED), freedom) / freedom) / 2
     scales = np.exp(np.linspace(low, high, 40 if freedom > 4 else 160))  # few degrees have long tails
-    weights = scipy_stats.chi2.pdf(freedom * scales**2, freedom) * scales**2
+    weights = distributions.chi2_pdf(freedom * scales**2, freedom) * scales**2
     return scales, weights / weights.sum()
 
 
 @lru_cache(maxsize=1024)
 def _critical(null: Null, alpha: float, side: str) -> float:
+    from scipy import optimize  # 0.1 s, for studies that compare all arms at once
+
     def excess(limit: float) -> float:
         return float(getattr(null, side)(limit)) - alpha
 
-    most = float(scipy_stats.t.isf(alpha / 2 / len(null.counts), null.freedom))  # Bonferroni's is never smaller
+    most = float(distributions.t_isf(alpha / 2 / len(null.counts), null.freedom))  # Bonferroni's is never smaller
     return float(optimize.brentq(excess, 0.0, 1.01 * most, xtol=1e-9))
 
 
@@ -174,7 +175,7 @@ def compared(family: ManyToOne, settings: StatsConfig) -> list[tuple[Comparison,
     p_values = _p_values(np.abs(differences) / family.errors, null, "two_sided")
     inner = math.nan if metric.margin is None else metric.margin
     p_equivalence = _p_values((inner - np.abs(differences)) / family.errors, null, "one_sided")
-    by_t = float(scipy_stats.t.isf(settings.alpha / 2, null.freedom))
+    by_t = float(distributions.t_isf(settings.alpha / 2, null.freedom))
     half = family.errors * (null.critical(settings.alpha) if settings.simultaneous else by_t)
     intervals = [Interval(mean, mean - reach, mean + reach)
                  for mean, reach in zip(differences.tolist(), half.tolist(), strict=True)]  # fmt: skip
@@ -188,6 +189,6 @@ def compared(family: ManyToOne, settings: StatsConfig) -> list[tuple[Comparison,
 def _p_values(statistics: Floats, null: Null, side: str) -> Floats:
     """Uncorrected and corrected, (2, arms); NaN where the statistic is."""
     sides = 2 if side == "two_sided" else 1
-    raw = sides * scipy_stats.t.sf(statistics, null.freedom)
+    raw = sides * distributions.t_sf(statistics, null.freedom)
     corrected = [math.nan if math.isnan(one) else getattr(null, side)(max(float(one), 0.0)) for one in statistics]
     return np.array([raw, np.maximum(raw, corrected)])

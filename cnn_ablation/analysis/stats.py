@@ -7,7 +7,6 @@ stands for "cannot be computed".
 
 from __future__ import annotations
 
-import gc
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as scipy_stats
-from statsmodels.stats.multitest import multipletests
 
-from cnn_ablation.analysis import anytime
+from cnn_ablation.analysis import anytime, distributions
 from cnn_ablation.config import ANYTIME, StatsConfig
 from cnn_ablation.study.metric import Metric, metric_of
 
@@ -87,7 +84,7 @@ def prediction_interval(values: Floats, alpha: float) -> Interval:
 
 
 def _t_limits(values: Floats, alpha: float) -> tuple[Floats, Floats]:
-    half = scipy_stats.sem(values, axis=-1) * scipy_stats.t.ppf(1 - alpha / 2, values.shape[-1] - 1)
+    half = distributions.standard_error(values) * distributions.t_ppf(1 - alpha / 2, values.shape[-1] - 1)
     mean = np.mean(values, axis=-1)
     return mean - half, mean + half
 
@@ -122,7 +119,7 @@ def paired_differences(arm: Floats, baseline: Floats, factor: float = 1) -> Floa
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without scipy's warnings about values that are all equal; they are looked for by `_where_spread`."""
+    """Without numpy's warnings about values that are all equal; they are looked for by `_where_spread`."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
@@ -179,13 +176,14 @@ def _p_equivalence(differences: Floats, test: str, margin: float | None) -> Any:
 def _t_test(differences: Floats, alternative: str) -> Any:
     """Student's paired t test; NaN without spread, where its statistic would be infinite or 0/0."""
     with _quiet():
-        result = scipy_stats.ttest_1samp(differences, 0.0, axis=-1, alternative=alternative)
-    return _where_spread(differences, result.pvalue)
+        return _where_spread(differences, distributions.t_test(differences, alternative))
 
 
 def _sign_flip_test(differences: Floats, alternative: str) -> Any:
     """How often the mean of randomly signed differences is as extreme: exact where noise is symmetric (Fisher 1935)."""
-    result = scipy_stats.permutation_test(
+    from scipy.stats import permutation_test  # half a second, for the studies that ask for this test
+
+    result = permutation_test(
         (differences,),
         np.mean,
         permutation_type="samples",
@@ -221,9 +219,8 @@ def pairing_widens(arm: Floats, baseline: Floats) -> Any:
     good.
     """
     with _quiet():
-        low, high = scipy_stats.ttest_ind(arm, baseline, axis=-1, equal_var=False).confidence_interval(0.95)
-        paired_low, paired_high = _t_limits(arm - baseline, 0.05)
-        return np.where(high > low, (paired_high - paired_low) / (high - low), math.nan)[()]
+        width, (low, high) = distributions.welch_width(arm, baseline, 0.95), _t_limits(arm - baseline, 0.05)
+        return np.where(width > 0, (high - low) / width, math.nan)[()]
 
 
 def seed_correlation(first: Floats, second: Floats) -> Any:
@@ -231,7 +228,7 @@ def seed_correlation(first: Floats, second: Floats) -> Any:
     if first.shape[-1] < 3:
         return math.nan
     with _quiet():
-        scores = [scipy_stats.zscore(values, axis=-1) for values in (first, second)]
+        scores = [distributions.zscores(values) for values in (first, second)]
         return _where_spread(first, _where_spread(second, np.mean(scores[0] * scores[1], axis=-1)))
 
 
@@ -243,23 +240,8 @@ def holm(p_values: Sequence[float]) -> Floats:
     raw = np.asarray(p_values, dtype=float)
     if np.isnan(raw).all():  # also of none
         return raw
-    with warnings.catch_warnings(), _nothing_to_search():
-        warnings.simplefilter("error")
-        corrected = multipletests(np.where(np.isnan(raw), 1.0, raw), method="holm")[1]
+    corrected = distributions.holm(np.where(np.isnan(raw), 1.0, raw))
     return np.where(np.isnan(raw), np.nan, corrected)
-
-
-@contextmanager
-def _nothing_to_search() -> Iterator[None]:
-    """Statsmodels searches for garbage at every correction, which takes 0.1 s where much is imported."""
-    was_frozen = gc.get_freeze_count() > 0
-    if not was_frozen:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        if not was_frozen:
-            gc.unfreeze()
 
 
 def verdict(metric: Metric, difference: float, p_holm: float, p_equivalence_holm: float, alpha: float) -> str:

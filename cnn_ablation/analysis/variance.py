@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats as scipy_stats
 
+from cnn_ablation.analysis import distributions
 from cnn_ablation.analysis.tables.input import LOSSES, checked_runs
 from cnn_ablation.analysis.tables.rows import COUNTED
 from cnn_ablation.study.chance import VARY, sources
@@ -43,7 +43,7 @@ class Variance:
         """
         if not self.value > 0 or not self.degrees > 0:
             return math.nan, math.nan
-        quantiles = scipy_stats.chi2.ppf([1 - alpha / 2, alpha / 2], self.degrees)
+        quantiles = distributions.chi2_ppf([1 - alpha / 2, alpha / 2], self.degrees)
         low, high = np.sqrt(self.value * self.degrees / quantiles)
         return float(low), float(high)
 
@@ -51,7 +51,7 @@ class Variance:
         """Of its ratio to another variance, by the F distribution."""
         if not min(self.value, whole.value, self.degrees, whole.degrees) > 0:
             return math.nan, math.nan
-        quantiles = scipy_stats.f.ppf([1 - alpha / 2, alpha / 2], self.degrees, whole.degrees)
+        quantiles = distributions.f_ppf([1 - alpha / 2, alpha / 2], self.degrees, whole.degrees)
         low, high = self.value / whole.value / quantiles
         return float(low), float(high)
 

@@ -63,9 +63,17 @@ def _wrong_key_or_value(cause: OmegaConfBaseException, text: str) -> Problem:
         return _wrong_value(cause)
     typed = _SUGGESTED_APPEND.search(text)
     key, value = (typed["key"], typed["value"]) if typed else (str(cause.full_key), "...")
+    if str(cause.full_key).count(".") > 2 and str(cause.full_key).startswith("hydra.launcher."):
+        return _to_be_added(key, value, str(cause.full_key))
     if key.startswith("hydra.launcher.") and isinstance(cause.parent_node, DictConfig):
         return _unknown_to_launcher(key, value, [str(name) for name in cause.parent_node])
     return unknown_key(key, value, cause.object_type, missing=str(cause.full_key))
+
+
+def _to_be_added(key: str, value: str, full_key: str) -> Problem:
+    """A name below a key of a launcher that takes any, which Hydra wants to be told of."""
+    level = value if key == full_key else "VALUE"
+    return Problem(key, value, "with a + before it where the names are free", remedy=f"+{full_key}={level}")
 
 
 def _unknown_to_launcher(key: str, value: str, names: list[str]) -> Problem:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +25,11 @@ from cnn_ablation.app.job_folders import JobFolders, JobValues
 from cnn_ablation.app.request import StudyRequest, parse, parse_params, read_request
 from cnn_ablation.common import commands, progress
 from cnn_ablation.common.errors import ConfigError, UserError
-from cnn_ablation.config import StudyConfig
+from cnn_ablation.config import StudyConfig, with_settings
 from cnn_ablation.launch import engines, execution
 from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
+from cnn_ablation.launch.taking import Taking
 from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs import places
 from cnn_ablation.study.designs import Arm
@@ -73,16 +76,29 @@ class AblationSweeper(Sweeper):
             return [*request.overrides(item.job.arm), *job.lines, *job.hydra_lines]
 
         def assignment(item: execution.NumberedJob) -> Assignment:
-            folders.leave(item.job.arm, _job_values(study, item))
+            leave_folder(item)
             return study.assignment(item)
 
         def launch(jobs: Sequence[execution.NumberedJob]) -> list[str]:
             if study.trainer:
                 return study.trainer.train(map(assignment, jobs))
+            return [reason for group in _in_a_row(jobs) for reason in launch_by_hydra(group)]
+
+        def launch_by_hydra(jobs: Sequence[execution.NumberedJob]) -> list[str]:
             return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
 
+        def called_with(item: execution.NumberedJob) -> Assignment:
+            each = study.assignment(item)
+            return each if study.trainer else replace(each, config=with_settings(each.config, folders_of(item)))
+
+        def folders_of(item: execution.NumberedJob) -> Iterable[tuple[str, Any]]:
+            return places.folders(study.planning.configs[item.job.arm]).items()
+
+        def leave_folder(item: execution.NumberedJob) -> None:
+            folders.leave(item.job.arm, _job_values(study, item))
+
         commands.raise_when_interrupted()
-        study.carry_out(launch)
+        study.carry_out(launch, Taking(called_with, leave_folder, has_log=True))
 
     def _request(self, arguments: list[str]) -> StudyRequest:
         """Knobs and fixed overrides, of the study file and of the command line."""
@@ -152,6 +168,12 @@ def _job_values(study: execution.Study, item: execution.NumberedJob) -> JobValue
         **places.folders(study.planning.configs[arm]),
     }
     return JobValues(item.number, settings, study.folder)
+
+
+def _in_a_row(jobs: Sequence[execution.NumberedJob]) -> list[list[execution.NumberedJob]]:
+    """Jobs in groups whose numbers follow each other: Hydra counts the jobs of a launch on from its first."""
+    groups = itertools.groupby(enumerate(jobs), key=lambda place: place[1].number - place[0])
+    return [[job for _, job in group] for _, group in groups]
 
 
 def _failures(returns: Sequence[JobReturn]) -> list[str]:

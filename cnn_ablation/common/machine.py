@@ -46,7 +46,7 @@ _INSTRUCTIONS = {
     "AVX512": {"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"},
     "AVX2": {"avx2", "fma"},
 }
-_WITH_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+_TILES, _WITH_BFLOAT16 = "amx_bf16", {"avx512_bf16", "amx_bf16"}
 # What PyTorch and oneDNN can be held to that has none.
 _MASKS_WITHOUT_BFLOAT16 = (
     "DEFAULT", "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
@@ -146,10 +146,17 @@ def instructions() -> str:
     return next((name for name, wanted in _INSTRUCTIONS.items() if wanted <= flags), "DEFAULT")
 
 
-def cpu_precision() -> str:
-    """What `precision=auto` stands for on this CPU: bfloat16 where it computes with it natively, else float32.
+def cpu_precision(*, has_kernels: bool = True) -> str:
+    """What `precision=auto` stands for on this CPU: bfloat16 where it multiplies tiles of it (AMX), else float32.
 
-    `UNKNOWN` of another machine, unless the environment says it for all of them.
+    On a processor with bfloat16 in vectors only (AVX-512), compiled kernels of float32 are faster and exact; without
+    them bfloat16 is. Follows from the processor, its masks and a compiler, never from a clock.
+
+    Args:
+        has_kernels: whether there are compiled kernels.
+
+    Returns:
+        `UNKNOWN` of another machine, unless the environment says it for all of them.
     """
     told = os.environ.get(PRECISION_VARIABLE, "")
     if told in PRECISIONS:
@@ -157,8 +164,11 @@ def cpu_precision() -> str:
     if is_elsewhere():
         return UNKNOWN
     onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "ALL")).upper()
-    masked = onednn.replace("DEFAULT", "ALL") in _MASKS_WITHOUT_BFLOAT16 or instructions() in _MASKS_WITHOUT_BFLOAT16
-    return "float32" if masked or _WITH_BFLOAT16.isdisjoint(_flags()) else "bfloat16"
+    onednn = onednn.replace("DEFAULT", "ALL")
+    if {onednn, instructions()} & set(_MASKS_WITHOUT_BFLOAT16) or _WITH_BFLOAT16.isdisjoint(_flags()):
+        return "float32"
+    has_tiles = _TILES in _flags() and (onednn == "ALL" or "AMX" in onednn)
+    return "bfloat16" if has_tiles or not has_kernels else "float32"
 
 
 @cache

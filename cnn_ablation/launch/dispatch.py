@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -70,6 +71,7 @@ class Dispatch:
             UserError: the engine does not take them.
         """
         todo = list(assignments)
+        self._end_unknown()
         wanted = {record_path(each.folder, seed): (each, seed) for each in todo for seed in each.config.seeds}
         waiting, finished = self._of_earlier_commands(wanted)
         covered = finished.union(*(each.missing for each in waiting))
@@ -83,6 +85,12 @@ class Dispatch:
         for submission in self._unsettled():
             submission.settle()
         return []
+
+    def _end_unknown(self) -> None:
+        """Ends jobs that a command submitted and was killed before it could write down: they cannot be waited for."""
+        for folder in submissions.unknown(self.study):
+            self.engine.cancel_all(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _unsettled(self) -> Iterator[Submission]:
         """What earlier commands, and this one, have submitted to an engine of this kind."""

@@ -24,6 +24,7 @@ from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, check_engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
+from cnn_ablation.launch.taking import Taking, take
 from cnn_ablation.runs.records import (
     Run,
     deferred_file,
@@ -87,6 +88,7 @@ class Study:
         self._jobs: list[NumberedJob] = []
         self._stamps_before = {path: path.stat().st_mtime_ns for path in record_paths(folder)}
         self._seen = set[Path]()  # records that were written since
+        self._taking: Taking[NumberedJob] | None = None
 
     @property
     def plan(self) -> Plan:
@@ -119,11 +121,12 @@ class Study:
         )
 
     @one_look()
-    def carry_out(self, launch: Launch) -> pd.DataFrame:
+    def carry_out(self, launch: Launch, taking: Taking[NumberedJob] | None = None) -> pd.DataFrame:
         """Loads the data, trains, and leaves the table, also when runs fail or the user interrupts.
 
         Args:
             launch: starts jobs and waits for them.
+            taking: lets this process take what the store has, where jobs run on this machine; None leaves that to them.
 
         Returns:
             The table of arms.
@@ -141,8 +144,7 @@ class Study:
                 self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
             self.task.check_available(self.planning.configs.values())
-            if self.is_packed and not self.engine:
-                workers.start_loading(self.task.PRELOADED)
+            self._taking = taking if self.planning.here and not self.engine else None
             stop_file(self.folder).unlink(missing_ok=True)
             with self._trainer():
                 self._train_all(launch)
@@ -212,22 +214,62 @@ class Study:
     def _train(self, seeds: Mapping[Arm, Sequence[int]], launch: Launch) -> None:
         """All jobs of these arms with these seeds, each with its record in the end."""
         write_plan(self.folder, self.plan)
-        self.task.load(self.planning.configs[arm] for arm in seeds)
         in_order = enumerate(self._in_order(seeds), start=len(self._jobs))
         jobs = [NumberedJob(number, job) for number, job in in_order]
         self._jobs += jobs
-        pending, raised = jobs, list[str]()
-        try:
-            while pending and not is_stopped(self.folder):
-                expected = [path for job in pending for path in self._paths(job)]
-                line = partial(_line, settings=self.baseline.stats)
-                with progress.watch("runs", len(expected), partial(self._written, expected), line):
-                    raised += launch(pending)
-                pending = [job for job in pending if pending is jobs and self._was_deferred(job)]
+        left = self._left(jobs)
+        with self._reported_when_interrupted():
+            raised = self._launched(launch, jobs, left)
+            deferred = [job for job in left if self._was_deferred(job)]
+            if deferred and not is_stopped(self.folder):
+                raised += self._launched(launch, deferred, deferred)
             if is_stopped(self.folder):
                 self._say_stopped()
             else:
                 self._account_for_missing_runs(jobs, raised)
+
+    def _launched(self, launch: Launch, shown: Sequence[NumberedJob], left: Sequence[NumberedJob]) -> list[str]:
+        """What jobs that were left raised, while the records of all that are shown are watched."""
+        expected = [path for job in shown for path in self._paths(job)]
+        line = partial(_line, settings=self.baseline.stats)
+        with progress.watch("runs", len(expected), partial(self._written, expected), line):
+            return list(launch(left)) if left else []
+
+    def _left(self, jobs: Sequence[NumberedJob]) -> Sequence[NumberedJob]:
+        """Those that are to be started, with their data loaded: all whose records the store does not have."""
+        with self._reported_when_interrupted():
+            left = self._not_taken(jobs)
+        self.task.load(self.planning.configs[arm] for arm in dict.fromkeys(item.job.arm for item in left))
+        if left and self.is_packed and not self.engine:
+            self._prepare_report()
+        with self._reported_when_interrupted():
+            now = self._not_taken([item for item, is_unknown in left.items() if is_unknown])
+        return [item for item, is_unknown in left.items() if not is_unknown or item in now]
+
+    @staticmethod
+    def _prepare_report() -> None:
+        """Imports what the report needs now, while workers have nothing to do but to import what they need."""
+        from cnn_ablation.report import drawing, study  # noqa: F401
+
+        drawing.prepare()
+
+    def _not_taken(self, jobs: Sequence[NumberedJob]) -> Mapping[NumberedJob, bool]:
+        """Jobs that are left to be started, as `taking.take` tells them."""
+        if self._taking is None:
+            if jobs:
+                self._begin_loading()
+            return dict.fromkeys(jobs, False)
+        threads = self.planning.packing.threads or None if self.is_packed else None
+        return take(jobs, self._taking, threads, self._begin_loading)
+
+    def _begin_loading(self) -> None:
+        if self.is_packed and not self.engine:
+            workers.start_loading(self.task.PRELOADED)
+
+    @contextmanager
+    def _reported_when_interrupted(self) -> Iterator[None]:
+        try:
+            yield
         except (KeyboardInterrupt, OSError, RecordError):  # Hydra writes files of its own: the disk may be full
             self._report_after_interrupt()
             raise
@@ -294,7 +336,7 @@ class Study:
                         wait_for(path)
 
     def _report(self) -> pd.DataFrame:
-        from cnn_ablation.report.study import report_study  # pandas and statsmodels take seconds to import
+        from cnn_ablation.report.study import report_study  # pandas takes long to import
 
         try:
             report = report_study(self.folder)
@@ -410,7 +452,7 @@ def run_single(config: StudyConfig, folder: Path) -> None:
         planning.show_forecast()
         return
     study = Study(folder, planning)
-    study.carry_out(on_this_machine(study))
+    study.carry_out(on_this_machine(study), taking_here(study))
 
 
 def ablate(
@@ -455,7 +497,7 @@ def ablate(
             planning.show_forecast()
             return pd.DataFrame(columns=arm_columns(metric_of(baseline.stats)))
         study = Study(chosen or folder_for(wanted, planning, engine), planning, engine)
-        return study.carry_out(on_this_machine(study))
+        return study.carry_out(on_this_machine(study), taking_here(study))
 
 
 def seen_by(engine: Engine | None) -> AbstractContextManager[None]:
@@ -476,6 +518,11 @@ def on_this_machine(study: Study) -> Launch:
         return []
 
     return launch
+
+
+def taking_here(study: Study) -> Taking[NumberedJob]:
+    """How `on_this_machine` starts jobs."""
+    return Taking(study.assignment, lambda item: None, has_log=study.is_packed)
 
 
 def labelled(config: StudyConfig, job: Job) -> StudyConfig:

@@ -44,7 +44,7 @@ class Rounds:
         """
         if not self.planning.baseline.adds_seeds:
             return {}
-        from cnn_ablation.analysis.tables import judged, open_arms  # pandas and statsmodels take seconds to import
+        from cnn_ablation.analysis.tables import judged, open_arms  # pandas takes long to import
 
         try:
             table = judged(self.folder)

@@ -86,6 +86,11 @@ def read(study: Path) -> Iterator[Submission]:
             yield Submission(folder=ledger.parent, **json.loads(ledger.read_bytes()))
 
 
+def unknown(study: Path) -> list[Path]:
+    """Folders of submissions whose jobs nobody knows: the command was killed, or refused, while it submitted them."""
+    return [path for path in (study / JOBS).glob("*") if path.is_dir() and not (path / LEDGER).exists()]
+
+
 def key_of(plan: Plan, engine: Engine) -> str:
     """What tells one study from another, whatever folder it is in; its first plan, before anything is trained."""
     arms = [[arm.name, list(map(list, arm.settings))] for arm in plan.arms]

@@ -433,7 +433,7 @@ def _carry_out(assignment: Assignment, how: Packing, concurrent_jobs: Concurrent
     """Returns what was raised instead of leaving a record."""
     config, folder, study = assignment.config, assignment.folder, assignment.study
     try:
-        with _logging_to(folder / LOG_FILE):
+        with logging_to(folder / LOG_FILE):
             run(config, folder, study=study, concurrent_jobs=concurrent_jobs, threads=how.threads)
     except (Exception, KeyboardInterrupt) as error:  # the parent reports it; Ctrl-C is not heard here
         return [f"{type(error).__name__}: {error}"]
@@ -448,15 +448,24 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """In the form that Hydra gives the logs of its own jobs."""
+def logging_to(path: Path, name: str | None = None) -> Iterator[None]:
+    """In the form that Hydra gives the logs of its own jobs.
+
+    Args:
+        path: of the file.
+        name: of the one logger whose lines go there, and nowhere else; None for all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    root, handler = logging.getLogger(), logging.FileHandler(path)
+    logger, handler = logging.getLogger(name), logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    root.setLevel(logging.INFO)
-    root.addHandler(handler)
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = name is None
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        logger.removeHandler(handler)
         handler.close()
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

@@ -43,7 +43,7 @@ def caption(
         made_with: hardware and versions.
         chance: what the seeds vary; None where that is not known.
     """
-    # These import statsmodels, which pictures of a prediction do not need.
+    # These import pandas and scipy, which pictures of a prediction do not need.
     from cnn_ablation.analysis.tables import checked_runs
     from cnn_ablation.report.looked import looked
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
 from cnn_ablation.study.designs import BASELINE, FULL
 from cnn_ablation.study.metric import Metric, metric_of_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,7 +47,7 @@ def plot_differences(arms: pd.DataFrame, ax: Axes, *, margin_pp: float | None = 
         margin_pp: half-width of the grey band inside which differences do not matter, of accuracies; None for the one
             that the table was made with.
     """
-    from cnn_ablation.analysis.tables import reference_words  # imports statsmodels, which other pictures do not need
+    from cnn_ablation.analysis.tables import reference_words  # imports scipy, which other pictures do not need
 
     compared, metric = arms[arms["verdict"] != BASELINE].reset_index(drop=True), _metric(arms)
     unit = " pp" if metric.is_accuracy else ""
@@ -135,6 +136,8 @@ def plot_levels(arms: pd.DataFrame, values: pd.Series[float], ax: Axes, *, key: 
         mean, spread = _estimates(alike, metric)
         ax.errorbar(values[alike.index], mean, yerr=spread, fmt=marker, color=colour, capsize=3, label=verdict)
     if values.min() > 0 and values.max() / values.min() >= MIN_LOG_SPAN:
+        from matplotlib.ticker import NullFormatter
+
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())
     if len(values) <= _MOST_TICKS:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import figures
+from cnn_ablation.report.drawing import Drawing, picture
 from cnn_ablation.report.files import write_files
+from cnn_ablation.runs.store.memory import Memory
 from cnn_ablation.study.metric import Metric, chosen_by, metric_of
 
-_DPI = 150
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 _MOST_CLASSES = 30
 _MOST_ARMS = 100  # that a picture names; of more no name could be read
 _NO_FILE_NAME = r"[^\w.=+-]"  # a key from a table of runs may be any text
@@ -49,46 +51,57 @@ def write_pictures(
 
 
 def picture_files(
-    runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig
+    runs: pd.DataFrame,
+    arms: pd.DataFrame,
+    curves: pd.DataFrame,
+    settings: StatsConfig,
+    memory: Memory | None = None,
 ) -> dict[str, bytes]:
-    """Name and content of every file of `write_pictures`."""
+    """Name and content of every file of `write_pictures`; `memory` as `drawing.picture` takes it."""
     contents = dict[str, bytes]()
-    for name, (draw, inches) in _drawings(runs, arms, curves, settings).items():
-        figure = Figure(figsize=(8, inches), layout="constrained")
-        draw(figure.add_subplot())
-        contents |= in_both_formats(figure, name)
+    for name, drawing in _drawings(runs, arms, curves, settings).items():
+        contents |= picture(drawing, name, memory)
     return contents
 
 
-def confusion_files(matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str]) -> dict[str, bytes]:
+def confusion_files(
+    matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str], memory: Memory | None = None
+) -> dict[str, bytes]:
     """confusion.png and .svg, one panel for each part of the data; nothing where there is none, or no room."""
     if not matrices or len(class_names) > _MOST_CLASSES:
         return {}
     inches = 2 + 0.4 * len(class_names)
-    figure = Figure(figsize=(inches * len(matrices), inches), layout="constrained")
+    draw = partial(_draw_confusions, matrices, class_names)
+    return picture(Drawing(draw, (inches * len(matrices), inches), (matrices, class_names)), "confusion", memory)
+
+
+def _draw_confusions(matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str], figure: Figure) -> None:
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
     for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
         figures.plot_confusion(matrix, class_names, ax)
         ax.set_title({"val": "validation images", "test": "test images"}[part])
-    return in_both_formats(figure, "confusion")
 
 
-def in_both_formats(figure: Figure, name: str) -> dict[str, bytes]:
-    """A picture as PNG and SVG, arranged once for both."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    return {f"{name}.{suffix}": rendered(figure, suffix) for suffix in ("png", "svg")}
-
-
-_Drawings = dict[str, tuple[Callable[[Axes], Axes], float]]
-"""File name -> what draws it, and its height in inches."""
+_Drawings = dict[str, Drawing]
+"""By file name."""
 
 
 def _drawings(runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig) -> _Drawings:
     drawings = _naming_arms(arms, curves, metric_of(settings)) if len(arms) <= _MOST_ARMS else {}
     for key, values in figures.numeric_levels(runs, arms).items():
-        drawings[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = partial(figures.plot_levels, arms, values, key=key), 4.0
+        drawings[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = drawn_on_axes(
+            figures.plot_levels, arms, values, inches=4.0, key=key
+        )
     return drawings
+
+
+def drawn_on_axes(plot: Callable[..., Axes], *shown: Any, inches: float, **how: Any) -> Drawing:
+    """What a function of `figures` draws on one `ax`, in a picture of the usual width and some height."""
+
+    def draw(figure: Figure) -> None:
+        plot(*shown, ax=figure.add_subplot(), **how)
+
+    return Drawing(draw, (8, inches), (*shown, how))
 
 
 def _naming_arms(arms: pd.DataFrame, curves: pd.DataFrame, metric: Metric) -> _Drawings:
@@ -98,11 +111,12 @@ def _naming_arms(arms: pd.DataFrame, curves: pd.DataFrame, metric: Metric) -> _D
     timed = tested[tested["train_seconds_mean"].notna()]
     if len(timed):
         name = "accuracy_against_time" if metric.is_accuracy else "metric_against_time"
-        drawings[name] = partial(figures.plot_metric_against_time, timed), max(_height(timed), 4.5)
+        drawings[name] = drawn_on_axes(figures.plot_metric_against_time, timed, inches=max(_height(timed), 4.5))
     if len(tested) > 1 and tested[metric.delta[0]].notna().any():
-        drawings["differences"] = partial(figures.plot_differences, tested), _height(tested)
+        drawings["differences"] = drawn_on_axes(figures.plot_differences, tested, inches=_height(tested))
     if column := _curve(curves, metric.column):
-        drawings["learning_curves"] = partial(figures.plot_curves, curves, column=column), max(_height(arms), 4.5)
+        inches = max(_height(arms), 4.5)
+        drawings["learning_curves"] = drawn_on_axes(figures.plot_curves, curves, inches=inches, column=column)
     return drawings
 
 
@@ -126,11 +140,3 @@ _NO_CURVES = ("arm", "seed", "epoch", "train_seconds")
 def _height(arms: pd.DataFrame) -> float:
     """Inches for a picture that names all these arms one below the other."""
     return 1.5 + sum(0.2 + 0.17 * len(figures.folded(arm).splitlines()) for arm in arms["arm"])
-
-
-def rendered(figure: Figure, suffix: str) -> bytes:
-    """The file's content; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "cnn_ablation"}):
-        figure.savefig(buffer, format=suffix, dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None)
-    return buffer.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from cnn_ablation.report.runs_file import read_runs_file
 from cnn_ablation.report.terminal import print_table, printable
 from cnn_ablation.report.variance import print_variance, variance_files
 from cnn_ablation.runs.records import Run
+from cnn_ablation.runs.store.memory import PICTURES, Memory
 from cnn_ablation.runs.task import Chance, task_of_settings
 from cnn_ablation.study.metric import Metric, metric_of
 
@@ -67,9 +68,10 @@ def report_study(folder: str | Path, out: str | Path | None = None, overrides: d
     arms = tables.arms_of_study(study, runs, settings)
     choice = study.choice if plan.path else ""
     words = caption(runs, arms, settings, choice=choice, auto=plan.auto, made_with=made_with, chance=_chance(study))
-    made = _Made(runs, arms, words, study.curves(), settings)
+    memory = _memory_of(plan.baseline)
+    made = _Made(runs, arms, words, study.curves(), settings, memory)
     compared = _paper_section(study, settings)
-    more = _per_class_files(study) | (compared.files if compared else {})
+    more = _per_class_files(study, memory) | (compared.files if compared else {})
     return _leave(made, out, more, compared)
 
 
@@ -115,7 +117,13 @@ def _scaled_down(baseline: dict[str, Any]) -> str:
     return f"Scaled down to {scale:g} of the {whole} of the baseline, and other arms likewise. "
 
 
-def _per_class_files(study: tables.FinishedStudy) -> dict[str, bytes]:
+def _memory_of(baseline: Mapping[str, Any]) -> Memory | None:
+    """Of pictures, in the study's store; plans of earlier versions, and of tests, may name none."""
+    store = baseline.get("store")
+    return Memory(Path(store), PICTURES) if store else None
+
+
+def _per_class_files(study: tables.FinishedStudy, memory: Memory | None) -> dict[str, bytes]:
     """Figures per class of every arm, and the confusion matrices of the arm that others are compared with."""
     per_class, confusions = study.per_class(), study.confusions()
     if not len(per_class):
@@ -124,7 +132,7 @@ def _per_class_files(study: tables.FinishedStudy) -> dict[str, bytes]:
     reference = study.plan.arms[0].name
     found = {part: matrix for (arm, part), matrix in study.mean_confusions.items() if arm == reference}
     names = next(iter(found.values()))[1] if found else []
-    pictures = confusion_files({part: matrix for part, (matrix, _) in found.items()}, names)
+    pictures = confusion_files({part: matrix for part, (matrix, _) in found.items()}, names, memory)
     return {name: as_csv(frame) for name, frame in frames.items()} | pictures
 
 
@@ -176,6 +184,8 @@ class _Made:
     caption: str
     curves: pd.DataFrame
     settings: StatsConfig
+    memory: Memory | None = None
+    """Of pictures that were drawn before."""
 
     @cached_property
     def variance(self) -> pd.DataFrame:
@@ -188,8 +198,8 @@ class _Made:
 
     @property
     def files(self) -> dict[str, bytes]:
-        pictures = picture_files(self.runs, self.arms, self.curves, self.settings)
-        of_variance = variance_files(self.variance, self.metric) if len(self.variance) else {}
+        pictures = picture_files(self.runs, self.arms, self.curves, self.settings, self.memory)
+        of_variance = variance_files(self.variance, self.metric, self.memory) if len(self.variance) else {}
         return table_files(self.runs, self.arms, self.caption) | pictures | of_variance
 
 

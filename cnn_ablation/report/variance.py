@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
 from cnn_ablation.analysis.variance import ALL, SUM, variance_columns
+from cnn_ablation.report.drawing import picture
 from cnn_ablation.report.files import as_csv
-from cnn_ablation.report.pictures import in_both_formats
+from cnn_ablation.report.pictures import drawn_on_axes
 from cnn_ablation.report.terminal import printable, standard_output
 from cnn_ablation.report.text import number_format, with_interval
+from cnn_ablation.runs.store.memory import Memory
 from cnn_ablation.study.metric import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _WIDTH_WITHOUT_TERMINAL = 120
 _COLOURS = {ALL: "#6F6F6F", SUM: "#A8A8A8"}
@@ -59,11 +62,10 @@ def print_variance(variance: pd.DataFrame, metric: Metric) -> None:
     standard_output(_WIDTH_WITHOUT_TERMINAL).print(table)
 
 
-def variance_files(variance: pd.DataFrame, metric: Metric) -> dict[str, bytes]:
-    """variance.csv, .png and .svg."""
-    figure = Figure(figsize=(8, 1.6 + 0.42 * len(variance)), layout="constrained")
-    plot_variance(variance, figure.add_subplot(), metric=metric)
-    return {"variance.csv": as_csv(variance)} | in_both_formats(figure, "variance")
+def variance_files(variance: pd.DataFrame, metric: Metric, memory: Memory | None = None) -> dict[str, bytes]:
+    """variance.csv, .png and .svg; `memory` as `drawing.picture` takes it."""
+    drawing = drawn_on_axes(plot_variance, variance, inches=1.6 + 0.42 * len(variance), metric=metric)
+    return {"variance.csv": as_csv(variance)} | picture(drawing, "variance", memory)
 
 
 def plot_variance(variance: pd.DataFrame, ax: Axes, *, metric: Metric) -> Axes:

@@ -143,7 +143,7 @@ def _git_state() -> dict[str, Any]:
         return {"git_commit": None, "git_dirty": None}
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]  # looks, and writes nothing
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:

@@ -38,7 +38,8 @@ from cnn_ablation.runs.records import (
 from cnn_ablation.runs.store import BusyError, Hold, RunStore
 from cnn_ablation.runs.task import How, Place, Task, Trained, check, check_alone, task_of
 
-log = logging.getLogger(__name__)
+LOGGER = __name__
+log = logging.getLogger(LOGGER)
 
 ConcurrentJobs = Callable[[How], int]
 """Jobs that share the device of a run; asked once training has shown how much of its memory one takes."""
@@ -84,6 +85,43 @@ def run(
         return job.carry_out()
 
 
+def known_runs(config: StudyConfig, *, threads: int | None = None) -> list[Run] | None:
+    """The runs of a job, if the store has them all; told without its process, without loading data, without torch.
+
+    Args:
+        config: of a job of a study, checked, its extensions loaded.
+        threads: as for `run`, the slow twin: with `leave` this writes what that does.
+
+    Returns:
+        None of them where one is missing; None where that is not known before data are loaded, or to `run` alone.
+    """
+    if not config.reuse:
+        return []
+    task, store, found = task_of(config), RunStore(Path(config.store)), list[Run]()
+    for seed in config.seeds:
+        try:
+            identity = task.known_identity(config, threads=threads, seed=seed)
+        except Exception:  # the job meets it too, and leaves a record that says so
+            return None
+        if identity is None:
+            return None
+        finished = _finished(config, store, provenance.fingerprint(identity))
+        if finished is None:
+            return []
+        found.append(finished)
+    return found
+
+
+def leave(runs: Sequence[Run], folder: Path, store: Path) -> None:
+    """Writes runs that were found in a store into their job's folder, as `run` does; `log_run` says so.
+
+    Raises:
+        RecordError: a record cannot be written.
+    """
+    for each in runs:
+        _leave(each, folder, RunStore(store))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Job:
     """One configuration with its seeds, and all that was decided about it."""
@@ -101,6 +139,13 @@ class _Job:
 
     def carry_out(self) -> list[Run]:
         """Trains or reuses its seeds: those that can be in one go, the others one after another."""
+        try:
+            return self._carried_out()
+        except RecordError:
+            _stop(self.study)
+            raise
+
+    def _carried_out(self) -> list[Run]:
         runs = self._run_together()
         done = {run.seed for run in runs}
         for seed in (seed for seed in self.config.seeds if seed not in done):
@@ -114,9 +159,6 @@ class _Job:
             except BusyError:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 deferred.touch()
-            except RecordError:
-                _stop(self.study)
-                raise
             if runs and runs[-1].status == "failed" and self.config.on_error == "stop":
                 _stop(self.study)
                 break
@@ -145,9 +187,11 @@ class _Job:
             groups = [missing] if self.config.timing == "packed" and missing else [[seed] for seed in missing]
             runs: list[Run] = []
             for seeds in groups:
+                place = self._place([provenance.fingerprint(identities[seed]) for seed in seeds])
                 try:
-                    finished = self._trained_together(seeds)
+                    finished = self._trained_together(seeds, place)
                 except Exception as error:
+                    place.checkpoint.unlink(missing_ok=True)  # of all of them; no use to one alone
                     said = f"{one_line(error)}; training one seed after the other, by the reference loop's steps"
                     progress.warn(said)
                     break
@@ -157,12 +201,25 @@ class _Job:
                     _leave(runs[-1], self.folder, self.store)
         return runs
 
-    def _trained_together(self, seeds: Sequence[int]) -> list[Trained]:
+    def _place(self, fingerprints: Sequence[str]) -> Place:
+        """Of runs trained in one go, whose checkpoint lies with the first of them."""
+        all_of_them = provenance.fingerprint({"trained together": list(fingerprints)})
+        return self._fresh_unless_reused(Place(self.folder, self.store.checkpoint_path(fingerprints[0]), all_of_them))
+
+    def _fresh_unless_reused(self, place: Place) -> Place:
+        if not self.config.reuse:
+            place.checkpoint.unlink(missing_ok=True)
+        return place
+
+    def _trained_together(self, seeds: Sequence[int], place: Place) -> list[Trained]:
         def on_epoch(_: int) -> None:
             self.concurrent_jobs(self.how)  # other arms may start from now on
 
+        goes_on = place.checkpoint.exists()
         with in_training(self.store.folder, num_runs=len(seeds)) as training:
-            found = self.task.train_together(self.config, seeds, self.how, on_epoch)
+            found = self.task.train_together(self.config, seeds, self.how, place, on_epoch)
+        if goes_on:
+            training.neighbours = NAN  # of those before the interruption nobody knows
         shared = len(seeds) * self.concurrent_jobs(self.how)
         return [_shared(trained, shared, training) for trained in found]
 
@@ -182,7 +239,7 @@ class _Job:
                 return read_run(path)
         else:
             _leave(record, self.folder, self.store)
-        log.info("%s seed %d: %s %s", record.arm, seed, record.status, record.error)
+        log_run(record)
         return record
 
     def _train_or_reuse(self, seed: int, *, wait: bool) -> Run:
@@ -194,9 +251,7 @@ class _Job:
             if (found := self._finished(fingerprint)) is not None:  # somebody has finished it meanwhile
                 return found
             place = Place(self.folder, self.store.checkpoint_path(fingerprint), fingerprint)
-            if not self.config.reuse:
-                place.checkpoint.unlink(missing_ok=True)
-            goes_on = place.checkpoint.exists()
+            goes_on = self._fresh_unless_reused(place).checkpoint.exists()
             with in_training(self.store.folder) as training:
                 trained = self.task.train(self.config, seed, self.how, place)
             if goes_on:
@@ -219,14 +274,23 @@ class _Job:
         return record
 
     def _finished(self, fingerprint: str) -> Run | None:
-        """A run of the store as one of this arm, if it is to be reused.
+        return _finished(self.config, self.store, fingerprint)
 
-        `timing=isolated` takes none that shared the machine.
-        """
-        found = self.store.find(fingerprint) if self.config.reuse else None
-        if found is None or (self.config.timing == "isolated" and found.concurrent_runs > 1):
-            return None
-        return dataclasses.replace(found, **labels(self.config), settings=all_settings(self.config), reused=True)
+
+def _finished(config: StudyConfig, store: RunStore, fingerprint: str) -> Run | None:
+    """A run of the store as one of this arm, if it is to be reused.
+
+    `timing=isolated` takes none that shared the machine.
+    """
+    found = store.find(fingerprint) if config.reuse else None
+    if found is None or (config.timing == "isolated" and found.concurrent_runs > 1):
+        return None
+    return dataclasses.replace(found, **labels(config), settings=all_settings(config), reused=True)
+
+
+def log_run(run: Run) -> None:
+    """A line in the log of whoever trains or takes it."""
+    log.info("%s seed %d: %s %s", run.arm, run.seed, run.status, run.error)
 
 
 def _shared(trained: Trained, concurrent_runs: int, training: Training) -> Trained:

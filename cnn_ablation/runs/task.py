@@ -167,6 +167,17 @@ class Task(Protocol):
     def identity(self, config: Any, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
         """All that decides what a run computes; `planned` leaves out what only loading the data tells."""
 
+    def known_identity(self, config: Any, *, threads: int | None, seed: int) -> dict[str, Any] | None:
+        """What `identity` says of a run on this machine, told without loading data, a GPU or torch, and at once.
+
+        None where only the run itself can tell.
+
+        Args:
+            config: checked.
+            threads: as for `resolve`.
+            seed: of the run.
+        """
+
     def paths(self, config: Any) -> list[tuple[str, Path]]:
         """The folders that must be there where a run is trained, absolute, each with the key that names it."""
 
@@ -222,9 +233,9 @@ class Task(Protocol):
         """One run."""
 
     def train_together(
-        self, config: Any, seeds: Sequence[int], how: How, on_epoch: Callable[[int], None]
+        self, config: Any, seeds: Sequence[int], how: How, place: Place, on_epoch: Callable[[int], None]
     ) -> list[Trained]:
-        """Runs of several seeds in one go."""
+        """Runs of several seeds in one go, with one checkpoint for all of them."""
 
 
 def task_named(name: str) -> Task:

@@ -126,6 +126,17 @@ def test_jobs_are_cancelled_whether_they_run_or_wait(ray: Ray, running: Running,
     until(lambda: set(begun).isdisjoint(ray_cluster.processes(running.cluster.nodes)))
 
 
+def test_jobs_whose_names_nobody_wrote_down_are_found_by_their_folder(ray: Ray, tmp_path: Path) -> None:
+    batches = [tmp_path / f"{number}.batch" for number in range(2)]
+    for path in batches:
+        batch(tmp_path, path.stem, seconds=60).rename(path)
+    ids = submitted(ray, *batches)
+    until(lambda: all(map(started, batches)))
+    with closing(Ray(address="auto")) as another:
+        another.cancel_all(tmp_path)
+    assert over(ray, ids) == [JobState(is_over=True, reason="cancelled")] * 2
+
+
 def test_jobs_of_a_node_that_fails_are_lost_and_others_go_on(ray: Ray, running: Running, tmp_path: Path) -> None:
     batches = [batch(tmp_path, f"{number}", until=str(tmp_path / "go")) for number in range(2)]
     ids = submitted(ray, *batches)

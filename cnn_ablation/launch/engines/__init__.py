@@ -123,6 +123,9 @@ class Engine(Section, ABC):
     def cancel(self, ids: Sequence[str]) -> None:
         """Ends jobs, also those that have not begun."""
 
+    def cancel_all(self, folder: Path) -> None:
+        """Ends the jobs, whatever their ids, whose batches are in a folder that was handed to `submit`."""
+
     def close(self) -> None:
         """Lets go of the engine at the end of a study; jobs that are to go on do."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,10 @@ class Ray(Engine):
         """As every engine: running jobs have a few seconds to leave."""
         self._driver.ask("cancel", list(ids))
 
+    def cancel_all(self, folder: Path) -> None:
+        """As every engine: its jobs are named after their batches."""
+        self.cancel([str(path) for path in folder.glob("*.batch")])
+
     def close(self) -> None:
         """Leaves the cluster; one of our own ends."""
         if "_driver" in vars(self):
@@ -146,6 +151,7 @@ class Driver:
         self.connection, theirs = context.Pipe()
         self.owed = 1
         """Answers that have not come yet."""
+        resource_tracker.ensure_running()  # else it is started in between, and lifts the block
         with without_main(), deaf_to_ctrl_c():
             self.process = context.Process(target=work, args=(theirs, self.address, self.namespace), daemon=True)
             self.process.start()

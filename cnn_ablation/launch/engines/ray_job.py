@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,19 @@ class Job:
         import ray.actor
 
         code = self.process.wait()
+        with suppress(OSError):  # on a full disk nobody is told how it ended, but that it did
+            self._say(code)
+        ray.actor.exit_actor()
+
+    def _say(self, code: int) -> None:
         said = "" if code == 0 else self._last_line()
         content = json.dumps({"exit_code": code, "said": said, "was_cancelled": self.was_cancelled})
         temporary = ending(self.batch).with_suffix(f".{os.getpid()}")
-        temporary.write_text(content)
-        temporary.replace(ending(self.batch))
-        ray.actor.exit_actor()
+        try:
+            temporary.write_text(content)
+            temporary.replace(ending(self.batch))
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def answer(self) -> None:
         """Shows who asks that this job runs."""

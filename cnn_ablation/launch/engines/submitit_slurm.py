@@ -26,6 +26,8 @@ from cnn_ablation.launch.engines import Engine, JobState, slurm, submitit_jobs
 PROGRAMS = ("sbatch", "srun", "squeue", "scancel")
 
 _MEBIBYTE = 2**20
+_NAME = "cnn_ablation-"
+"""What the name of an array begins with, which is that of its folder too."""
 _QUIET_SIGNAL = "CONT@1"
 """What Slurm sends before a job's time is over; it does nothing. The one that submitit asks for would fail the job, and
 Slurm would not say that it was out of time."""
@@ -116,7 +118,7 @@ class SubmititSlurm(Engine):
         from submitit import SlurmExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        name = f"cnn_ablation-{secrets.token_hex(4)}"
+        name = f"{_NAME}{secrets.token_hex(4)}"
         executor = SlurmExecutor(folder / name, python=self.python or shlex.quote(sys.executable))
         executor.update_parameters(**self._parameters(name, len(batches)))
         functions = [submitit_jobs.FUNCTION] * len(batches)
@@ -185,6 +187,10 @@ class SubmititSlurm(Engine):
     @property
     def _extra(self) -> dict[str, Any]:
         return self.extra or {}
+
+    def cancel_all(self, folder: Path) -> None:
+        for path in folder.glob(f"{_NAME}*"):
+            slurm.ask("scancel", f"--name={path.name}")
 
     @cached_property
     def _queue(self) -> slurm.Queue:

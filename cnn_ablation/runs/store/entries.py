@@ -17,6 +17,7 @@ from cnn_ablation.runs.neighbours import TRAINING
 from cnn_ablation.runs.records import Run, read_run
 from cnn_ablation.runs.store import CHECKPOINT_FILE, LEASE, RUN_FILE, RunStore
 from cnn_ablation.runs.store.looks import LOOKS
+from cnn_ablation.runs.store.memory import FOLDERS
 from cnn_ablation.runs.task import task_of_settings
 
 SUBMITTED = "submitted"
@@ -47,7 +48,7 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    others = (_OLD_LOCKS, LOOKS, SUBMITTED, TRAINING)
+    others = (_OLD_LOCKS, LOOKS, SUBMITTED, TRAINING, *FOLDERS)
     return [path for path in folder.glob("*") if path.is_dir() and path.name not in others and path.name[0] != "."]
 
 
@@ -96,7 +97,8 @@ def _installed(run: Run) -> dict[str, Any]:
 def prune(folder: Path, selected: list[Entry]) -> list[Entry]:
     """Removes runs from a store, except those that some process is training now. Looks on record stay.
 
-    Removes besides what failed runs, earlier versions and an interrupted removal have left.
+    Removes besides what failed runs, earlier versions and an interrupted removal have left, and what can be worked out
+    again (`memory`).
 
     Returns:
         What was removed.
@@ -108,7 +110,7 @@ def prune(folder: Path, selected: list[Entry]) -> list[Entry]:
     for path in _run_folders(folder):
         if _is_only_leased(path):
             _remove(folder, path.name)
-    for path in (folder / _OLD_LOCKS, *folder.glob(f"{_REMOVED}*")):
+    for path in (*(folder / name for name in (_OLD_LOCKS, *FOLDERS)), *folder.glob(f"{_REMOVED}*")):
         shutil.rmtree(path, ignore_errors=True)
     return removed
 

@@ -101,6 +101,10 @@ def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = Fal
     )
 
 
+def known_identity(config: FunctionConfig, *, threads: int | None, seed: int) -> dict[str, Any]:
+    return identity(config, resolve(config, threads=threads), seed=seed)
+
+
 def paths(config: FunctionConfig) -> list[tuple[str, Path]]:
     """What a function reads is its own affair."""
     return []
@@ -198,6 +202,6 @@ def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
 
 
 def train_together(
-    config: FunctionConfig, seeds: Sequence[int], how: How, on_epoch: Callable[[int], None]
+    config: FunctionConfig, seeds: Sequence[int], how: How, place: Place, on_epoch: Callable[[int], None]
 ) -> list[Trained]:
     raise NotImplementedError("trains_together says no")

@@ -14,12 +14,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cnn_ablation.common import machine
+
 _FOLDER = Path(__file__).parent / "engine" / "kernels"
 _SOURCES, _HEADERS = sorted(_FOLDER.glob("*.c")), sorted(_FOLDER.glob("*.h"))
 _COMPILER = "cc"
 _FLAGS = ("-std=c99", "-O3", "-march=native", "-ffp-contract=fast", "-fno-trapping-math", "-shared", "-fPIC")
 """Without traps, which nobody here sets, a choice between two floats is made in vectors; values are the same."""
 _WIDE = "-mprefer-vector-width=512"  # x86 compilers prefer half the register otherwise
+_OF_WIDTH = {16: ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"), 8: ("-mno-avx512f",)}
+"""What an x86 compiler is told beside the processor: a mask of its instructions holds here too."""
 _TIMEOUT_SECONDS = 60
 _CPUINFO = Path("/proc/cpuinfo")
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -67,6 +71,14 @@ def is_expected() -> bool:
         return _path().exists() or shutil.which(_COMPILER) is not None
     except RuntimeError:
         return False
+
+
+def is_decided() -> bool:
+    """Whether `library` has nothing to compile: that is done, or cannot be."""
+    try:
+        return bool(_loaded.cache_info().currsize) or _path().exists() or shutil.which(_COMPILER) is None
+    except RuntimeError:
+        return True
 
 
 def _compile(path: Path) -> None:
@@ -124,8 +136,14 @@ def _compiler_version() -> bytes:
         return b""
 
 
+def lanes() -> int:
+    """How many float32 numbers the functions compute with at a time: 16 with AVX-512, else 8."""
+    return 16 if machine.instructions() == "AVX512" else 8
+
+
 def _flags() -> tuple[str, ...]:
-    return (*_FLAGS, _WIDE) if platform.machine() in ("x86_64", "AMD64") else _FLAGS
+    flags = (*_FLAGS, f"-DLANES={lanes()}")
+    return (*flags, _WIDE, *_OF_WIDTH[lanes()]) if platform.machine() in ("x86_64", "AMD64") else flags
 
 
 def _processor() -> bytes:

@@ -5,13 +5,18 @@ Told without torch where there is no GPU to ask for.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.runs.task import How, no_such_device
 from cnn_ablation.tasks.image_classification import compiled
 from cnn_ablation.tasks.image_classification.config import Config
+
+_STREAMS, _MANY_STREAMS = 8, 32  # that CUDA serves at the same time by itself, and the most it can be told to
+_PIPES_OF_MPS = "/tmp/nvidia-mps"  # where its daemon puts them unless it is told otherwise
 
 NO_KERNELS, COMPILED = "PyTorch's", "compiled"
 
@@ -27,7 +32,7 @@ class Computing(How):
     instructions: str
     """Of the CPU, as `machine.instructions` names them."""
     kernels: str
-    """Whether layers on a CPU run code of our own: `compiled`, or `PyTorch's`."""
+    """Whether layers run code of our own: `compiled` (C on a CPU, Triton on NVIDIA's GPUs), or `PyTorch's`."""
 
 
 def resolve(config: Config, *, threads: int | None = None, planned: bool = False) -> Computing:
@@ -41,6 +46,7 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
     Raises:
         ConfigError: there is no such device here, or it lacks the precision.
     """
+    serve_streams(config)
     device = device_type(config.device)
     _require(device, config)
     if config.precision == "tf32" and device != "cuda":
@@ -49,11 +55,29 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
     on_cpu = device == "cpu"
     return Computing(
         device=device,
-        precision=_precision(config.precision, device),
+        precision=_precision(config.precision, device, planned),
         threads=(config.threads or threads or machine.threads_alone()) if on_cpu else 0,
         instructions=machine.instructions(),
-        kernels=_kernels(planned) if on_cpu and config.engine == "fast" else NO_KERNELS,
+        kernels=_kernels(device, planned) if config.engine == "fast" else NO_KERNELS,
     )
+
+
+def serve_streams(config: Config) -> None:
+    """Lets a GPU serve as many streams of this process at a time as an arm has seeds; before CUDA is first asked.
+
+    With CUDA's own number ten seeds wait for each other. Not without need: ten processes with four times as many took
+    14 s to start instead of 4. Nor under NVIDIA's MPS, whose processes share what there is: the third one that asked
+    for 32 got no GPU at all. What the environment says already is left.
+    """
+    shared = "CUDA_MPS_PIPE_DIRECTORY" in os.environ or Path(_PIPES_OF_MPS).exists()
+    if len(config.seeds) > _STREAMS and not shared:
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(_MANY_STREAMS))
+
+
+def is_decided(config: Config) -> bool:
+    """Whether `resolve` answers at once: for a CPU, and with nothing to compile; precision hangs on kernels too."""
+    serve_streams(config)
+    return device_type(config.device) == "cpu" and compiled.is_decided()
 
 
 def device_type(name: str) -> str:
@@ -87,11 +111,11 @@ def _require(device: str, config: Config) -> None:
         raise (no_such_device(config) if machine.asked() else error) from None
 
 
-def _precision(name: str, device: str) -> str:
+def _precision(name: str, device: str, planned: bool) -> str:
     if name != "auto":
         return name
-    if device == "cpu":
-        return machine.cpu_precision()
+    if device == "cpu":  # the same for both engines, so that they can be compared
+        return machine.cpu_precision(has_kernels=_kernels(device, planned) != NO_KERNELS)
     if machine.is_elsewhere():
         return machine.UNKNOWN
     from cnn_ablation.tasks.image_classification import devices
@@ -99,8 +123,17 @@ def _precision(name: str, device: str) -> str:
     return devices.resolve_precision(name, devices.choose(device))
 
 
-def _kernels(planned: bool) -> str:
+def _kernels(device: str, planned: bool) -> str:
+    if device == "mps":
+        return NO_KERNELS
     if machine.is_elsewhere():
         return machine.UNKNOWN
-    there = compiled.is_expected() if planned else compiled.library() is not None
-    return COMPILED if there else NO_KERNELS
+    return COMPILED if _has_kernels(device, planned) else NO_KERNELS
+
+
+def _has_kernels(device: str, planned: bool) -> bool:
+    if device == "cpu":
+        return compiled.is_expected() if planned else compiled.library() is not None
+    from cnn_ablation.tasks.image_classification.engine import gpu  # imports torch, as the device has done
+
+    return gpu.is_expected() if planned else gpu.kernels() is not None

@@ -14,6 +14,7 @@ import torch
 
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.tasks.image_classification import compiled
 
 _CUDA_CONTEXT_BYTES = 600 * 2**20  # of a process, beside its tensors: kernels, libraries
 _COMPUTE_MODES = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
@@ -38,11 +39,11 @@ def choose(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """What `auto` stands for: bfloat16 where the device computes with it natively, float32 elsewhere."""
+    """What `auto` stands for: bfloat16 where it is the faster one, float32 elsewhere."""
     if name != "auto":
         return name
     if device.type == "cpu":
-        return machine.cpu_precision()
+        return machine.cpu_precision(has_kernels=compiled.library() is not None)
     return "bfloat16" if _has_bfloat16(device) else "float32"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -38,7 +37,7 @@ _FEW_IMAGES = 16  # tell outputs that are probabilities from those that are not
 
 
 def train_together(
-    config: Config, seeds: Sequence[int], how: Computing, on_epoch: Callable[[int], None]
+    config: Config, seeds: Sequence[int], how: Computing, place: Place, on_epoch: Callable[[int], None]
 ) -> list[Trained]:
     """Runs of several seeds, trained in one go.
 
@@ -46,17 +45,22 @@ def train_together(
         RuntimeError: they cannot be.
     """
     device, images = torch.device(how.device), data.load(config.data)
+    checkpoints = Checkpoints(place.checkpoint, config.checkpoint_seconds, place.fingerprint)
     devices.reset_peak_memory(device)
-    started = time.monotonic()
     label = f"epochs of {config.arm.name}, {counted(len(seeds), 'seed')} together"
     with progress.bar(label, num_epochs(config.train, len(images.train))) as advance:
+        shown = 0
 
         def after_epoch(epoch: int) -> None:
-            advance(1)
+            nonlocal shown
+            advance(epoch - shown)  # the first one after a checkpoint brings those before it along
+            shown = epoch
             on_epoch(epoch)
 
-        results = engine.train_together(config, images, seeds=seeds, device=device, on_epoch=after_epoch)
-    seconds = time.monotonic() - started
+        results = engine.train_together(
+            config, images, seeds=seeds, device=device, checkpoints=checkpoints, on_epoch=after_epoch
+        )
+    seconds = checkpoints.elapsed_seconds
     return [
         Trained(_record(config, images, result, seed, device, total_seconds=seconds), _weights(config, images, result))
         for seed, result in zip(seeds, results, strict=True)

@@ -19,7 +19,7 @@ from cnn_ablation.runs.records import Run
 from cnn_ablation.runs.task import Chance, Cost, Footprint, HeldOut, Inert, Place, Trained
 from cnn_ablation.tasks.image_classification import checks, computing, data, effects, models, parts, seeds
 from cnn_ablation.tasks.image_classification.computing import Computing
-from cnn_ablation.tasks.image_classification.config import Config, DataConfig, ImageFolderConfig
+from cnn_ablation.tasks.image_classification.config import Config, ImageFolderConfig
 from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs, num_updates
 from cnn_ablation.tasks.image_classification.models.spec import NetworkSpec
@@ -50,6 +50,7 @@ def inert(config: Config) -> dict[str, Inert]:
 
 
 def device(config: Config) -> str:
+    computing.serve_streams(config)
     return computing.device_type(config.device)
 
 
@@ -62,13 +63,25 @@ def identity(config: Config, how: Computing, *, seed: int, planned: bool = False
 
     A split that follows the seed is told by the seed, `vary` and the data that it is made of.
     """
+    return _identity(config, how, seed, "" if planned else data.load(config.data).digest)
+
+
+def _identity(config: Config, how: Computing, seed: int, data_digest: str) -> dict[str, Any]:
     return provenance.identity(
         result_settings(config) | {"vary": seeds.in_order(config.vary)} | dataclasses.asdict(how),
         seed=seed,
-        data_digest="" if planned else data.load(config.data).digest,
+        data_digest=data_digest,
         made_with=provenance.code_identity(CODE, LIBRARIES),
         extensions=parts.used(config),
     )
+
+
+def known_identity(config: Config, *, threads: int | None, seed: int) -> dict[str, Any] | None:
+    """By the digest that the store remembers of data, as long as their files are as they were."""
+    if not computing.is_decided(config):
+        return None
+    digest = data.known_digest(config.data, Path(config.store))
+    return _identity(config, resolve(config, threads=threads), seed, digest) if digest else None
 
 
 def paths(config: Config) -> list[tuple[str, Path]]:
@@ -79,18 +92,19 @@ def paths(config: Config) -> list[tuple[str, Path]]:
 
 
 def check_available(configs: Iterable[Config]) -> None:
-    for settings in _data_sets(configs):
-        data.check_available(settings)
+    for config in _each_data_set(configs):
+        data.check_available(config.data)
 
 
 def load(configs: Iterable[Config]) -> None:
-    for settings in _data_sets(configs):
-        _ = data.load(settings).digest  # here once, not in every worker
+    """Also tells their digests, once and not in every worker, and remembers them."""
+    for config in _each_data_set(configs):
+        data.learn_digest(config.data, Path(config.store))
 
 
-def _data_sets(configs: Iterable[Config]) -> list[DataConfig]:
-    """Settings of data that arms are trained on, each once."""
-    return list({repr(config.data): config.data for config in configs}.values())
+def _each_data_set(configs: Iterable[Config]) -> list[Config]:
+    """One arm for each data set that arms are trained on."""
+    return list({repr(config.data): config for config in configs}.values())
 
 
 def loaded() -> dict[str, data.ImageData]:
@@ -186,8 +200,8 @@ def train(config: Config, seed: int, how: Computing, place: Place) -> Trained:
 
 
 def train_together(
-    config: Config, seeds: Sequence[int], how: Computing, on_epoch: Callable[[int], None]
+    config: Config, seeds: Sequence[int], how: Computing, place: Place, on_epoch: Callable[[int], None]
 ) -> list[Trained]:
     from cnn_ablation.tasks.image_classification import run
 
-    return run.train_together(config, seeds, how, on_epoch)
+    return run.train_together(config, seeds, how, place, on_epoch)

@@ -25,13 +25,14 @@ from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels
 from cnn_ablation.tasks.image_classification.data.resident import Resident, ResidentSplit, resident
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy, loss_in_training, loss_to_train
-from cnn_ablation.tasks.image_classification.models import build_network
+from cnn_ablation.tasks.image_classification.models import build_network, describe
 from cnn_ablation.tasks.image_classification.scoring import Evaluation, evaluate, probabilities_from
 from cnn_ablation.tasks.image_classification.seeds import stream_seeds
 from cnn_ablation.tasks.image_classification.updates import Updates
 
 EVALUATION_BATCH = 250  # images; 500 were as fast on a processor with large caches and a third slower on another
 EVALUATION_BATCH_ON_GPU = 2_000  # where a batch of 250 takes less time than starting its kernels
+EVALUATION_BYTES_ON_GPU = 2 * 2**30  # of all maps of such a batch, more than are there at once
 
 SCORED_TRAIN_IMAGES = 10_000  # at most; the accuracy of a sample of so many has a standard error below 0.5 points
 
@@ -122,6 +123,7 @@ class TrainingState:
         self.curves: list[Epoch] = []
         self.val: Evaluation | None = None
         """After the last epoch; None at the start and right after a checkpoint was read."""
+        self.evaluation_batch = evaluation_batch(config, data, device)
         self.begin_epoch()
         self.random = {
             kind: torch.Generator(kind).manual_seed(stream_seed(self.seeds.dropout, "dropout")).get_state()
@@ -227,9 +229,16 @@ def has_stalled(curves: Sequence[Epoch], train: TrainConfig) -> bool:
 def score(state: TrainingState, part: ResidentSplit, precision: str, *, keep_probabilities: bool = True) -> Evaluation:
     """The network as it is now, or its averaged weights where there are any, on a part of the data."""
     to_probabilities = state.to_probabilities if keep_probabilities else None
-    batch_size = EVALUATION_BATCH if state.device.type == "cpu" else EVALUATION_BATCH_ON_GPU
     with autocast(state.device, precision):
-        return evaluate(state.scored_computed, part.in_order(batch_size), state.loss, to_probabilities)
+        return evaluate(state.scored_computed, part.in_order(state.evaluation_batch), state.loss, to_probabilities)
+
+
+def evaluation_batch(config: Config, data: ImageData, device: torch.device) -> int:
+    """How many images are scored at once: by what a network makes of one, not by what is free, which changes."""
+    if device.type == "cpu":
+        return EVALUATION_BATCH
+    values = describe(config.model, data.num_classes, data.input_shape).num_values
+    return max(1, min(EVALUATION_BATCH_ON_GPU, EVALUATION_BYTES_ON_GPU // (4 * max(values, 1))))
 
 
 def result_of(state: TrainingState, parts: Resident, *, precision: str) -> TrainingResult:

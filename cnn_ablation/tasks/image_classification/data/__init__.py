@@ -1,7 +1,7 @@
 """Data sets: one file per source, each with `describe` (sizes, without loading), `load` and `stamp`.
 
 A stamp is a text that changes with the files of a source. What was loaded is kept in memory and served only while the
-stamp is the same.
+stamp is the same. The digest of its content is remembered in the store likewise, for processes to come.
 """
 
 from __future__ import annotations
@@ -9,15 +9,23 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common.looks import folder, one_look
+from cnn_ablation.common import machine
+from cnn_ablation.common.looks import folder, one_look, seen
+from cnn_ablation.runs import provenance
+from cnn_ablation.runs.store.memory import DIGESTS, Memory, key_of
 from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import DataConfig, TorchvisionConfig
 from cnn_ablation.tasks.image_classification.data import arrays, digits, image_folder, shapes, torchvision_sets
 from cnn_ablation.tasks.image_classification.data.images import DataSpec, ImageData, Split, redraw, split
+from cnn_ablation.tasks.image_classification.identity import CODE, LIBRARIES
 
-__all__ = ["DataSpec", "ImageData", "Split", "check_available", "describe", "forget", "load", "one_look"]
+__all__ = [
+    "DataSpec", "ImageData", "Split",
+    "check_available", "describe", "forget", "known_digest", "learn_digest", "load", "one_look",
+]  # fmt: skip
 
 _SOURCES: dict[str, Any] = {
     "digits": digits,
@@ -37,6 +45,8 @@ class _Memory:
         self.images: dict[str, ImageData] = {}
         self.stamps: dict[str, str] = {}
         """Of what this process loaded itself; what another one gave it is served for as long as the process lives."""
+        self.at_rest: set[str] = set()
+        """Keys of what had the same stamp before it was loaded: nobody wrote to the files meanwhile."""
         self.redrawn: tuple[ImageData, int, ImageData] | None = None
         """(data set, seed, the same split for that seed): the last one only, for each is a copy of the images."""
 
@@ -54,6 +64,7 @@ class _Memory:
     def drop(self, key: str) -> None:
         self.images.pop(key)
         self.stamps.pop(key, None)
+        self.at_rest.discard(key)
         self.redrawn = None
 
     def split_for(self, seed: int, images: ImageData, data: DataConfig) -> ImageData:
@@ -121,9 +132,52 @@ def load(data: DataConfig, *, seed: int | None = None) -> ImageData:
     key, source = _key(data), _source(data)
     images = _memory.find(key, lambda: source.stamp(data))
     if images is None:
+        before = source.stamp(data)
         images = split(source.load(data), data)
         _memory.keep(key, source.stamp(data), images)
+        _memory.at_rest |= {key} if _memory.stamps[key] == before else set()
     return images if seed is None else _memory.split_for(seed, images, data)
+
+
+@one_look()
+def known_digest(data: DataConfig, store: Path) -> str | None:
+    """The digest of a data set that has been loaded, here or by another process, and has not changed since.
+
+    None where it has to be loaded for that. What a function gives is asked of it in every process: nobody knows what
+    it reads.
+
+    Args:
+        data: its settings.
+        store: the folder of the store that may remember it.
+    """
+    key, source = _key(data), _source(data)
+    images = _memory.find(key, lambda: source.stamp(data))
+    if images is not None:
+        return images.digest
+    if source is arrays:
+        return None
+    found: bytes | None = seen(("digest", store, key), lambda: Memory(store, DIGESTS).find(_name(data)))
+    return found.decode() if found else None
+
+
+@one_look()
+def learn_digest(data: DataConfig, store: Path) -> None:
+    """Loads a data set, and lets the store remember its digest, unless its files were written to meanwhile.
+
+    Raises:
+        DataError: as `load`.
+    """
+    digest, key = load(data).digest.encode(), _key(data)
+    if key in _memory.at_rest and _source(data) is not arrays:
+        memory, name = Memory(store, DIGESTS), _name(data)
+        if memory.find(name) != digest:
+            memory.keep(name, digest)
+
+
+def _name(data: DataConfig) -> str:
+    """What a digest is remembered by: settings, files, code, libraries, and the instructions that compute images."""
+    made_with = provenance.code_identity(CODE, LIBRARIES)
+    return key_of(_key(data), _source(data).stamp(data), made_with, machine.instructions(), machine.cpu_name())
 
 
 def check_available(data: DataConfig) -> None:

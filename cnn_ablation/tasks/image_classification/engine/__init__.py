@@ -76,9 +76,10 @@ def train_together(
     *,
     seeds: Sequence[int],
     device: torch.device,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> list[TrainingResult]:
-    """Trains one configuration with several seeds at once, one result per seed; keeps no checkpoints.
+    """Trains one configuration with several seeds at once, one result per seed.
 
     On a GPU by graphs with a branch per seed; elsewhere the same steps are taken one by one, which gains nothing.
 
@@ -87,5 +88,12 @@ def train_together(
     """
     make_steps: together.MakeSteps = GraphedSteps if device.type == "cuda" else EagerSteps
     return together.train_together(
-        config, data, seeds=seeds, device=device, make_steps=make_steps, technique=FAST, on_epoch=on_epoch
+        config,
+        data,
+        seeds=seeds,
+        device=device,
+        make_steps=make_steps,
+        technique=FAST,
+        checkpoints=checkpoints,
+        on_epoch=on_epoch,
     )

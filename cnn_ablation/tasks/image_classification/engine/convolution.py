@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from cnn_ablation.tasks.image_classification.compiled import library
+from cnn_ablation.tasks.image_classification.compiled import lanes, library
+from cnn_ablation.tasks.image_classification.engine import gpu
 from cnn_ablation.tasks.image_classification.engine.calls import call, parts_of
-from cnn_ablation.tasks.image_classification.engine.pooling import PooledActivation
+from cnn_ablation.tasks.image_classification.engine.pooling import PooledActivation, pooled_on_gpu
 
-_LANES, _PANEL = 8, 16
+_GRAIN = 8
+"""What numbers of channels and filters are multiples of: for Winograd always, for the direct way with 8 lanes; of 16
+lanes a vector need not be whole."""
 _EDGE, _OUT_EDGE = 6, 4  # of Winograd's tiles
 
 _COLOURS = 3
@@ -39,7 +42,7 @@ def _transform_5x5() -> Tensor:
 
 _OF_5X5 = _transform_5x5()
 
-_PROCESSORS = ("AVX2",)
+_PROCESSORS = ("AVX2", "AVX512")
 """What `torch.backends.cpu.get_cpu_capability` says where this was measured to be faster than PyTorch's own."""
 
 
@@ -82,6 +85,8 @@ class Convolution(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) -> (batch, filters, out_height, out_width), halved where pooled."""
         layer, pooled = self.convolution, self.pooled
+        if inputs.is_cuda and layer.bias is not None and (found := self._on_gpu(inputs, layer.bias)) is not None:
+            return found
         padding = int(layer.padding[0])
         shape = _shape(inputs, layer.weight, padding) if _can_be_compiled(inputs) else None
         if shape is None or not (winograd_pays(shape) or direct_pays(shape)):
@@ -97,6 +102,21 @@ class Convolution(nn.Module):
             outputs, slope = Direct.apply(*arguments), None
         return pooled(outputs) if pooled and slope is None else outputs
 
+    def _on_gpu(self, inputs: Tensor, bias: Tensor) -> Tensor | None:
+        """By PyTorch's convolution and kernels of our own for the rest; None where there are none for these maps."""
+        fused = gpu.kernels()
+        if fused is None:
+            return None
+        layer, pooled = self.convolution, self.pooled
+        maps: Tensor = F.conv2d(inputs, layer.weight, None, padding=layer.padding)
+        bias, outputs = bias.to(maps.dtype), None
+        if pooled and pooled.slope is not None:
+            outputs = pooled_on_gpu(maps, bias, pooled.slope)
+        if outputs is None:
+            maps = fused.Biased.apply(maps, bias) if fused.can_compute(maps) else maps + bias.view(1, -1, 1, 1)
+            outputs = pooled(maps) if pooled else maps
+        return outputs
+
 
 def is_computable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer has a form that kernels/ knows."""
@@ -107,13 +127,13 @@ def is_computable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
         and module.groups == 1
         and module.padding_mode == "zeros"
         and module.padding in [(padding, padding) for padding in range(module.kernel_size[0])]
-        and module.out_channels % _LANES == 0
+        and (lanes() > _GRAIN or module.out_channels % _GRAIN == 0)
     )
 
 
 def winograd_pays(shape: Shape) -> bool:
     """Whether Winograd's way can be gone, and needs at most half the multiplications of the direct one."""
-    if (shape.kernel_height, shape.kernel_width) != (3, 3) or shape.channels % _LANES:
+    if (shape.kernel_height, shape.kernel_width) != (3, 3) or shape.channels % _GRAIN or shape.filters % _GRAIN:
         return False
     tiles = math.ceil(shape.out_height / _OUT_EDGE) * math.ceil(shape.out_width / _OUT_EDGE)
     return 2 * tiles * _EDGE**2 <= 9 * shape.out_height * shape.out_width
@@ -121,7 +141,7 @@ def winograd_pays(shape: Shape) -> bool:
 
 def direct_pays(shape: Shape) -> bool:
     """Whether a row of outputs is long enough to fill the processor's registers."""
-    return shape.out_width >= _LANES
+    return shape.out_width >= _GRAIN
 
 
 def _can_be_compiled(inputs: Tensor) -> bool:
@@ -187,7 +207,7 @@ class Winograd(torch.autograd.Function):
 
 
 class Direct(torch.autograd.Function):
-    """Convolution of float32 maps in channels-last order; filters are a multiple of 8."""
+    """Convolution of float32 maps in channels-last order."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
@@ -232,8 +252,8 @@ class FirstPooled(torch.autograd.Function):
         outputs, index = _maps(len(inputs), shape, pooled=True)
         rows = weight.permute(2, 3, 1, 0).reshape(-1, shape.filters)  # of a matrix, pixel by pixel of a kernel
         if (shape.kernel_height, shape.kernel_width, shape.channels) == (5, 5, _COLOURS):
-            transformed = (_OF_5X5 @ rows.reshape(25, -1)).view(-1, shape.filters // _LANES, _LANES)
-            name, weights = "winograd_pooled", transformed.transpose(0, 1).contiguous()
+            transformed = (_OF_5X5 @ rows.reshape(25, -1)).view(-1, shape.filters)
+            name, weights = "winograd_pooled", _vectors(transformed)
         else:
             name, weights = "direct_pooled", _panels(rows)
         shared, own = [padded, weights, bias, slope, outputs, index], [_room(f"{name}_scratch", inputs, shape)]
@@ -272,10 +292,18 @@ def _padded(inputs: Tensor, padding: int) -> Tensor:
     return F.pad(inputs, [padding] * 4).contiguous(memory_format=torch.channels_last) if padding else inputs
 
 
+def _vectors(matrix: Tensor) -> Tensor:
+    """(rows, columns) -> (columns / lanes, rows, lanes), filled up with zeros."""
+    count, num_rows = -(-matrix.shape[-1] // lanes()), len(matrix)
+    filled = F.pad(matrix, [0, count * lanes() - matrix.shape[-1]])
+    return filled.view(num_rows, count, lanes()).transpose(0, 1).contiguous()
+
+
 def _panels(matrix: Tensor) -> Tensor:
-    """(rows, columns) -> (rows * columns,): panels of 16 columns, and one of 8 where that many are left."""
-    whole = matrix.shape[-1] // _PANEL * _PANEL
-    panels = matrix[:, :whole].unflatten(-1, (-1, _PANEL)).transpose(0, 1)
+    """(rows, columns) -> (rows * columns,): panels of two vectors of columns, and one of those that are left."""
+    panel = 2 * lanes()
+    whole = matrix.shape[-1] // panel * panel
+    panels = matrix[:, :whole].unflatten(-1, (-1, panel)).transpose(0, 1)
     return torch.cat([panels.flatten(), matrix[:, whole:].flatten()])
 
 

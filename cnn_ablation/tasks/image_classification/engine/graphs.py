@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -24,6 +25,16 @@ _WARM_UP_STEPS = 3  # cuDNN picks its algorithms and the optimiser makes its sta
 _STEPS_OF_A_GRAPH = 10  # seeds wait for each other at its end only
 
 
+_STREAMS: dict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
+
+
+def _streams(device: torch.device, count: int) -> list[torch.cuda.Stream]:
+    """One for each seed; the same for every arm, because cuBLAS keeps memory for each stream that it has met."""
+    known = _STREAMS[device]
+    known += [torch.cuda.Stream(device) for _ in range(count - len(known))]
+    return known[:count]
+
+
 class GraphedSteps:
     """`together.Steps` as graphs of `_STEPS_OF_A_GRAPH` full batches, of one, and of the smaller last one."""
 
@@ -36,7 +47,7 @@ class GraphedSteps:
     ):
         self.batch_size = config.train.batch_size
         self.seeds = [Seed(state, images, precision) for state in states]
-        self.streams = [torch.cuda.Stream(images.labels.device) for _ in states]
+        self.streams = _streams(images.labels.device, len(states))
         for seed in self.seeds:
             _make_capturable(seed.updates.optimizer)
         with _put_back(states, [seed.generator for seed in self.seeds]):
@@ -55,6 +66,10 @@ class GraphedSteps:
             for _ in range(times):
                 self.graphs[of].replay()
         return torch.cat([seed.sum for seed in self.seeds])
+
+    def random_states(self) -> list[Tensor]:
+        """Where each seed's dropout is in its stream."""
+        return [seed.generator.get_state() for seed in self.seeds]
 
     @staticmethod
     def _sizes(config: Config, num_images: int) -> set[tuple[int, int]]:
@@ -107,6 +122,7 @@ def _recovering(pool: tuple[int, int]) -> Iterator[None]:
         with suppress(RuntimeError):  # where the capture has ended in order
             torch._C._cuda_endAllocateToPool(device, pool)
             torch._C._cuda_releasePool(device, pool)
+        torch._C._cuda_clearCublasWorkspaces()  # those of the seeds' streams lie in the pool
         cause: BaseException = error
         while cause.__context__ is not None:  # leaving the capture raises once more
             cause = cause.__context__
@@ -133,14 +149,32 @@ def _put_back(states: Sequence[TrainingState], generators: Sequence[torch.Genera
     networks = [network for state in states for network in dict.fromkeys((state.network, state.scored))]
     weights = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
     streams = [generator.get_state() for generator in generators]
+    optimizers = [copied(state.updates.optimizer) for state in states]
     yield
     torch.cuda.synchronize()
     for network, before in zip(networks, weights, strict=True):
         network.load_state_dict(before)
-    for state in states:
-        for values in state.updates.optimizer.state.values():
-            for value in values.values():
-                if isinstance(value, Tensor):
-                    value.zero_()  # as at the start: no moments, no steps
+    for state, kept in zip(states, optimizers, strict=True):
+        put_back(state.updates.optimizer, kept)
     for generator, before_drawing in zip(generators, streams, strict=True):
         generator.set_state(before_drawing)
+
+
+OptimizerState = dict[Tensor, dict[str, Tensor]]
+"""The tensors that an optimiser keeps for each parameter."""
+
+
+def copied(optimizer: optim.Optimizer) -> OptimizerState:
+    return {
+        parameter: {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
+        for parameter, values in optimizer.state.items()
+    }
+
+
+def put_back(optimizer: optim.Optimizer, kept: OptimizerState) -> None:
+    """The optimiser's state is what was `copied`, in the tensors that it has now; zeros for what was not there then."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                before = kept.get(parameter, {}).get(name)
+                value.zero_() if before is None else value.copy_(before)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnn_ablation.tasks.image_classification.compiled import library
+from cnn_ablation.tasks.image_classification.engine import gpu
 from cnn_ablation.tasks.image_classification.engine.calls import call
 
 _INDICES = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
@@ -37,11 +38,22 @@ class PooledActivation(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) -> (batch, channels, height // 2, width // 2)."""
+        if self.slope is not None and inputs.is_cuda and (found := pooled_on_gpu(inputs, None, self.slope)) is not None:
+            return found
         if self.slope is not None and _fits(inputs) and library():
             pooled: Tensor = _MaxPool.apply(inputs, self.slope)
             return pooled
         pooled = self.pool(inputs)
         return pooled if self.activation is None else self.activation(pooled)
+
+
+def pooled_on_gpu(maps: Tensor, bias: Tensor | None, slope: float) -> Tensor | None:
+    """`activation(pool(maps + bias))` by one kernel of our own; None where there is none for these maps."""
+    fused = gpu.kernels()
+    if fused is None or not fused.can_pool(maps):
+        return None
+    pooled: Tensor = fused.Pooled.apply(maps, None if bias is None else bias.to(maps.dtype), slope)
+    return pooled
 
 
 def slope_of(activation: nn.Module | None) -> float | None:

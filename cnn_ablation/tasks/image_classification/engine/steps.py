@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
+from cnn_ablation.tasks.image_classification.engine import gpu
+from cnn_ablation.tasks.image_classification.engine.convolution import Convolution
 from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
 from cnn_ablation.tasks.image_classification.engine.updates import ReplayableUpdates
 from cnn_ablation.tasks.image_classification.lengths import updates_per_epoch
@@ -40,6 +41,10 @@ class EagerSteps:
                 seed.step(size)
         return torch.cat([seed.sum for seed in self.seeds])
 
+    def random_states(self) -> list[Tensor]:
+        """Where each seed's dropout is in its stream."""
+        return [seed.generator.get_state() for seed in self.seeds]
+
 
 class Seed:
     """One network in training, at fixed addresses."""
@@ -47,11 +52,13 @@ class Seed:
     def __init__(self, state: TrainingState, images: ResidentSplit, precision: str):
         device = images.labels.device
         self.images, self.precision, self.loss_of = images, precision, state.trained_loss
-        self.generator = torch.Generator(device).manual_seed(stream_seed(state.seeds.dropout, "dropout"))
+        self.generator = torch.Generator(device)
+        self.generator.set_state(state.random[device.type])
         self.network = _with_generator(state.computed, self.generator)
         most_steps = updates_per_epoch(state.train, len(images))
         self.updates = ReplayableUpdates(state.updates, most_steps, device)
         self.rounded = RoundedWeights(self.network) if precision == "bfloat16" else None
+        self.input_dtype = torch.bfloat16 if self.rounded and _rounds_first(self.network) else torch.float32
         self.order = torch.zeros(len(images), dtype=torch.int64, device=device)
         self.places = torch.arange(len(images), device=device)
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
@@ -73,7 +80,7 @@ class Seed:
     def step(self, size: int) -> None:
         """One optimiser step on the next `size` images."""
         self.network.train()
-        inputs, labels = self.images.batch(self.order.index_select(0, self.places[:size] + self.position))
+        inputs, labels = self._batch(size)
         self.updates.zero_grad()
         with autocast(inputs.device, self.precision):
             outputs = self.rounded(inputs) if self.rounded else self.network(inputs)
@@ -85,6 +92,13 @@ class Seed:
         self.weights_changed()
         self.sum += loss.detach() * size
         self.position += size
+
+    def _batch(self, size: int) -> tuple[Tensor, Tensor]:
+        fused = gpu.kernels() if self.order.is_cuda else None
+        if fused:
+            found: tuple[Tensor, Tensor] = fused.batch(self.images, self.order, self.position, size, self.input_dtype)
+            return found
+        return self.images.batch(self.order.index_select(0, self.places[:size] + self.position))
 
     def weights_changed(self) -> None:
         if self.rounded:
@@ -128,6 +142,12 @@ class RoundedWeights:
     @torch.no_grad()
     def take_over_weights(self) -> None:
         torch._foreach_copy_(list(self.copies.values()), self.weights)
+
+
+def _rounds_first(network: nn.Module) -> bool:
+    """Whether the first thing that autocast does with images is to round them."""
+    first = next(iter(network.children()), None)
+    return isinstance(first, Convolution | nn.Conv2d)
 
 
 def _gradient(weight: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 /* Convolutions with stride 1 of float32 maps in channels-last order (images, height, width, channels): a row of outputs
  * is a matrix product that reads the input where it lies. Padding, if any, is in the inputs already and 0 in the shape.
  *
- * Here and in winograd.c the number of filters is a multiple of LANES. Functions work on images first to last, so that
+ * Here and in winograd.c the number of filters is a multiple of GRAIN. Functions work on images first to last, so that
  * threads can share a batch.
  */
 #include "vectors.h"
@@ -76,6 +76,18 @@ void direct_pooled_forward(const float *in, const float *weights, const float *b
         }
 }
 
+/* Some filters of a window: what it passes on, and where in the inputs that output's patch begins. */
+INLINE void pass_on(const float *gradient, const float *out, const int32_t *index, int32_t corner, const Shape *shape,
+                    float *value, int32_t *patch, float *bias_gradient, float slope, long f, long count)
+{
+    integers place = load_first_integers(index + f, count);
+    integers down = -(place >> 1) & (int32_t)(shape->width * shape->channels), right = -(place & 1) & (int32_t)shape->channels;
+    vector values = passed(gradient + f, out + f, slope, count);
+    store_first(value + f, values, count);
+    store_first_integers(patch + f, corner + down + right, count);
+    store_first(bias_gradient + f, load_first(bias_gradient + f, count) + values, count);
+}
+
 /* What some rows of windows pass on to the outputs before pooling: one value each, and where in the inputs the patch
  * begins that this output was computed from. Both (windows, filters). */
 INLINE void passed_on(const float *gradient, const float *out, const int32_t *index, long i, long rows,
@@ -84,15 +96,9 @@ INLINE void passed_on(const float *gradient, const float *out, const int32_t *in
     long filters = shape->filters, row = shape->width * shape->channels, windows = windows_of(shape);
     for (long window = 0; window < rows * windows; window++) {
         int32_t corner = 2 * (i + window / windows) * row + 2 * (window % windows) * shape->channels;
-        for (long f = 0; f < filters; f += LANES) {
-            long at = window * filters + f;
-            integers place = load_integers(index + at);
-            integers down = -(place >> 1) & (int32_t)row, right = -(place & 1) & (int32_t)shape->channels;
-            vector values = passed(gradient + at, out + at, slope);
-            store(value + at, values);
-            store_integers(patch + at, corner + down + right);
-            store(bias_gradient + f, load(bias_gradient + f) + values);
-        }
+        long at_window = window * filters;
+        BY_VECTORS(filters, pass_on, gradient + at_window, out + at_window, index + at_window, corner, shape,
+                   value + at_window, patch + at_window, bias_gradient, slope);
     }
 }
 
@@ -132,7 +138,7 @@ INLINE void add_to_filter(const float *in, const float *value, const int32_t *pa
         passed_block(in + k * in_row + c, in_row, value, patch, windows, shape->filters, gradient + k * row + c, row, \
                      ROWS, VECTORS); \
         break;
-            switch (2 * height + (row - c >= PANEL ? 2 : 1)) {
+            switch (2 * height + (row - c >= PANEL ? 2 : 1)) { /* rows are whole vectors */
                 PASSED(1, 1) PASSED(2, 1) PASSED(3, 1) PASSED(4, 1) PASSED(5, 1) PASSED(6, 1)
                 PASSED(1, 2) PASSED(2, 2) PASSED(3, 2) PASSED(4, 2) PASSED(5, 2) PASSED(6, 2)
             }

@@ -1,24 +1,109 @@
-/* Eight numbers at a time, windows of 2x2 of them, and the sizes of a convolution. */
+/* LANES numbers at a time, windows of 2x2 of them, and the sizes of a convolution.
+ *
+ * LANES is 8 (256 bits: AVX2, and what a compiler makes of it elsewhere) or 16 (512 bits: AVX-512). The numbers of
+ * channels and filters are multiples of GRAIN: of 16 lanes the last vector of a row may have GRAIN numbers only.
+ */
 #include "kernels.h"
 
-#define UNROLL _Pragma("GCC unroll 8")
+#ifndef LANES
 #define LANES 8
+#endif
+#define GRAIN 8
 #define PANEL (2 * LANES)
+
+#if LANES == 16
+#include <immintrin.h>
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE vector load(const float *from) { return *(const vector *)from; }
 INLINE void store(float *to, vector value) { *(vector *)to = value; }
-INLINE vector broadcast(float x) { return (vector){ x, x, x, x, x, x, x, x }; }
 INLINE integers load_integers(const int32_t *from) { return *(const integers *)from; }
 INLINE void store_integers(int32_t *to, integers value) { *(integers *)to = value; }
 
-/* a where `which` is -1, b where it is 0 */
-INLINE vector choose(integers which, vector a, vector b)
+#if LANES == 16
+
+typedef __mmask16 lanes; /* some of a vector's numbers */
+
+INLINE vector broadcast(float x) { return (vector)_mm512_set1_ps(x); }
+INLINE lanes first_lanes(long count) { return (lanes)(0xffff >> (LANES - count)); }
+INLINE vector choose(lanes which, vector a, vector b)
+{
+    return (vector)_mm512_mask_blend_ps(which, (__m512)b, (__m512)a);
+}
+INLINE integers choose_integers(lanes which, integers a, integers b)
+{
+    return (integers)_mm512_mask_blend_epi32(which, (__m512i)b, (__m512i)a);
+}
+INLINE lanes larger(vector a, vector b) /* NaN is the largest */
+{
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ) | _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q);
+}
+INLINE lanes above_zero(vector a) { return _mm512_cmp_ps_mask((__m512)a, _mm512_setzero_ps(), _CMP_NLE_UQ); } /* or NaN */
+INLINE lanes equal(integers a, int b) { return _mm512_cmpeq_epi32_mask((__m512i)a, _mm512_set1_epi32(b)); }
+
+/* The first `count` numbers only; the others are 0. */
+INLINE vector load_first(const float *from, long count)
+{
+    return count == LANES ? load(from) : (vector)_mm512_maskz_loadu_ps(first_lanes(count), from);
+}
+INLINE integers load_first_integers(const int32_t *from, long count)
+{
+    return (integers)_mm512_maskz_loadu_epi32(first_lanes(count), from);
+}
+INLINE void store_first(float *to, vector value, long count)
+{
+    if (count == LANES)
+        store(to, value);
+    else
+        _mm512_mask_storeu_ps(to, first_lanes(count), (__m512)value);
+}
+INLINE void store_first_integers(int32_t *to, integers value, long count)
+{
+    _mm512_mask_storeu_epi32(to, first_lanes(count), (__m512i)value);
+}
+
+/* Rows of a square of LANES x LANES numbers -> its columns, in place: halves of ever larger squares change places. */
+INLINE void transpose(vector *square)
+{
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    UNROLL for (int half = 1; half < LANES; half *= 2) {
+        const lanes upper = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(half));
+        const __m512i above = _mm512_mask_add_epi32(lane, upper, lane, _mm512_set1_epi32(LANES - half));
+        const __m512i below = _mm512_add_epi32(lane, _mm512_mask_set1_epi32(_mm512_set1_epi32(half), upper, LANES));
+        UNROLL for (int i = 0; i < LANES; i++)
+            if (!(i & half)) {
+                __m512 a = (__m512)square[i], b = (__m512)square[i + half];
+                square[i] = (vector)_mm512_permutex2var_ps(a, above, b);
+                square[i + half] = (vector)_mm512_permutex2var_ps(a, below, b);
+            }
+    }
+}
+
+#else
+
+typedef integers lanes; /* -1 where a number is meant, else 0 */
+
+INLINE vector broadcast(float x) { return (vector){ x, x, x, x, x, x, x, x }; }
+INLINE vector choose(lanes which, vector a, vector b)
 {
     return (vector)((which & (integers)a) | (~which & (integers)b));
 }
+INLINE integers choose_integers(lanes which, integers a, integers b) { return (which & a) | (~which & b); }
+INLINE lanes larger(vector a, vector b) { return (a > b) | (a != a); } /* NaN is the largest */
+INLINE lanes above_zero(vector a) { return ~(a <= 0.0f); } /* or NaN */
+INLINE lanes equal(integers a, int b) { return a == b; }
+
+/* All numbers: there is no part of a vector. */
+INLINE vector load_first(const float *from, long count) { return (void)count, load(from); }
+INLINE integers load_first_integers(const int32_t *from, long count) { return (void)count, load_integers(from); }
+INLINE void store_first(float *to, vector value, long count) { (void)count, store(to, value); }
+INLINE void store_first_integers(int32_t *to, integers value, long count) { (void)count, store_integers(to, value); }
 
 #ifdef __clang__
 #define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -45,8 +130,19 @@ INLINE void transpose(vector *square)
     }
 }
 
+#endif
+
+/* Calls FUNCTION(..., at, count) for every vector of a row of `channels` numbers: LANES but for the last. */
+#define BY_VECTORS(channels, FUNCTION, ...) \
+    do { \
+        long at = 0; \
+        for (; at + LANES <= (channels); at += LANES) FUNCTION(__VA_ARGS__, at, LANES); \
+        if (LANES > GRAIN && at < (channels)) \
+            FUNCTION(__VA_ARGS__, at, (channels) - at); \
+    } while (0)
+
 /* Numbers where `positive`, else those times the slope of an activation; see pooling.c. */
-INLINE vector sloped(vector value, integers positive, float slope)
+INLINE vector sloped(vector value, lanes positive, float slope)
 {
     if (slope == 1)
         return value;
@@ -54,24 +150,24 @@ INLINE vector sloped(vector value, integers positive, float slope)
 }
 
 /* The largest of a window of 2x2, after the activation, and its place; NaN is the largest. */
-INLINE void pool(const vector *window, long row, float *out, int32_t *index, float slope)
+INLINE void pool(const vector *window, long row, float *out, int32_t *index, float slope, long count)
 {
     vector best = window[0];
     integers best_place = (integers)broadcast(0);
     UNROLL for (int place = 1; place < 4; place++) {
         vector next = window[place / 2 * row + place % 2];
-        integers larger = (next > best) | (next != next);
-        best = choose(larger, next, best);
-        best_place = (larger & place) | (~larger & best_place);
+        lanes is_larger = larger(next, best);
+        best = choose(is_larger, next, best);
+        best_place = choose_integers(is_larger, (integers)broadcast(0) + place, best_place);
     }
-    store(out, sloped(best, ~(best <= 0.0f), slope));
-    store_integers(index, best_place);
+    store_first(out, sloped(best, above_zero(best), slope), count);
+    store_first_integers(index, best_place, count);
 }
 
 /* What windows pass on to their largest output, by the gradient and the outputs after pooling and activation. */
-INLINE vector passed(const float *gradient, const float *out, float slope)
+INLINE vector passed(const float *gradient, const float *out, float slope, long count)
 {
-    return sloped(load(gradient), ~(load(out) <= 0.0f), slope);
+    return sloped(load_first(gradient, count), above_zero(load_first(out, count)), slope);
 }
 
 typedef struct {

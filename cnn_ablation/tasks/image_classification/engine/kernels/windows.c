@@ -27,21 +27,27 @@ long winograd_pooled_scratch(const Shape *shape)
            + tile_columns(shape) * PLACES * SLOT + LANES;
 }
 
-/* x -> B'x for inputs (8x8) */
-INLINE void transform_input(const vector *x, vector *y)
-{
-    vector a = x[2] - 4.25f * x[4] + x[6], b = x[1] - 4.25f * x[3] + x[5];
-    vector c = 0.25f * x[2] - 1.25f * x[4] + x[6], d = 0.5f * x[1] - 2.5f * x[3] + 2.0f * x[5];
-    vector e = 4.0f * x[2] - 5.0f * x[4] + x[6], f = 2.0f * x[1] - 2.5f * x[3] + 0.5f * x[5];
-    y[0] = x[6] - x[0] + 5.25f * (x[2] - x[4]);
-    y[1] = a + b;
-    y[2] = a - b;
-    y[3] = c + d;
-    y[4] = c - d;
-    y[5] = e + f;
-    y[6] = e - f;
-    y[7] = x[7] - x[1] + 5.25f * (x[3] - x[5]);
-}
+typedef float slot __attribute__((vector_size(4 * SLOT), aligned(4), may_alias));
+
+/* x -> B'x for inputs (8x8), of vectors of one kind */
+#define TRANSFORM_INPUT(name, vector) \
+    INLINE void name(const vector *x, vector *y) \
+    { \
+        vector a = x[2] - 4.25f * x[4] + x[6], b = x[1] - 4.25f * x[3] + x[5]; \
+        vector c = 0.25f * x[2] - 1.25f * x[4] + x[6], d = 0.5f * x[1] - 2.5f * x[3] + 2.0f * x[5]; \
+        vector e = 4.0f * x[2] - 5.0f * x[4] + x[6], f = 2.0f * x[1] - 2.5f * x[3] + 0.5f * x[5]; \
+        y[0] = x[6] - x[0] + 5.25f * (x[2] - x[4]); \
+        y[1] = a + b; \
+        y[2] = a - b; \
+        y[3] = c + d; \
+        y[4] = c - d; \
+        y[5] = e + f; \
+        y[6] = e - f; \
+        y[7] = x[7] - x[1] + 5.25f * (x[3] - x[5]); \
+    }
+
+TRANSFORM_INPUT(transform_columns, vector)
+TRANSFORM_INPUT(transform_pixels, slot)
 
 /* Adds places of a row, those of one pair of points at a time so that sums stay in registers, to A'x for outputs (4x8). */
 #define GROUPS 3
@@ -77,16 +83,15 @@ INLINE void transform_inputs(const float *in, const Shape *shape, float *rows, f
     for (long x = 0; x < in_row; x += LANES) { /* down the columns, all pixels of a row side by side */
         vector column[EDGE], changed[EDGE];
         UNROLL for (int i = 0; i < EDGE; i++) column[i] = load(in + i * in_row + x);
-        transform_input(column, changed);
+        transform_columns(column, changed);
         UNROLL for (int i = 0; i < EDGE; i++) store(rows + i * row + x, changed[i]);
     }
     for (long tile = 0; tile < tile_columns(shape); tile++)
-        for (int i = 0; i < EDGE; i++) { /* along the rows; a store is completed by the one after it */
-            vector pixels[EDGE], changed[EDGE];
+        for (int i = 0; i < EDGE; i++) { /* along the rows */
+            slot pixels[EDGE], *changed = (slot *)(values + (tile * PLACES + i * EDGE) * SLOT);
             UNROLL for (int j = 0; j < EDGE; j++)
-                pixels[j] = load(rows + i * row + (OUT_EDGE * tile + j) * COLOURS);
-            transform_input(pixels, changed);
-            UNROLL for (int j = 0; j < EDGE; j++) store(values + (tile * PLACES + i * EDGE + j) * SLOT, changed[j]);
+                pixels[j] = *(const slot *)(rows + i * row + (OUT_EDGE * tile + j) * COLOURS);
+            transform_pixels(pixels, changed);
         }
 }
 
@@ -95,9 +100,10 @@ typedef struct {
     long down, across, row, filters;
 } Windows;
 
-/* (vectors * LANES) filters of neighbouring tiles. weights: (PLACES, COLOURS, LANES) for each vector */
+/* (vectors * LANES) filters of neighbouring tiles, of the last vector `rest`. weights: (PLACES, COLOURS, LANES) for each
+ * vector */
 INLINE void tile_block(const float *values, const float *weights, const float *bias, float *out, int32_t *index,
-                       const Windows *windows, float slope, const int tiles, const int vectors)
+                       const Windows *windows, float slope, long rest, const int tiles, const int vectors)
 {
     vector half[2][2][OUT_EDGE][EDGE]; /* by vector, tile, row of outputs, column of places */
     for (int j = 0; j < EDGE; j++)
@@ -124,7 +130,8 @@ INLINE void tile_block(const float *values, const float *weights, const float *b
     for (int v = 0; v < vectors; v++)
         for (int t = 0; t < tiles; t++)
             for (int down = 0; down < windows->down; down++) {
-                vector rows[2][OUT_EDGE], start = bias ? load(bias + v * LANES) : broadcast(0);
+                const long count = v == vectors - 1 ? rest : LANES;
+                vector rows[2][OUT_EDGE], start = bias ? load_first(bias + v * LANES, count) : broadcast(0);
                 UNROLL for (int i = 0; i < 2; i++) {
                     const vector *places = half[v][t][2 * down + i];
                     UNROLL for (int group = 0; group < GROUPS; group++)
@@ -133,7 +140,7 @@ INLINE void tile_block(const float *values, const float *weights, const float *b
                 }
                 for (int across = 0; across < least(SIDE, windows->across - SIDE * t); across++) {
                     long at = down * windows->row + (SIDE * t + across) * windows->filters + v * LANES;
-                    pool(rows[0] + 2 * across, OUT_EDGE, out + at, index + at, slope);
+                    pool(rows[0] + 2 * across, OUT_EDGE, out + at, index + at, slope, count);
                 }
             }
 }
@@ -144,15 +151,15 @@ INLINE void tile_row(const float *values, const float *weights, const float *bia
 {
     long filters = shape->filters, row = windows_of(shape) * filters;
     for (long f = 0, many; f < filters; f += many * LANES) {
-        many = filters - f >= PANEL ? 2 : 1;
+        many = filters - f > LANES ? 2 : 1;
         for (long tile = 0, next; tile < tile_columns(shape); tile += next) {
             next = tile_columns(shape) - tile >= 2 ? 2 : 1;
             Windows windows = { down, windows_of(shape) - SIDE * tile, row, filters };
-            long at = SIDE * tile * filters + f;
+            long at = SIDE * tile * filters + f, rest = least(PANEL, filters - f) - (many - 1) * LANES;
 #define TILE_BLOCK(TILES, VECTORS) \
     case 2 * TILES + VECTORS: \
         tile_block(values + tile * PLACES * SLOT, weights + f * PLACES * COLOURS, bias ? bias + f : NULL, out + at, \
-                   index + at, &windows, slope, TILES, VECTORS); \
+                   index + at, &windows, slope, rest, TILES, VECTORS); \
         break;
             switch (2 * next + many) {
                 TILE_BLOCK(1, 1) TILE_BLOCK(1, 2) TILE_BLOCK(2, 1) TILE_BLOCK(2, 2)
@@ -161,7 +168,7 @@ INLINE void tile_row(const float *values, const float *weights, const float *bia
     }
 }
 
-/* weights: transformed (filters / LANES, PLACES, COLOURS, LANES) */
+/* weights: transformed (filters / LANES, PLACES, COLOURS, LANES), filled up with zeros */
 void winograd_pooled_forward(const float *in, const float *weights, const float *bias, float slope, float *out,
                              int32_t *index, float *scratch, long first, long last, const Shape *shape)
 {

@@ -1,7 +1,7 @@
 /* 3x3 convolutions with stride 1 of float32 maps in channels-last order (images, height, width, channels), by Winograd's
  * minimal filtering F(4x4, 3x3) (Lavin and Gray 2015, arXiv:1509.09308): 36 multiplications for 4x4 outputs instead of
  * 144. The inputs are cut into tiles of 6x6 and transformed, each of the 36 places in a tile is a matrix product of its
- * own, and the products are transformed back. The numbers of filters and of channels are multiples of LANES.
+ * own, and the products are transformed back. The numbers of filters and of channels are multiples of GRAIN.
  */
 #include "vectors.h"
 #include "products.h"
@@ -149,14 +149,23 @@ static void pixels_of(const Maps *maps, long tile, long *pixels)
 /* Where the four windows of a tile of outputs begin. */
 static const int WINDOWS[4] = { 0, 2, 2 * OUT_EDGE, 2 * OUT_EDGE + 2 };
 
-INLINE void store_places(float *to, const Maps *maps, const vector *places)
+INLINE void store_places(float *to, const Maps *maps, const vector *places, long count)
 {
-    for (int p = 0; p < PLACES; p++) store(to + p * place_of(maps), places[p]);
+    for (int p = 0; p < PLACES; p++) store_first(to + p * place_of(maps), places[p], count);
 }
 
-INLINE void load_places(const float *from, const Maps *maps, vector *places)
+INLINE void load_places(const float *from, const Maps *maps, vector *places, long count)
 {
-    for (int p = 0; p < PLACES; p++) places[p] = load(from + p * place_of(maps));
+    for (int p = 0; p < PLACES; p++) places[p] = load_first(from + p * place_of(maps), count);
+}
+
+/* Some channels of a tile of the inputs -> their transforms. */
+INLINE void gather_input(const float *in, const Maps *maps, const long *pixels, float *to, long c, long count)
+{
+    vector tile[PLACES], changed[PLACES];
+    for (int p = 0; p < PLACES; p++) tile[p] = pixels[p] < 0 ? broadcast(0) : load_first(in + pixels[p] + c, count);
+    TRANSFORM_TILE(transform_input, EDGE, EDGE, tile, changed);
+    store_places(to + c, maps, changed, count);
 }
 
 /* Tiles of the inputs -> their transforms at `to` (PLACES, maps->most, channels) with gaps. */
@@ -165,13 +174,20 @@ static void gather_inputs(const float *in, const Maps *maps, long first, long ti
     for (long t = 0; t < tiles; t++, to += maps->channels) {
         long pixels[PLACES];
         pixels_of(maps, first + t, pixels);
-        for (long c = 0; c < maps->channels; c += LANES) {
-            vector tile[PLACES], changed[PLACES];
-            for (int p = 0; p < PLACES; p++) tile[p] = pixels[p] < 0 ? broadcast(0) : load(in + pixels[p] + c);
-            TRANSFORM_TILE(transform_input, EDGE, EDGE, tile, changed);
-            store_places(to + c, maps, changed);
-        }
+        BY_VECTORS(maps->channels, gather_input, in, maps, pixels, to);
     }
+}
+
+INLINE void scatter_gradient(const float *from, const Maps *maps, const long *pixels, float *in_gradient, long c, long count)
+{
+    vector places[PLACES], tile[PLACES];
+    load_places(from + c, maps, places, count);
+    TRANSFORM_TILE(transform_input_back, EDGE, EDGE, places, tile);
+    for (int p = 0; p < PLACES; p++)
+        if (pixels[p] >= 0) {
+            float *pixel = in_gradient + pixels[p] + c;
+            store_first(pixel, load_first(pixel, count) + tile[p], count);
+        }
 }
 
 /* The way back; tiles of inputs overlap. */
@@ -180,43 +196,66 @@ static void scatter_in_gradient(const float *from, const Maps *maps, long first,
     for (long t = 0; t < tiles; t++, from += maps->channels) {
         long pixels[PLACES];
         pixels_of(maps, first + t, pixels);
-        for (long c = 0; c < maps->channels; c += LANES) {
-            vector places[PLACES], tile[PLACES];
-            load_places(from + c, maps, places);
-            TRANSFORM_TILE(transform_input_back, EDGE, EDGE, places, tile);
-            for (int p = 0; p < PLACES; p++)
-                if (pixels[p] >= 0) {
-                    float *pixel = in_gradient + pixels[p] + c;
-                    store(pixel, load(pixel) + tile[p]);
-                }
-        }
+        BY_VECTORS(maps->channels, scatter_gradient, from, maps, pixels, in_gradient);
     }
 }
 
-/* Transforms of outputs, laid out as those of inputs -> outputs, or what pooling leaves of them where `index` is given. */
+/* Some filters of a tile: transforms of outputs -> outputs, or what pooling leaves of them where `index` is given. */
+INLINE void scatter_output(const float *from, const Maps *maps, const float *bias, const long *pixels, float *out,
+                           int32_t *index, float slope, long c, long count)
+{
+    vector places[PLACES], tile[OUT_EDGE * OUT_EDGE];
+    load_places(from + c, maps, places, count);
+    TRANSFORM_TILE(transform_output, EDGE, OUT_EDGE, places, tile);
+    if (bias)
+        for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) tile[p] += load_first(bias + c, count);
+    if (index) {
+        UNROLL for (int w = 0; w < 4; w++)
+            if (pixels[w] >= 0)
+                pool(tile + WINDOWS[w], OUT_EDGE, out + pixels[w] + c, index + pixels[w] + c, slope, count);
+    } else {
+        for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
+            if (pixels[p] >= 0)
+                store_first(out + pixels[p] + c, tile[p], count);
+    }
+}
+
+/* Transforms of outputs, laid out as those of inputs -> outputs. */
 INLINE void scatter_outputs(const float *from, const Maps *maps, const float *bias, long first, long tiles, float *out,
                             int32_t *index, float slope)
 {
     for (long t = 0; t < tiles; t++, from += maps->channels) {
         long pixels[OUT_EDGE * OUT_EDGE];
         pixels_of(maps, first + t, pixels);
-        for (long c = 0; c < maps->channels; c += LANES) {
-            vector places[PLACES], tile[OUT_EDGE * OUT_EDGE];
-            load_places(from + c, maps, places);
-            TRANSFORM_TILE(transform_output, EDGE, OUT_EDGE, places, tile);
-            if (bias)
-                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) tile[p] += load(bias + c);
-            if (index) {
-                UNROLL for (int w = 0; w < 4; w++)
-                    if (pixels[w] >= 0)
-                        pool(tile + WINDOWS[w], OUT_EDGE, out + pixels[w] + c, index + pixels[w] + c, slope);
-            } else {
-                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
-                    if (pixels[p] >= 0)
-                        store(out + pixels[p] + c, tile[p]);
-            }
-        }
+        BY_VECTORS(maps->channels, scatter_output, from, maps, bias, pixels, out, index, slope);
     }
+}
+
+/* The way back for some filters of a tile. */
+INLINE void gather_output(const float *gradient, const float *out, const int32_t *index, const Maps *maps,
+                          const long *pixels, float *to, float *bias_gradient, float slope, long c, long count)
+{
+    vector tile[OUT_EDGE * OUT_EDGE], places[PLACES], sum = load_first(bias_gradient + c, count);
+    if (index) {
+        UNROLL for (int w = 0; w < 4; w++) {
+            vector values = broadcast(0);
+            integers place = (integers)values;
+            if (pixels[w] >= 0) {
+                long at = pixels[w] + c;
+                values = passed(gradient + at, out + at, slope, count);
+                place = load_first_integers(index + at, count);
+            }
+            UNROLL for (int p = 0; p < 4; p++)
+                tile[WINDOWS[w] + p / 2 * OUT_EDGE + p % 2] = choose(equal(place, p), values, broadcast(0));
+        }
+    } else {
+        for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
+            tile[p] = pixels[p] < 0 ? broadcast(0) : load_first(gradient + pixels[p] + c, count);
+    }
+    for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) sum += tile[p];
+    store_first(bias_gradient + c, sum, count);
+    TRANSFORM_TILE(transform_output_back, OUT_EDGE, EDGE, tile, places);
+    store_places(to + c, maps, places, count);
 }
 
 /* The way back. bias_gradient: what these tiles add to it, (filters) */
@@ -226,29 +265,7 @@ INLINE void gather_gradient(const float *gradient, const float *out, const int32
     for (long t = 0; t < tiles; t++, to += maps->channels) {
         long pixels[OUT_EDGE * OUT_EDGE];
         pixels_of(maps, first + t, pixels);
-        for (long c = 0; c < maps->channels; c += LANES) {
-            vector tile[OUT_EDGE * OUT_EDGE], places[PLACES], sum = load(bias_gradient + c);
-            if (index) {
-                UNROLL for (int w = 0; w < 4; w++) {
-                    vector values = broadcast(0);
-                    integers place = (integers)values;
-                    if (pixels[w] >= 0) {
-                        long at = pixels[w] + c;
-                        values = passed(gradient + at, out + at, slope);
-                        place = load_integers(index + at);
-                    }
-                    UNROLL for (int p = 0; p < 4; p++)
-                        tile[WINDOWS[w] + p / 2 * OUT_EDGE + p % 2] = choose(place == p, values, broadcast(0));
-                }
-            } else {
-                for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
-                    tile[p] = pixels[p] < 0 ? broadcast(0) : load(gradient + pixels[p] + c);
-            }
-            for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) sum += tile[p];
-            store(bias_gradient + c, sum);
-            TRANSFORM_TILE(transform_output_back, OUT_EDGE, EDGE, tile, places);
-            store_places(to + c, maps, places);
-        }
+        BY_VECTORS(maps->channels, gather_output, gradient, out, index, maps, pixels, to, bias_gradient, slope);
     }
 }
 
@@ -268,23 +285,28 @@ void winograd_weights(const float *weight, int filters_first, float *to, const S
     const long down = filters_first ? shape->filters : shape->channels, filter = TAPS * shape->channels;
     for (long begin = 0; begin < across; begin += PANEL) {
         const long panel = least(PANEL, across - begin);
-        for (long d = 0; d < down; d += LANES, to += LANES * panel)
+        for (long d = 0, deep; d < down; d += LANES, to += deep * panel) {
+            deep = least(LANES, down - d);
             for (long a = 0; a < panel; a += LANES) {
+                const long f = filters_first ? d : begin + a, c = filters_first ? begin + a : d;
+                const long wide = least(LANES, panel - a), many = filters_first ? deep : wide;
                 vector taps[LANES][TAPS], changed[PLACES];
                 for (int k = 0; k < TAPS; k++) {
-                    const long f = filters_first ? d : begin + a, c = filters_first ? begin + a : d;
-                    vector square[LANES]; /* eight filters by eight channels */
+                    vector square[LANES]; /* filters by channels; what there is not of a square means nothing */
                     UNROLL for (int n = 0; n < LANES; n++)
-                        square[n] = load(weight + (f + n) * filter + k * shape->channels + c);
+                        square[n] = n < many ? load_first(weight + (f + n) * filter + k * shape->channels + c,
+                                                          filters_first ? wide : deep)
+                                             : broadcast(0);
                     if (!filters_first)
                         transpose(square);
                     UNROLL for (int n = 0; n < LANES; n++) taps[n][k] = square[n];
                 }
-                for (int n = 0; n < LANES; n++) {
+                for (int n = 0; n < deep; n++) {
                     TRANSFORM_TILE(transform_kernel, 3, EDGE, taps[n], changed);
-                    for (int p = 0; p < PLACES; p++) store(to + p * place + n * panel + a, changed[p]);
+                    for (int p = 0; p < PLACES; p++) store_first(to + p * place + n * panel + a, changed[p], wide);
                 }
             }
+        }
     }
 }
 
@@ -295,21 +317,25 @@ void winograd_weights_back(const float *sums, long parts, float *gradient, const
     const long channels = shape->channels, filters = shape->filters, place = weights_place_of(shape);
     for (long c = 0; c < channels; c += LANES)
         for (long f = 0; f < filters; f += LANES) {
+            const long deep = least(LANES, channels - c), wide = least(LANES, filters - f);
             vector taps[LANES][TAPS];
-            for (int n = 0; n < LANES; n++) {
+            for (int n = 0; n < deep; n++) {
                 const float *from = sums + (c + n) * filters + f;
                 vector places[PLACES];
                 for (int p = 0; p < PLACES; p++) {
-                    places[p] = load(from + p * place);
-                    for (long part = 1; part < parts; part++) places[p] += load(from + (part * PLACES + p) * place);
+                    places[p] = load_first(from + p * place, wide);
+                    for (long part = 1; part < parts; part++)
+                        places[p] += load_first(from + (part * PLACES + p) * place, wide);
                 }
                 TRANSFORM_TILE(transform_kernel_back, EDGE, 3, places, taps[n]);
             }
             for (int k = 0; k < TAPS; k++) {
-                vector square[LANES]; /* eight channels by eight filters */
-                UNROLL for (int n = 0; n < LANES; n++) square[n] = taps[n][k];
+                vector square[LANES]; /* channels by filters; what there is not of a square means nothing */
+                UNROLL for (int n = 0; n < LANES; n++) square[n] = n < deep ? taps[n][k] : broadcast(0);
                 transpose(square);
-                UNROLL for (int n = 0; n < LANES; n++) store(gradient + ((f + n) * TAPS + k) * channels + c, square[n]);
+                UNROLL for (int n = 0; n < LANES; n++)
+                    if (n < wide)
+                        store_first(gradient + ((f + n) * TAPS + k) * channels + c, square[n], deep);
             }
         }
 }
