@@ -11,6 +11,7 @@ import pandas as pd
 import plain
 import pytest
 import scale
+import steps
 import throughput
 import times
 import torch
@@ -138,3 +139,18 @@ def test_the_stages_of_a_study_add_up_to_its_command() -> None:
     assert all(value >= -0.05 for value in of_stages)
     assert sum(of_stages) == pytest.approx(whole, abs=0.3)
     assert "dry run: the smallest network, 3 arms x 1 seed" in named
+
+
+def test_a_step_needs_three_products_a_layer_but_for_the_first_ones_inputs() -> None:
+    """24-48-96: 28x28 outputs of 5x5 kernels over 3 colours, 12x12 and 4x4 of 3x3 ones, then 384 x 512 x 10."""
+    first, others = 28**2 * 24 * 75, 12**2 * 48 * 9 * 24 + 4**2 * 96 * 9 * 48 + 384 * 512 + 512 * 10
+    assert steps.step_flops(ModelConfig()) == 2 * (2 * first + 3 * others)
+
+
+def test_ways_of_a_step_are_measured_in_turns_and_kernels_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "TURN_SECONDS", 0.01)
+    before = steps.convolution._PROCESSORS
+    rates = steps.images_per_second(["model.filters=[4,4,4]"], turns=2)
+    assert {way: len(found) for way, found in rates.items()} == dict.fromkeys(steps.WAYS, 2)
+    assert all((found > 0).all() for found in rates.values())
+    assert before == steps.convolution._PROCESSORS
