@@ -195,9 +195,9 @@ def as_markdown(rows: pd.DataFrame, limits: dict[str, float], turns: int) -> str
         f"{devices.hardware_name(devices.choose('cpu'))} ({machine.instructions()}, {os.cpu_count()} cores, one used); "
         f"Python {versions['python']}, torch {versions['torch']}, commit {str(environment['git_commit'])[:10]}. Images "
         f"per second, batch {BATCH}, {turns} turns: median [smallest, largest]; ratio of paired rates with a 95 % t "
-        f"interval on the log scale. Limit: products of matrices at {limits['float32'] / 1e9:.0f} GFLOP/s (float32) and "
-        f"{limits['bfloat16'] / 1e9:.0f} (bfloat16), for the multiplications of the definition. `precision=auto` is "
-        f"{devices.resolve_precision('auto', torch.device('cpu'))} here.\n\n"
+        f"interval on the log scale. Limit: products of matrices at {limits['float32'] / 1e9:.0f} GFLOP/s (float32) "
+        f"and {limits['bfloat16'] / 1e9:.0f} (bfloat16), for the multiplications of the definition. `precision=auto` "
+        f"is {devices.resolve_precision('auto', torch.device('cpu'))} here.\n\n"
         f"{markdown(rows)}\n"
     )
 
