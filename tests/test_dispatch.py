@@ -20,12 +20,15 @@ import cnn_ablation
 from cnn_ablation import ablate
 from cnn_ablation.common import processes
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.launch import batches, submissions
+from cnn_ablation.config import with_settings
+from cnn_ablation.launch import batches, execution, submissions
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
 from cnn_ablation.launch.execution import StudyFailedError
+from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs.records import deferred_file, read_run, record_paths
+from cnn_ablation.study.checks.knobs import read_knobs
 from cnn_ablation.tasks.function import signature
 
 MODULE = """
@@ -189,7 +192,7 @@ def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
             time.sleep(0.02)
         raise KeyboardInterrupt
 
-    config, levels = composed("timing=isolated"), {"settings.word": ["waits"]}
+    config, levels = composed("threads=1"), {"settings.word": ["waits"]}
     used = Processes(on_detach="continue" if goes_on else "cancel")
     with monkeypatch.context() as patch:
         patch.setattr(Dispatch, "_pause", interrupt)
@@ -361,6 +364,45 @@ def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@dataclass(kw_only=True)
+class OtherProcesses(Processes):
+    """An engine of another kind."""
+
+
+def test_another_engine_in_the_same_folder_is_refused_while_jobs_may_go_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, levels = composed("timing=isolated"), {"settings.word": ["waits"]}
+    _left_to_its_jobs(here, monkeypatch, config, levels, Processes(is_far=True))
+    with pytest.raises(ConfigError, match=r"allowed: Processes in .*study, where jobs of its own may be going on"):
+        ablate(config, levels, here / "study", engine=OtherProcesses(is_far=True))
+    (here / "go").touch()
+    ablate(config, levels, here / "study", engine=Processes(is_far=True))
+    assert ablate(config, levels, here / "study", engine=OtherProcesses(is_far=True))["n"].tolist() == [3, 3]
+    assert len(trained(here)) == 6
+
+
+def test_jobs_beside_each_other_are_not_isolated(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"timing=isolated\n.*\n  remedy: hydra\.launcher\.jobs=1"):
+        ablate(composed("timing=isolated"), SHIFTS, here / "study", engine=Processes())
+    assert not (here / "study").exists()
+    table = ablate(composed("timing=isolated"), SHIFTS, here / "study", engine=Processes(jobs=1))
+    assert table["n"].tolist() == [3, 3, 3]
+
+
+def test_the_same_command_while_another_is_at_work_gets_a_folder_of_its_own(here: Path) -> None:
+    config, levels = composed(), {"settings.shift": [1.0]}
+    ablate(config, levels, here / "first", engine=Processes(is_far=True))
+    planning = Planning("one_at_a_time", read_knobs(levels), lambda arm: with_settings(config, arm.settings))
+    key = submissions.key_of(planning.plan(), Processes())
+    submissions.token_path(here / config.store, key).write_text(
+        json.dumps({"folder": str(here / "first"), "complete": False})
+    )
+    assert execution.folder_for(here / "new", planning, Processes()) == here / "first"
+    with execution.claimed(here / "first"):
+        assert execution.folder_for(here / "new", planning, Processes()) == here / "new"
 
 
 @pytest.mark.parametrize(

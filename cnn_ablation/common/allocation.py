@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
 
+from cnn_ablation.common.words import counted
+
 UNKNOWN = ""
 """What stands for a property of a processor that only the machine of a job can tell."""
 
@@ -24,6 +26,12 @@ class Allocation:
     memory: int | None = None
     """In bytes."""
     gpus: int | None = None
+
+    def __str__(self) -> str:
+        cores = "cores as its engine gives them" if self.cpus is None else counted(self.cpus, "core")
+        memory = "" if self.memory is None else f", {self.memory / 10**9:g} GB"
+        gpus = f", {counted(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{cores}{memory}{gpus}"
 
     def __and__(self, other: Allocation) -> Allocation:
         """The less of each."""

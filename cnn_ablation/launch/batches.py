@@ -90,7 +90,7 @@ def carry_out(path: Path | str) -> None:
         if not isinstance(error, UserError):
             traceback.print_exc()
         raised = [one_line(error)]
-    if raised:
+    if raised and path.parent.is_dir():  # else this node does not see the study's folder, and must not make it
         write_atomically(error_file(path), "\n".join(dict.fromkeys(raised)).encode())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnn_ablation.common import leases, machine, progress
-from cnn_ablation.common.errors import ConfigError, RecordError, UserError
+from cnn_ablation.common.errors import ConfigError, Problem, RecordError, UserError
 from cnn_ablation.common.leases import HeldError, Owner
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
@@ -81,6 +81,7 @@ class Study:
     """
 
     def __init__(self, folder: Path, planning: Planning, engine: Engine | None = None):
+        check_alone_on_machine(planning.baseline, engine)
         self.folder, self.planning, self.engine = folder, planning, engine
         self.baseline, self.task = planning.baseline, planning.task
         self.dispatch: Dispatch | None = None
@@ -144,7 +145,7 @@ class Study:
                 self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
             self.task.check_available(self.planning.configs.values())
-            self._taking = taking if self.planning.here and not self.engine else None
+            self._taking = taking if self.planning.here else None
             stop_file(self.folder).unlink(missing_ok=True)
             with self._trainer():
                 self._train_all(launch)
@@ -435,10 +436,38 @@ def folder_for(wanted: Path, planning: Planning, engine: Engine | None = None) -
     """
     if engine:
         key = submissions.key_of(planning.plan(), engine)
-        if found := submissions.unfinished(Path(planning.baseline.store).absolute(), key):
+        found = submissions.unfinished(Path(planning.baseline.store).absolute(), key)
+        if found and not _is_carried_out(found):
             progress.say(f"going on with the same study in {found}")
             return found
     return new_folder(wanted)
+
+
+def _is_carried_out(folder: Path) -> bool:
+    """Whether another command is at work on a study, as far as can be said at once."""
+    try:
+        study_lease(folder, watches=False).release()
+    except (HeldError, OSError):
+        return True
+    return False
+
+
+def show_jobs(planning: Planning, engine: Engine) -> None:
+    """Prints into how many jobs the runs of a study would be divided, and what each of them asks for."""
+    num_runs = len(planning.configs) * len(planning.baseline.seeds)
+    seconds = math.nan if engine.jobs else planning.expected_seconds()
+    print(f"{counted(engine.num_jobs(num_runs, seconds), 'job')}, each with {engine.allocation}", flush=True)
+
+
+def check_alone_on_machine(baseline: StudyConfig, engine: Engine | None) -> None:
+    """Refuses `timing=isolated` where an engine's jobs would train beside each other on this machine.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    if engine and engine.is_here and baseline.timing == "isolated" and engine.jobs != 1:
+        allowed = "packed with this launcher, whose jobs train beside each other; isolated with one job alone"
+        raise ConfigError([Problem("timing", baseline.timing, allowed, remedy="hydra.launcher.jobs=1")])
 
 
 def run_single(config: StudyConfig, folder: Path) -> None:
