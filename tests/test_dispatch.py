@@ -21,6 +21,7 @@ from cnn_ablation import ablate
 from cnn_ablation.common import processes
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import with_settings
+from cnn_ablation.config.schema import CONDUCT, setting
 from cnn_ablation.launch import batches, execution, submissions
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
@@ -54,6 +55,7 @@ class Processes(Engine):
     """One process for each job, in a session of its own: what any engine does at heart."""
 
     poll_seconds: float = 0.05
+    cpus: int | None = setting(1, at_least=1, role=CONDUCT)  # a job of one core trains in its own process
     is_far: bool = False
     dies: bool = False
     """While it submits: nobody is told of its jobs."""
@@ -163,8 +165,8 @@ def test_seeds_until_decided(here: Path) -> None:
 
 
 def test_a_job_that_dies_is_a_row_that_says_so_and_the_same_command_goes_on(here: Path) -> None:
-    """Under `timing=isolated` a job trains in its own process."""
-    config, words = composed("timing=isolated"), {"settings.word": ["dies"]}
+    """A job of one core trains in its own process."""
+    config, words = composed(), {"settings.word": ["dies"]}
     with pytest.raises(StudyFailedError, match="of 6 runs failed"):
         ablate(config, words, here / "study", engine=Processes(jobs=1))
     runs = [read_run(path) for path in record_paths(here / "study")]
@@ -192,7 +194,7 @@ def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
             time.sleep(0.02)
         raise KeyboardInterrupt
 
-    config, levels = composed("threads=1"), {"settings.word": ["waits"]}
+    config, levels = composed(), {"settings.word": ["waits"]}
     used = Processes(on_detach="continue" if goes_on else "cancel")
     with monkeypatch.context() as patch:
         patch.setattr(Dispatch, "_pause", interrupt)
@@ -214,7 +216,7 @@ def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
 
 
 def test_jobs_that_were_submitted_and_never_written_down_are_ended(here: Path) -> None:
-    config, levels = composed("timing=isolated"), {"settings.word": ["waits"]}
+    config, levels = composed(), {"settings.word": ["waits"]}
     with pytest.raises(KeyboardInterrupt):
         ablate(config, levels, here / "study", engine=Processes(dies=True))
     unknown = list(_children)
@@ -247,7 +249,7 @@ def _left_to_its_jobs(
 def test_what_jobs_finished_without_the_command_needs_no_other_job(
     here: Path, monkeypatch: pytest.MonkeyPatch, reuse: str
 ) -> None:
-    config, levels = composed("timing=isolated", f"reuse={reuse}"), {"settings.word": ["waits"]}
+    config, levels = composed(f"reuse={reuse}"), {"settings.word": ["waits"]}
     _left_to_its_jobs(here, monkeypatch, config, levels, Processes())
     (here / "go").touch()
     _until(lambda: not any(map(_runs, _children)))
@@ -271,7 +273,7 @@ def test_jobs_that_train_something_else_are_ended(
     here: Path, monkeypatch: pytest.MonkeyPatch, levels: list[str], code: str, used: Processes
 ) -> None:
     """They would leave records where this study has other runs."""
-    config = composed("timing=isolated")
+    config = composed()
     _left_to_its_jobs(here, monkeypatch, config, {"settings.word": ["waits"]}, Processes())
     before, submit = list(_children), Processes.submit
 
@@ -344,7 +346,7 @@ def test_jobs_that_are_to_end_with_the_command_do_so_even_where_it_is_killed(her
     program = (
         "from test_dispatch import Processes, composed; from cnn_ablation import ablate; "
         "engine = Processes(on_detach='cancel'); "
-        "ablate(composed('timing=isolated'), {'settings.word': ['waits']}, 'study', engine=engine)"
+        "ablate(composed(), {'settings.word': ['waits']}, 'study', engine=engine)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     command = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
@@ -374,7 +376,7 @@ class OtherProcesses(Processes):
 def test_another_engine_in_the_same_folder_is_refused_while_jobs_may_go_on(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, levels = composed("timing=isolated"), {"settings.word": ["waits"]}
+    config, levels = composed(), {"settings.word": ["waits"]}
     _left_to_its_jobs(here, monkeypatch, config, levels, Processes(is_far=True))
     with pytest.raises(ConfigError, match=r"allowed: Processes in .*study, where jobs of its own may be going on"):
         ablate(config, levels, here / "study", engine=OtherProcesses(is_far=True))

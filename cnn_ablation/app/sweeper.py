@@ -63,9 +63,7 @@ class AblationSweeper(Sweeper):
         composer = Composer(cast(ConfigLoaderImpl, self.loader), self.master, request)
         planning = self._planning(request, composer)
         if planning.baseline.dry_run:
-            planning.show_forecast()
-            if self.engine:
-                execution.show_jobs(planning, self.engine)
+            execution.show_forecast(planning, self.engine)
             return
         wanted = Path(self.master.hydra.sweep.dir).absolute()
         folder = wanted if self._folder_was_chosen() else execution.folder_for(wanted, planning, self.engine)

@@ -99,7 +99,9 @@ class Dispatch:
             other = names.get(others[0], others[0])
             allowed = f"{other} in {self.study}, where jobs of its own may be going on"
             remedy = f"hydra/launcher={other}, or another folder with hydra.sweep.dir=DIR"
-            raise ConfigError([Problem("hydra/launcher", names.get(type(self.engine).__name__), allowed, remedy=remedy)])
+            raise ConfigError(
+                [Problem("hydra/launcher", names.get(type(self.engine).__name__), allowed, remedy=remedy)]
+            )
 
     def _end_unknown(self) -> None:
         """Ends jobs that a command submitted and was killed before it could write down: they cannot be waited for."""

@@ -145,7 +145,8 @@ class Study:
                 self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
             self.task.check_available(self.planning.configs.values())
-            self._taking = taking if self.planning.here else None
+            has_jobs = any(submissions.read(self.folder))  # what those have left is theirs, and not reused
+            self._taking = taking if self.planning.here and not has_jobs else None
             stop_file(self.folder).unlink(missing_ok=True)
             with self._trainer():
                 self._train_all(launch)
@@ -452,11 +453,17 @@ def _is_carried_out(folder: Path) -> bool:
     return False
 
 
-def show_jobs(planning: Planning, engine: Engine) -> None:
-    """Prints into how many jobs the runs of a study would be divided, and what each of them asks for."""
-    num_runs = len(planning.configs) * len(planning.baseline.seeds)
-    seconds = math.nan if engine.jobs else planning.expected_seconds()
-    print(f"{counted(engine.num_jobs(num_runs, seconds), 'job')}, each with {engine.allocation}", flush=True)
+def show_forecast(planning: Planning, engine: Engine | None = None) -> None:
+    """Prints what a study would do, and into how many jobs its runs would be divided; trains nothing.
+
+    Raises:
+        ConfigError: a device is asked for that this machine lacks.
+    """
+    planning.show_forecast()
+    if engine:
+        num_runs = len(planning.configs) * len(planning.baseline.seeds)
+        seconds = math.nan if engine.jobs else num_runs * planning.seconds_per_run()
+        print(f"{counted(engine.num_jobs(num_runs, seconds), 'job')}, each with {engine.allocation}", flush=True)
 
 
 def check_alone_on_machine(baseline: StudyConfig, engine: Engine | None) -> None:
@@ -523,7 +530,7 @@ def ablate(
 
             from cnn_ablation.analysis.tables import arm_columns
 
-            planning.show_forecast()
+            show_forecast(planning, engine)
             return pd.DataFrame(columns=arm_columns(metric_of(baseline.stats)))
         study = Study(chosen or folder_for(wanted, planning, engine), planning, engine)
         return study.carry_out(on_this_machine(study), taking_here(study))
