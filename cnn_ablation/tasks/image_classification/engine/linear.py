@@ -41,6 +41,7 @@ def _can_be_computed(inputs: Tensor, weight: Tensor) -> bool:
         and inputs.dtype == weight.dtype == torch.float32
         and inputs.dim() == 2
         and inputs.numel() > 0
+        and inputs.shape[1] == weight.shape[1]  # PyTorch's own layer says best what does not fit
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.cpu.get_cpu_capability() in _PROCESSORS
         and torch.backends.mkldnn.is_available()
