@@ -22,6 +22,7 @@ from cnn_ablation.study import checks
 from cnn_ablation.tasks.image_classification import data, diagnoses, engine
 from cnn_ablation.tasks.image_classification import weights as trained
 from cnn_ablation.tasks.image_classification.config import Config, ModelConfig
+from cnn_ablation.tasks.image_classification.engine import linear
 from cnn_ablation.tasks.image_classification.engine.convolution import Convolution
 from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
 from cnn_ablation.tasks.image_classification.engine.networks import rewritten
@@ -318,7 +319,7 @@ def test_rewritings_reach_into_blocks_and_stop_at_sums() -> None:
     network = build([*layers, Linear(3)], (3, 8, 8), seed=0)
     computed = rewritten(network)
     assert [type(module) for module in computed] == [
-        Convolution, ResidualBlock, PooledActivation, nn.Flatten, nn.Linear,
+        Convolution, ResidualBlock, PooledActivation, nn.Flatten, linear.Linear,
     ]  # fmt: skip
     assert [type(module) for module in computed[1].branch] == [Convolution, Convolution]
     assert computed[1].branch[0].pooled is not None

@@ -75,7 +75,7 @@ class SubmititLocal(Engine):
         executor.update_parameters(timeout_min=_MINUTES, setup=_ALONE)
         paths, functions = [str(path) for path in batches], [submitit_jobs.FUNCTION] * len(batches)
         jobs: list[Any] = executor.map_array(submitit_jobs.carry_out, paths, functions, self._variables(len(batches)))
-        started = {_name(int(job.job_id)): job for job in jobs}
+        started = {_begun(int(job.job_id)): job for job in jobs}
         self._started.update(started)
         return list(started)
 
@@ -154,6 +154,12 @@ def _reason(job: LocalJob[None]) -> str:
 
 def _process(name: str) -> int:
     return int(name.partition("-")[0])
+
+
+def _begun(process: int) -> str:
+    """The name of a job that this process has started, which may be over by now."""
+    fields = _stat(process)
+    return f"{process}-{fields[19] if fields else 0}" if os.path.isdir("/proc/self") else str(process)
 
 
 def _name(process: int) -> str:
