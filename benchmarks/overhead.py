@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 import cnn_ablation
+from cnn_ablation.analysis.tables.input import LOSSES
 from cnn_ablation.config import all_settings
 from cnn_ablation.report.files import markdown
 from cnn_ablation.runs import provenance, records
@@ -185,7 +186,8 @@ def write_study(folder: Path, arms: int, seeds: int) -> None:
     noise = np.random.default_rng(0).normal(0.6, 0.01, (arms, seeds))
     for number, (arm, seed) in enumerate((arm, seed) for arm in range(arms) for seed in range(seeds)):
         changed = {"arm": found[arm].name, "knob": found[arm].knob, "level": found[arm].level, "seed": seed}
-        run = dataclasses.replace(template, **changed, test_accuracy=noise[arm, seed])
+        losses = {name: getattr(template, name) * (2 - noise[arm, seed]) for name in LOSSES}
+        run = dataclasses.replace(template, **changed, **losses, test_accuracy=noise[arm, seed])
         path = records.record_path(folder / "study" / str(number), seed)
         path.parent.mkdir()
         path.write_text(records.as_json(run))
