@@ -149,7 +149,7 @@ def test_processes_do_not_outlive_the_one_that_started_them(tmp_path: Path, how:
         front = subprocess.Popen([sys.executable, "-c", code, str(only)], stderr=subprocess.DEVNULL)
     process = until(lambda: started(only))["pid"]
     front.send_signal(how)
-    assert front.wait(5) in (-signal.SIGKILL, -signal.SIGINT)
+    assert front.wait(20) in (-signal.SIGKILL, -signal.SIGINT)
     until(lambda: not is_alive(process), seconds=3)
 
 

@@ -145,7 +145,9 @@ class Study:
                 self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
             self.task.check_available(self.planning.configs.values())
-            has_jobs = any(submissions.read(self.folder))  # what those have left is theirs, and not reused
+            has_jobs = any(submissions.read(self.folder)) or submissions.unknown(
+                self.folder
+            )  # what those left is theirs
             self._taking = taking if self.planning.here and not has_jobs else None
             stop_file(self.folder).unlink(missing_ok=True)
             with self._trainer():
