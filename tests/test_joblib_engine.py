@@ -139,14 +139,17 @@ def test_closing_ends_what_runs_at_once(joblib: Callable[[int], Joblib], tmp_pat
 def test_processes_do_not_outlive_the_one_that_started_them(tmp_path: Path, how: signal.Signals) -> None:
     only = batch(tmp_path, "0", seconds=60)
     code = (
-        "import sys, time; from contextlib import closing; from pathlib import Path\n"
+        "import signal, sys, time; from contextlib import closing; from pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what runs in a shell's background ignores it
         "from cnn_ablation.launch.engines.joblib import Joblib\n"
         "with closing(Joblib(jobs=1)) as engine:\n"
         "    engine.submit([Path(sys.argv[1])], Path(sys.argv[1]).parent)\n"
+        "    Path('submitted').touch()\n"
         "    time.sleep(60)"
     )
     with told(tmp_path / "jobs"):
-        front = subprocess.Popen([sys.executable, "-c", code, str(only)], stderr=subprocess.DEVNULL)
+        front = subprocess.Popen([sys.executable, "-c", code, str(only)], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until((tmp_path / "submitted").exists)  # an interruption in the middle of that may be lost inside loky
     process = until(lambda: started(only))["pid"]
     front.send_signal(how)
     assert front.wait(20) in (-signal.SIGKILL, -signal.SIGINT)
