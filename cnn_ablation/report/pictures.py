@@ -59,7 +59,7 @@ def picture_files(
 ) -> dict[str, bytes]:
     """Name and content of every file of `write_pictures`; `memory` as `drawing.picture` takes it."""
     contents = dict[str, bytes]()
-    for name, drawing in _drawings(runs, arms, curves, settings).items():
+    for name, drawing in drawings(runs, arms, curves, settings).items():
         contents |= picture(drawing, name, memory)
     return contents
 
@@ -86,13 +86,16 @@ _Drawings = dict[str, Drawing]
 """By file name."""
 
 
-def _drawings(runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig) -> _Drawings:
-    drawings = _naming_arms(arms, curves, metric_of(settings)) if len(arms) <= _MOST_ARMS else {}
+def drawings(
+    runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig, *, width: float = 8.0
+) -> _Drawings:
+    """Every picture of a study by its file name, not yet drawn; `width` in inches."""
+    found = _naming_arms(arms, curves, metric_of(settings)) if len(arms) <= _MOST_ARMS else {}
     for key, values in figures.numeric_levels(runs, arms).items():
-        drawings[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = drawn_on_axes(
+        found[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = drawn_on_axes(
             figures.plot_levels, arms, values, inches=4.0, key=key
         )
-    return drawings
+    return found
 
 
 def drawn_on_axes(plot: Callable[..., Axes], *shown: Any, inches: float, **how: Any) -> Drawing:
