@@ -84,6 +84,7 @@ class StudyConfig(Section):
     on_error: str = setting("continue", choices=("continue", "stop"), role=CONDUCT)
     dry_run: bool = setting(False, role=CONDUCT)
     extensions: list[str] = setting([], role=OWN_CODE)
+    trackers: list[str] = setting([], role=CONDUCT, words="tensorboard, mlflow, wandb, MODULE.CLASS of your own")
 
     @property
     def adds_seeds(self) -> bool:
