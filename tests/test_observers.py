@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import sys
 import threading
 import time
@@ -20,7 +22,7 @@ from conftest import TINY, Answer
 import cnn_ablation
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import ConfigError
-from cnn_ablation.config import ANYTIME
+from cnn_ablation.config import ANYTIME, StudyConfig, bounds_of, fields_of
 from cnn_ablation.launch import alone, execution, listening, observers, submissions
 from cnn_ablation.launch.engines.joblib import Joblib
 from cnn_ablation.launch.observers import ObservedRun, ObservedStudy, makers
@@ -390,6 +392,36 @@ def test_a_slow_observer_is_waited_for_while_it_gets_on(
     assert "has been at" not in said
 
 
+PAGE = (Path(__file__).parent.parent / "docs" / "trackers.md").read_text()
+
+
+def test_the_class_of_the_page_writes_what_it_is_told(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [(name, text)] = re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    [command] = [line for line in PAGE.splitlines() if "my_tracker.Lines" in line and line.startswith("python -m")]
+    (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    answer = cli(*shlex.split(command)[3:], *TINY, "hydra.sweep.dir=out")
+    sys.modules.pop("my_tracker", None)
+    assert answer.code == 0, answer.err
+    lines = (tmp_path / "out" / "lines.txt").read_text().splitlines()
+    starts = [f"{arm} {seed} {word} {{" for arm in ("baseline", "model.activation=leaky") for seed in (0, 1)
+              for word in ("1", "2", "ok")]  # fmt: skip
+    assert [sum(line.startswith(start) for line in lines) for start in starts] == [1] * len(starts)
+    assert lines[-2].split() == ["0", "baseline", "baseline"]
+    assert lines[-1].split()[:2] == ["1", "model.activation=leaky"]
+
+
+def test_the_page_and_the_help_name_all_there_is() -> None:
+    methods = re.findall(r"^\| `(\w+)\(", PAGE, flags=re.MULTILINE)
+    assert tuple(methods) == observers.METHODS
+    for owner in (ObservedStudy, ObservedRun):
+        assert [name for name in fields_of(owner) if f"`{name}`" not in PAGE] == []
+    assert str(bounds_of(fields_of(StudyConfig)["trackers"])) == "each tensorboard, mlflow, wandb or MODULE.CLASS"
+    assert list(observers.TRACKERS) == ["tensorboard", "mlflow", "wandb"]
+
+
 REFUSED = {
     "misspelt": (
         ["tensorbord"],
@@ -421,12 +453,22 @@ def test_what_is_no_tracker_is_refused_before_anything_is_trained(
     assert not (tmp_path / "multirun").exists()
 
 
-def test_a_list_is_wanted_and_it_is_no_knob(cli: Cli) -> None:
-    for words in (("trackers=mlflow",), ("-m", "model.dropout=0,0.1", "trackers=mlflow,wandb")):
-        answer = cli(*TINY, *words)
-        assert answer.code == 2
-        assert "trackers" in answer.err
-        assert len(answer.err.splitlines()) <= 10
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trackers=mlflow"], ["trackers=mlflow", "remedy: trackers=[mlflow]; the default is []"]),
+        (
+            ["-m", "model.dropout=0,0.1", "trackers=mlflow,wandb"],
+            ["trackers=mlflow,wandb", "one value: it is no knob", "remedy: one list for all arms, KEY=[A,B]"],
+        ),
+    ],
+    ids=["a word", "a knob"],
+)
+def test_a_list_is_wanted_and_it_is_no_knob(cli: Cli, words: list[str], message: list[str]) -> None:
+    answer = cli(*TINY, *words)
+    assert answer.code == 2
+    assert [word for word in message if word not in answer.err] == []
+    assert len(answer.err.splitlines()) <= 10
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

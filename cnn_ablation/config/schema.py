@@ -98,6 +98,8 @@ SEEDS = Role(identifies=False, is_fixed=False, not_a_knob="replicates=N trains e
 """Which seeds a study has; a seed enters the identity of its run on its own."""
 CONDUCT = Role(identifies=False, is_fixed=False, not_a_knob="give it once, for all arms; it changes no result")
 """How a study is carried out, kept and read; without effect on what a run computes."""
+SHOWN = Role(identifies=False, is_fixed=False, not_a_knob="one list for all arms, KEY=[A,B]; it changes no result")
+"""Who is shown how a study goes."""
 OWN_CODE = Role(identifies=False, is_fixed=False, not_a_knob="give them once, for all arms; their parts can be knobs")
 """Modules of the user's own, whose content, not their name, identifies a run."""
 LABEL = Role(identifies=False, is_fixed=False, not_a_knob="the study names its arms itself")

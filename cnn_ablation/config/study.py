@@ -11,6 +11,7 @@ from cnn_ablation.config.schema import (
     LARGEST_SEED,
     OWN_CODE,
     SEEDS,
+    SHOWN,
     WHAT_IS_TRAINED,
     Section,
     setting,
@@ -84,7 +85,7 @@ class StudyConfig(Section):
     on_error: str = setting("continue", choices=("continue", "stop"), role=CONDUCT)
     dry_run: bool = setting(False, role=CONDUCT)
     extensions: list[str] = setting([], role=OWN_CODE)
-    trackers: list[str] = setting([], role=CONDUCT, words="tensorboard, mlflow, wandb, MODULE.CLASS of your own")
+    trackers: list[str] = setting([], role=SHOWN, words="each tensorboard, mlflow, wandb or MODULE.CLASS")
 
     @property
     def adds_seeds(self) -> bool:

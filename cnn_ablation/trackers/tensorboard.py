@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams import api_pb2
-from tensorboard.plugins.hparams import summary as hparams_end
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -60,7 +59,7 @@ class Tracker:
         _add(writer, _scalars(run.metrics), len(run.curves))
         status = api_pb2.STATUS_FAILURE if run.status == "failed" else api_pb2.STATUS_SUCCESS
         _add(writer, text_pb("status", f"{run.status} {run.error}".strip()))
-        _add(writer, hparams_end.session_end_pb(status))
+        _add(writer, _end_of_hyperparameters(status))
         writer.close()
         (self._folder(run.arm, run.seed) / _FINISHED).write_text(run.fingerprint)
 
@@ -105,6 +104,14 @@ def _add(writer: EventFileWriter, summary: Any, step: int = 0) -> None:
 
 def _scalars(figures: Mapping[str, float]) -> Any:
     return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in figures.items()])
+
+
+def _end_of_hyperparameters(status: int) -> Any:
+    """TensorBoard's own function for it wants TensorFlow."""
+    end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+    told = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
+    tag = metadata.SESSION_END_INFO_TAG
+    return Summary(value=[Summary.Value(tag=tag, metadata=told, tensor=metadata.NULL_TENSOR)])
 
 
 def _image(picture: Path) -> Any:
