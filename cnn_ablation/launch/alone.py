@@ -31,12 +31,12 @@ def run(config: StudyConfig, folder: str | Path, *, observers: Sequence[object] 
         RecordError: a record cannot be written.
     """
     folder = Path(folder)
-    check(config)
-    made = makers(config.trackers, observers)
-    if not made:
+    if not observers and not getattr(config, "trackers", None):
         return runs.run(config, folder)
     from cnn_ablation.launch.planning import Planning
 
+    check(config)
+    made = makers(config.trackers, observers)
     folder.mkdir(parents=True, exist_ok=True)
     plan = Planning("one_at_a_time", [], lambda arm: config).plan()
     expected = [Expected(replace(config, seed=seed, replicates=1), seed, folder) for seed in config.seeds]
