@@ -120,7 +120,7 @@ def report(scale: float) -> Iterator[str]:
     size = int(NUM_STUDIES * scale)
     grid = itertools.product(NOISES, SEEDS_PER_ARM, ARMS)
     outcomes = {(n, m, noise.name): simulate(n, m, noise, size) for noise, n, m in grid}
-    yield "## Dunnett's test beside Holm's correction of paired t tests (%)\n"
+    yield "# Dunnett's test beside Holm's correction of paired t tests (%)\n"
     yield f"From `python benchmarks/calibration.py --part dunnett`, random seed {SEED}, {size} studies a row."
     yield from made_with()
     yield (__doc__ or "").split("\n\n")[1].strip() + "\n"
