@@ -3,7 +3,7 @@
     python benchmarks/calibration.py --out docs                         every page into that folder
     python benchmarks/calibration.py --part losses                      a metric where lower is better, in its own unit
     python benchmarks/calibration.py --part anytime                     looks after every seed
-    python benchmarks/calibration.py --part auto                        what replicates=auto saves, and how its test was chosen
+    python benchmarks/calibration.py --part auto                        what replicates=auto saves, and its test
     python benchmarks/calibration.py --part seeds                       how many studies decide that follow "more seeds"
     python benchmarks/calibration.py --part dunnett                     Dunnett's test beside Holm's paired t
 
@@ -12,8 +12,8 @@ is 1 percentage point, that of an arm 1 or (unequal) 2; runs of the same seed sh
 0 or 0.8). `rounded` accuracies are multiples of 1/540, as on the embedded test set.
 
 Losses are lognormal with a mean of 0.4. Their logarithms have a standard deviation of 0.2 (the losses one of 0.081 and
-a skewness of 0.6), or (skewed) of 0.5 (0.213 and 1.8), or (unequal) of 0.4 in the arms and 0.2 in the baseline;
-correlated logarithms have a correlation of 0.8. Effects are differences of the means. `stats.margin` is 0.04, half a
+a skewness of 0.6), or (skewed) of 0.5 (0.213 and 1.8), or (unequal) of 0.4 in the arms and 0.2 in the baseline.
+Correlated logarithms have a correlation of 0.8. Effects are differences of the means. `stats.margin` is 0.04, half a
 standard deviation, as the 0.5 points of accuracies are.
 """
 
@@ -333,8 +333,8 @@ _OTHER_PAGES = (
 def _introduction(nulls: int, effects: int) -> Iterator[str]:
     yield "# Calibration: how often verdicts and intervals are wrong\n"
     yield from paragraph(
-        "Simulated studies with known truth, judged by the package's own code. This page has accuracies and the test that",
-        "is the default.",
+        "Simulated studies with known truth, judged by the package's own code. This page has accuracies and the test",
+        "that is the default.",
     )
     yield from _OTHER_PAGES
     yield f"From `python benchmarks/calibration.py`, random seed {SEED}.\n"

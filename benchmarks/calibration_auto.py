@@ -200,9 +200,7 @@ def power(effect: float, number: int, alpha: float) -> float:
 def page(scale: float) -> Iterator[str]:
     """What looking at will saves, and how its test was chosen."""
     yield "# What `replicates=auto` saves, and how its test was chosen\n"
-    yield from paragraph(
-        f"From `python benchmarks/calibration.py --part auto`, random seed {SEED}.", *made_with()
-    )
+    yield from paragraph(f"From `python benchmarks/calibration.py --part auto`, random seed {SEED}.", *made_with())
     with ProcessPoolExecutor(initializer=prepare) as pool:
         yield from report(scale, pool)
         yield from calibration_prior.report(scale, pool)
@@ -234,12 +232,12 @@ def report(scale: float, pool: Executor) -> Iterator[str]:
 
 
 _DESIGNS = (
-    "- a fixed number of seeds with the paired t test and Holm's method: either the smallest that decides as large a",
-    "  share of arms as `auto` does, which nobody knows beforehand, or the one with 80 % power at alpha / m for the",
-    "  smallest effect (where arms have none, for the margin if that is smaller);",
-    "- a group sequential t test at 5, 10, 15, 20, 25 and 30 seeds, alpha being spent after Lan and DeMets, with",
-    "  Bonferroni's correction over arms; arms with a verdict get no more seeds there either;",
-    "- naive: the t test after every seed, as if each look were the only one.\n",
+    "- A fixed number of seeds with the paired t test and Holm's method. *As many decided* is the smallest that",
+    "  decides as large a share of arms as `auto` does, which nobody knows beforehand. *80 % power* is the one with",
+    "  that power at alpha / m for the smallest effect (where arms have none, for the margin if that is smaller).",
+    "- A group sequential t test at 5, 10, 15, 20, 25 and 30 seeds, alpha being spent after Lan and DeMets, with",
+    "  Bonferroni's correction over arms. Arms with a verdict get no more seeds there either.",
+    "- Naive: the t test after every seed, as if each look were the only one.\n",
 )
 
 

@@ -1,7 +1,7 @@
 """Dunnett's test beside Holm's correction of paired t tests: where does each win?
 
-A study has a baseline and m arms with n seeds. Runs are normal with a standard deviation of one percentage point;
-correlated runs share four fifths of their variance with the others of their seed; with unequal noise every second arm
+A study has a baseline and m arms with n seeds. Runs are normal with a standard deviation of one percentage point.
+Correlated runs share four fifths of their variance with the others of their seed. With unequal noise every second arm
 scatters by two points, with one unstable arm the last one by three. For power every second arm, one that scatters by
 one point, is better by two points, and the others are like the baseline.
 """
