@@ -6,6 +6,7 @@
     cnn_ablation.load_runs(DIR)                         table of runs of a study
     cnn_ablation.load_curves(DIR)                       its learning curves
     cnn_ablation.ablation_table(runs)                   table of arms: intervals, verdicts, notes
+    cnn_ablation.plot.differences(arms, runs)           pictures; also scores, against_time, levels, curves, confusion
     @cnn_ablation.activation("mish")                    a part of your own; also network, optimizer, loss, schedule ...
     cnn_ablation.__version__                            of the installed package
 
@@ -66,6 +67,7 @@ _HOMES = {
 _MODULES = {
     "layers": "tasks.image_classification.models.layers",
     "metrics": "analysis.metrics",
+    "plot": "plot",
 }
 
 

@@ -440,7 +440,7 @@ def test_pictures_are_in_the_unit_of_the_metric(tmp_path: Path) -> None:
     forest, levels, times = (Figure().add_subplot() for _ in range(3))
     figures.plot_differences(arms, forest)
     assert forest.get_xlabel() == r"difference in cost_\$ from the baseline (lower is better)"
-    assert [text.get_text() for text in forest.get_legend().get_texts()] == ["margin ±0.02", "better"]
+    assert [text.get_text() for text in forest.get_legend().get_texts()] == ["margin ±0.02", "better", "95 % interval"]
     assert forest.patches[0].get_x() == -0.02
     figures.plot_levels(arms, figures.numeric_levels(frame, arms)["k"], levels, key="k")
     assert levels.lines[0].get_ydata() == pytest.approx([BASELINE.mean(), BASELINE.mean() - 0.1 + 2 * WOBBLE.mean()])

@@ -132,7 +132,7 @@ def _per_class_files(study: tables.FinishedStudy, memory: Memory | None) -> dict
     reference = study.plan.arms[0].name
     found = {part: matrix for (arm, part), matrix in study.mean_confusions.items() if arm == reference}
     names = next(iter(found.values()))[1] if found else []
-    pictures = confusion_files({part: matrix for part, (matrix, _) in found.items()}, names, memory)
+    pictures = confusion_files({part: matrix for part, (matrix, _) in found.items()}, names, memory, arm=reference)
     return {name: as_csv(frame) for name, frame in frames.items()} | pictures
 
 
