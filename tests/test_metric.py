@@ -456,7 +456,7 @@ def test_a_name_of_any_letters_is_text_in_tex(tmp_path: Path) -> None:
     settings = StatsConfig(metric="f1^2_$", margin=0.1)
     write_tables(tmp_path, frame, arms, caption(frame, arms, settings))
     text = (tmp_path / "ablation.tex").read_text()
-    assert r"\caption{f1\textasciicircum{}2\_\$ (higher is better), mean and 95 \% t interval" in text
+    assert r"\caption{f1\textasciicircum{}2\_\$ (higher is better), mean over seeds" in text
     assert r"inside $\pm$0.1 in f1\textasciicircum{}2\_\$" in text
 
 
@@ -558,7 +558,7 @@ def test_a_report_of_ones_own_task(tmp_path: Path) -> None:
     ]
     text = (tmp_path / "ablation.md").read_text()
     assert "test_mae (lower is better), mean and 95 % t interval over seeds (n = 3). Differences" in text
-    assert r"mean test\_mae" in (tmp_path / "ablation.tex").read_text()
+    assert r"}mean\\test\_mae\end{tabular}" in (tmp_path / "ablation.tex").read_text()
     assert "mean test_mae" in (tmp_path / "ablation.html").read_text()
     assert (tmp_path / "metric_against_time.svg").exists()
     again = tmp_path / "again"
