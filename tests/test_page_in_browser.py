@@ -226,9 +226,10 @@ def test_on_paper_everything_is_open_and_nothing_is_to_be_pressed(show: Show, tm
 
 def test_the_page_knows_its_command(show: Show) -> None:
     command = show("two arms").page.locator("#origin ~ pre").first.inner_text()
+    words = [*TINY[:4], *(f"'{word}'" for word in TINY[4:7]), *TINY[7:]]
     assert command == " ".join(
-        ["python -m cnn_ablation -m", *TINY[:4], *(f"'{word}'" for word in TINY[4:7]), *TINY[7:], "model.activation=relu,leaky", "hydra.sweep.dir=two_arms"]
-    )  # fmt: skip
+        ["python -m cnn_ablation -m", *words, "model.activation=relu,leaky", "hydra.sweep.dir=two_arms"]
+    )
 
 
 @pytest.mark.parametrize(("width", "kind", "other"), [(390, "narrow", "wide"), (1440, "wide", "narrow")])
