@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
+import operator
 import re
+import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Answer
 
 import cnn_ablation
 from cnn_ablation.app import keys, keys_page, manual
@@ -217,6 +221,47 @@ def test_a_long_sentence_is_found() -> None:
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=named)
 def test_no_sentence_is_long(page: Path) -> None:
     assert long_sentences(page.read_text(encoding="utf-8")) == []
+
+
+# Commands and names
+
+TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+COMMANDS = [
+    re.sub(r"\\\n\s*", "", block).strip()
+    for block in re.findall(r"```bash\n(python -m cnn_ablation .*?)```", TUTORIAL, flags=re.DOTALL)
+]
+SNIPPETS = {
+    f"{named(page)}-{number}": block
+    for page in [*PAGES, ROOT / "README.md"]
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    )
+    if "cnn_ablation" in block
+}
+
+
+def test_the_tutorial_plans_what_it_shows(cli: Callable[..., Answer]) -> None:
+    plan, train, more = COMMANDS
+    answer = cli(*shlex.split(plan)[3:])
+    assert answer.code == 0, answer.err
+    (shown,) = re.findall(r"```text\n(.*?)```", TUTORIAL, flags=re.DOTALL)
+    assert answer.out == shown
+    assert train == plan.removesuffix(" dry_run=true")
+    answer = cli(*shlex.split(more)[3:], "dry_run=true")
+    assert answer.code == 0, answer.err
+    assert "as many as a verdict takes, at most 30" in answer.out
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS.values(), ids=list(SNIPPETS))
+def test_names_in_python_exist(snippet: str) -> None:
+    """`cnn_ablation.plot.differences` and its like, and what is imported from the package."""
+    tree = ast.parse(snippet)
+    dotted = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for name in (name for name in dotted if name.startswith("cnn_ablation.")):
+        assert operator.attrgetter(name.removeprefix("cnn_ablation."))(cnn_ablation) is not None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("cnn_ablation"):
+            assert all(getattr(importlib.import_module(str(node.module)), each.name) for each in node.names)
 
 
 # Keys
