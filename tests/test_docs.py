@@ -21,7 +21,7 @@ from conftest import Answer
 import cnn_ablation
 from cnn_ablation.app import keys, keys_page, manual
 from cnn_ablation.common.errors import as_typed
-from cnn_ablation.config import ArmConfig, StatsConfig, default_of, doc_of
+from cnn_ablation.config import ArmConfig, StatsConfig, default_of, doc_of, role_of
 from cnn_ablation.tasks.function.config import Function, FunctionConfig
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config, TrainConfig
 
@@ -314,6 +314,14 @@ def test_every_key_says_in_one_line_what_it_does(item: dataclasses.Field[object]
     assert 5 <= len(doc) <= 110
     assert "\n" not in doc
     assert not doc.endswith(".")
+
+
+@pytest.mark.parametrize("item", FIELDS.values(), ids=list(FIELDS))
+def test_every_role_is_explained_on_the_page(item: dataclasses.Field[object]) -> None:
+    role = role_of(item)
+    assert role.word
+    assert len(re.findall(rf"^\| {role.word} \| .+ \|$", KEYS_PAGE, flags=re.MULTILINE)) == 1
+    assert (role.word == "knob") == (role.not_a_knob == "")
 
 
 def test_a_key_that_was_meant_is_explained() -> None:
