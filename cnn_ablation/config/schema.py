@@ -82,13 +82,13 @@ class Role:
     """A study's folder holds runs of one baseline value only."""
     not_a_knob: str = ""
     """Why no study may vary it, or what to do instead; empty for what may be a knob."""
-    word: str = "knob"
+    word: str = ""
     """What the page of keys calls it."""
 
 
 _OTHER_PICTURES = "one study for each value; its levels would be tested on different pictures"
 
-RESULT = Role(identifies=True, is_fixed=True)
+RESULT = Role(identifies=True, is_fixed=True, word="knob")
 """Can change what a run computes."""
 TEST_SET = Role(identifies=True, is_fixed=True, not_a_knob=_OTHER_PICTURES, word="test set")
 """Can change which pictures are tested: scores of two values cannot be paired."""
