@@ -1,8 +1,9 @@
 """How often are verdicts and intervals wrong? Simulated studies with known truth, judged by the package's own code.
 
-    python benchmarks/calibration.py --out docs/calibration.md
+    python benchmarks/calibration.py --out docs                         every page into that folder
     python benchmarks/calibration.py --part losses                      a metric where lower is better, in its own unit
-    python benchmarks/calibration.py --part anytime                     looks after every seed, and what stopping saves
+    python benchmarks/calibration.py --part anytime                     looks after every seed
+    python benchmarks/calibration.py --part auto                        what replicates=auto saves, and its test
     python benchmarks/calibration.py --part seeds                       how many studies decide that follow "more seeds"
     python benchmarks/calibration.py --part dunnett                     Dunnett's test beside Holm's paired t
 
@@ -11,8 +12,8 @@ is 1 percentage point, that of an arm 1 or (unequal) 2; runs of the same seed sh
 0 or 0.8). `rounded` accuracies are multiples of 1/540, as on the embedded test set.
 
 Losses are lognormal with a mean of 0.4. Their logarithms have a standard deviation of 0.2 (the losses one of 0.081 and
-a skewness of 0.6), or (skewed) of 0.5 (0.213 and 1.8), or (unequal) of 0.4 in the arms and 0.2 in the baseline;
-correlated logarithms have a correlation of 0.8. Effects are differences of the means. `stats.margin` is 0.04, half a
+a skewness of 0.6), or (skewed) of 0.5 (0.213 and 1.8), or (unequal) of 0.4 in the arms and 0.2 in the baseline.
+Correlated logarithms have a correlation of 0.8. Effects are differences of the means. `stats.margin` is 0.04, half a
 standard deviation, as the 0.5 points of accuracies are.
 """
 
@@ -27,10 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import calibration_anytime
+import calibration_auto
 import calibration_dunnett
 import calibration_seeds
 import numpy as np
-from calibration_page import SEED, made_with, percent, precision, prepare, table
+from calibration_page import SEED, made_with, paragraph, percent, precision, prepare, table
 
 from cnn_ablation.analysis import stats
 from cnn_ablation.config import StatsConfig
@@ -228,7 +230,7 @@ def by_effect(
 
 
 def report_accuracies(scale: float) -> Iterator[str]:
-    """The page, line by line, up to what is said of losses."""
+    """The first page, line by line."""
     nulls, effects, others = int(10_000 * scale), int(10_000 * scale), int(2000 * scale)
     plain, correlated = NOISES[0], NOISES[1]
     with ProcessPoolExecutor(initializer=prepare) as pool:
@@ -283,12 +285,12 @@ def report_losses(scale: float) -> Iterator[str]:
     with ProcessPoolExecutor(initializer=prepare) as pool:
         null = list(pool.map(_run, null_jobs(size, LOSSES, LOSS_NOISES)))
         effect = list(pool.map(_run, loss_jobs(size)))
-    yield "## A loss, where lower is better\n"
+    yield "# A loss, where lower is better\n"
     yield "From `python benchmarks/calibration.py --part losses`, random seed"
     yield f"{SEED}, {size} studies a cell: {precision(size)}."
     yield from made_with()
     yield (__doc__ or "").split("\n\n")[3].strip() + "\n"
-    yield "### No effect: studies with any `better` or `worse` (family-wise error, %)\n"
+    yield "## No effect: studies with any `better` or `worse` (family-wise error, %)\n"
     worst = {noise: max(o.any_false_difference for o in null if o.scenario.noise == noise) for noise in LOSS_NOISES}
     unequal = worst.pop(LOSS_NOISES[-1])
     yield "At most 5 is promised where arm and baseline scatter alike;"
@@ -296,13 +298,13 @@ def report_losses(scale: float) -> Iterator[str]:
     yield "Where they do not, differences of skewed losses are skewed too, which a t test of a few does not suppose:"
     yield f"up to {percent(unequal)} here.\n"
     yield from by_noise(null, "any_false_difference", LOSS_NOISES)
-    yield "### No effect: 95 % intervals of differences that hold the truth (%)\n"
+    yield "## No effect: 95 % intervals of differences that hold the truth (%)\n"
     yield f"The lowest here is {percent(min(o.coverage for o in null))}.\n"
     yield from by_noise(null, "coverage", LOSS_NOISES)
     for noise in (mild, correlated):
-        yield f"### A loss lower than the baseline's, {noise.name} noise: arms found `better` (power, %)\n"
+        yield f"## A loss lower than the baseline's, {noise.name} noise: arms found `better` (power, %)\n"
         yield from by_effect(effect, "power", noise, EFFECTS_LOSS, "")
-    yield "### Effects: studies with any wrong `equivalent` (%)\n"
+    yield "## Effects: studies with any wrong `equivalent` (%)\n"
     yield "The margin is 0.04, so that 0.04 is the hardest case; noise is mild and correlated.\n"
     yield from by_effect(effect, "any_false_equivalence", correlated, EFFECTS_LOSS, "")
     yield f"The worst over all kinds of noise is {percent(max(o.any_false_equivalence for o in effect))};"
@@ -311,8 +313,30 @@ def report_losses(scale: float) -> Iterator[str]:
     yield f"the lowest coverage of intervals with effects {percent(min(o.coverage for o in effect))}.\n"
 
 
+_OTHER_PAGES = (
+    "| page | what it answers |",
+    "|---|---|",
+    "| [a loss, where lower is better](calibration_losses.md) | does a skewed figure in a unit of its own keep what is"
+    " promised? |",
+    "| [looks after every seed](calibration_anytime.md) | how often is `stats.test=anytime` wrong, and when does a note"
+    " say so? |",
+    "| [seeds until it is decided](calibration_auto.md) | what does `replicates=auto` save, and why is its test as it"
+    " is? |",
+    "| [looking, adding seeds, looking again](calibration_looks.md) | what do looks on record keep? |",
+    "| [more seeds](calibration_seeds.md) | how many studies that follow the column `more seeds` are decided? |",
+    "| [Dunnett's test](calibration_dunnett.md) | when does it find more than the paired t test, and when is it"
+    " false? |",
+    "",
+)
+
+
 def _introduction(nulls: int, effects: int) -> Iterator[str]:
     yield "# Calibration: how often verdicts and intervals are wrong\n"
+    yield from paragraph(
+        "Simulated studies with known truth, judged by the package's own code. This page has accuracies and the test",
+        "that is the default.",
+    )
+    yield from _OTHER_PAGES
     yield f"From `python benchmarks/calibration.py`, random seed {SEED}.\n"
     yield (__doc__ or "").split("\n\n")[2].strip() + "\n"
     yield f"{nulls} studies a cell without an effect, {effects} with one: {precision(nulls)}."
@@ -323,23 +347,30 @@ PARTS: dict[str, Callable[[float], Iterator[str]]] = {
     "accuracies": report_accuracies,
     "losses": report_losses,
     "anytime": calibration_anytime.report,
+    "auto": calibration_auto.page,
     "seeds": calibration_seeds.report,
     "dunnett": calibration_dunnett.report,
 }
 
 
+def file_of(part: str) -> str:
+    """Each part is a page of the documentation; accuracies are the first one."""
+    return "calibration.md" if part == "accuracies" else f"calibration_{part}.md"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="write the page there instead of printing it")
+    parser.add_argument("--out", type=Path, help="a folder: write the pages there instead of printing them")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the studies; 0.01 for a quick look")
-    parser.add_argument("--part", choices=tuple(PARTS), help="only that part of the page")
+    parser.add_argument("--part", choices=tuple(PARTS), help="only that page")
     options = parser.parse_args()
     parts = [options.part] if options.part else list(PARTS)
-    page = "\n".join(line for part in parts for line in PARTS[part](options.scale)) + "\n"
-    if options.out:
-        options.out.write_text(page)
-    else:
-        print(page)
+    for part in parts:
+        page = "\n".join(PARTS[part](options.scale)).rstrip("\n") + "\n"
+        if options.out:
+            (options.out / file_of(part)).write_text(page, encoding="utf-8")
+        else:
+            print(page)
 
 
 if __name__ == "__main__":

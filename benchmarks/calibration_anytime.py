@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import calibration_auto
-import calibration_prior
 import calibration_skewness
 import numpy as np
 from calibration_page import SEED, interval, made_with, paragraph, percent, prepare, table
@@ -179,20 +177,18 @@ def _run(job: tuple[Cell, int]) -> Outcome:
 
 
 def report(scale: float) -> Iterator[str]:
-    """The part of the page about looks after every seed."""
+    """The page about looks after every seed."""
     size = int(20_000 * scale)
     cells = [Cell(*cell) for cell in itertools.product(NOISES, CORRELATIONS, ARMS)]
     with ProcessPoolExecutor(initializer=prepare) as pool:
         outcomes = list(pool.map(_run, [(cell, size) for cell in cells]))
-        yield "## Looks after every seed: `stats.test=anytime`\n"
-        yield from paragraph(
-            f"From `python benchmarks/calibration.py --part anytime`, random seed {SEED}, {size} studies a cell where",
-            "no other number is given.",
-            *made_with(),
-        )
-        yield from _errors(outcomes)
-        yield from calibration_prior.report(scale, pool)
-        yield from calibration_auto.report(scale, pool)
+    yield "# Looks after every seed: `stats.test=anytime`\n"
+    yield from paragraph(
+        f"From `python benchmarks/calibration.py --part anytime`, random seed {SEED}, {size} studies a cell where",
+        "no other number is given.",
+        *made_with(),
+    )
+    yield from _errors(outcomes)
 
 
 def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -202,15 +198,15 @@ def _errors(outcomes: Sequence[Outcome]) -> Iterator[str]:
         f"{percent(PROMISED)} %, `!` stands where it is not. Figures:",
     )
     yield from _FIGURES
-    yield "### No effect: studies with any `better` or `worse` at any look (family-wise error, %)\n"
+    yield "## No effect: studies with any `better` or `worse` at any look (family-wise error, %)\n"
     yield from _promise(outcomes, ("false_difference",))
     yield from _by_arms(outcomes, "false_difference")
-    yield "### At the margin: studies with any wrong `equivalent` at any look (%)\n"
+    yield "## At the margin: studies with any wrong `equivalent` at any look (%)\n"
     yield from _promise(outcomes, ("false_equivalence_above", "false_equivalence_below"))
     for side in ("above", "below"):
         yield f"All arms lie at the margin {side} the baseline:\n"
         yield from _by_arms(outcomes, f"false_equivalence_{side}")
-    yield "### No effect: 95 % intervals of one arm that hold the truth (%)\n"
+    yield "## No effect: 95 % intervals of one arm that hold the truth (%)\n"
     yield "At all of 40 looks, and (behind the stroke) the interval that the 40th look alone would give.\n"
     yield from _crossed(outcomes, lambda found: f"{percent(found.covered)} / {percent(found.covered_at_the_end)}")
     yield from _skewness(outcomes)
@@ -232,7 +228,7 @@ def _skewness(outcomes: Sequence[Outcome]) -> Iterator[str]:
     unnoted: dict[bool, list[float]] = {True: [0.0], False: [0.0]}  # of several arms, and of one
     for found in outcomes:
         unnoted[found.cell.num_arms > 1] += _shares(found, 1) + _shares(found, 2)
-    yield "### Skewed differences are told\n"
+    yield "## Skewed differences are told\n"
     yield from paragraph(
         "Where both are skewed and an arm scatters otherwise than the baseline, differences are skewed too. Seeds that",
         "have not met the long tail yet show a small spread and a mean on the wrong side. The paired t test errs there",

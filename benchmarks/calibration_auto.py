@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
+import calibration_prior
 import group_sequential
 import numpy as np
-from calibration_page import SEED, paragraph, percent, table
+from calibration_page import SEED, made_with, paragraph, percent, prepare, table
 from calibration_prior import holm
 from scipy import stats as scipy_stats
 from statsmodels.stats.power import TTestPower
@@ -196,11 +197,20 @@ def power(effect: float, number: int, alpha: float) -> float:
     return 1.0 if np.isnan(found) else float(found)  # older scipy gives NaN where the power is next to 1
 
 
+def page(scale: float) -> Iterator[str]:
+    """What looking at will saves, and how its test was chosen."""
+    yield "# What `replicates=auto` saves, and how its test was chosen\n"
+    yield from paragraph(f"From `python benchmarks/calibration.py --part auto`, random seed {SEED}.", *made_with())
+    with ProcessPoolExecutor(initializer=prepare) as pool:
+        yield from report(scale, pool)
+        yield from calibration_prior.report(scale, pool)
+
+
 def report(scale: float, pool: Executor) -> Iterator[str]:
     studies = int(4000 * scale)
     arms, effects = zip(*CELLS, strict=True)
     results = dict(zip(CELLS, pool.map(simulate, arms, effects, itertools.repeat(studies)), strict=True))
-    yield "### What `replicates=auto` saves\n"
+    yield "## What `replicates=auto` saves\n"
     yield from paragraph(*(__doc__ or "").split("\n\n")[1].split())
     yield f"{studies} studies a cell. Beside it:\n"
     yield from _DESIGNS
@@ -222,12 +232,12 @@ def report(scale: float, pool: Executor) -> Iterator[str]:
 
 
 _DESIGNS = (
-    "- a fixed number of seeds with the paired t test and Holm's method: either the smallest that decides as large a",
-    "  share of arms as `auto` does, which nobody knows beforehand, or the one with 80 % power at alpha / m for the",
-    "  smallest effect (where arms have none, for the margin if that is smaller);",
-    "- a group sequential t test at 5, 10, 15, 20, 25 and 30 seeds, alpha being spent after Lan and DeMets, with",
-    "  Bonferroni's correction over arms; arms with a verdict get no more seeds there either;",
-    "- naive: the t test after every seed, as if each look were the only one.\n",
+    "- A fixed number of seeds with the paired t test and Holm's method. *As many decided* is the smallest that",
+    "  decides as large a share of arms as `auto` does, which nobody knows beforehand. *80 % power* is the one with",
+    "  that power at alpha / m for the smallest effect (where arms have none, for the margin if that is smaller).",
+    "- A group sequential t test at 5, 10, 15, 20, 25 and 30 seeds, alpha being spent after Lan and DeMets, with",
+    "  Bonferroni's correction over arms. Arms with a verdict get no more seeds there either.",
+    "- Naive: the t test after every seed, as if each look were the only one.\n",
 )
 
 

@@ -1,7 +1,7 @@
 """Dunnett's test beside Holm's correction of paired t tests: where does each win?
 
-A study has a baseline and m arms with n seeds. Runs are normal with a standard deviation of one percentage point;
-correlated runs share four fifths of their variance with the others of their seed; with unequal noise every second arm
+A study has a baseline and m arms with n seeds. Runs are normal with a standard deviation of one percentage point.
+Correlated runs share four fifths of their variance with the others of their seed. With unequal noise every second arm
 scatters by two points, with one unstable arm the last one by three. For power every second arm, one that scatters by
 one point, is better by two points, and the others are like the baseline.
 """
@@ -120,7 +120,7 @@ def report(scale: float) -> Iterator[str]:
     size = int(NUM_STUDIES * scale)
     grid = itertools.product(NOISES, SEEDS_PER_ARM, ARMS)
     outcomes = {(n, m, noise.name): simulate(n, m, noise, size) for noise, n, m in grid}
-    yield "## Dunnett's test beside Holm's correction of paired t tests (%)\n"
+    yield "# Dunnett's test beside Holm's correction of paired t tests (%)\n"
     yield f"From `python benchmarks/calibration.py --part dunnett`, random seed {SEED}, {size} studies a row."
     yield from made_with()
     yield (__doc__ or "").split("\n\n")[1].strip() + "\n"

@@ -117,7 +117,7 @@ def report(scale: float, pool: Executor) -> Iterator[str]:
         name: [by_effect[at][name, m][0] / min(by_effect[at][other, m][0] for other in PRIORS) - 1 for at, m in cells]
         for name in PRIORS
     }
-    yield "### Why the prior's variance is 10\n"
+    yield "## Why the prior's variance is 10\n"
     yield from paragraph(*(__doc__ or "").split("\n\n")[1].split())
     yield from paragraph(
         "Seeds on average, 40 where an arm is not found; behind the stroke the share found (%) where it is below 99.9;",
@@ -132,7 +132,7 @@ def report(scale: float, pool: Executor) -> Iterator[str]:
             ["largest loss", "", *(f"{100 * max(losses[name]):.0f} %" for name in PRIORS)],
         ],
     )
-    yield "### Holm's method, or closed testing with means of e-values\n"
+    yield "## Holm's method, or closed testing with means of e-values\n"
     yield from paragraph(
         "Nine arms, some with an effect of one standard deviation; share of these found (%) at so many seeds,",
         f"{many} studies a row. Closed testing by means (e-Holm, Vovk and Wang 2021) gains where all arms have an",

@@ -148,7 +148,7 @@ def report_test(test: str, scale: float) -> Iterator[str]:
     """The table of one test, by the truth too."""
     size = int(NUM_ARMS * scale)
     found = _cells(StatsConfig(test=test), size)
-    yield f"### `stats.test={test}`\n"
+    yield f"## `stats.test={test}`\n"
     yield from paragraph(
         f"Of all arms with a number {_pooled(found, 'decided')} % are decided with it, and",
         f"{_pooled(found, 'decided_at_low')} % with the lower one. {size} arms a row.",
@@ -158,7 +158,7 @@ def report_test(test: str, scale: float) -> Iterator[str]:
 
 def report_margins(scale: float) -> Iterator[str]:
     """Other margins, among them none: what is small is then never decided."""
-    yield "### Other margins, t test\n"
+    yield "## Other margins, t test\n"
     rows = []
     for margin in (*MARGINS, None):
         accuracy = StatsConfig() if margin is None else StatsConfig(margin_pp=margin)
@@ -172,7 +172,7 @@ def report_margins(scale: float) -> Iterator[str]:
 
 def report(scale: float) -> Iterator[str]:
     """The part of the page, line by line."""
-    yield "## More seeds: studies that follow it and are decided (%)\n"
+    yield "# More seeds: studies that follow it and are decided (%)\n"
     yield f"From `python benchmarks/calibration.py --part seeds`, random seed {SEED}."
     yield from made_with()
     yield (__doc__ or "").split("\n\n")[1].strip() + "\n"

@@ -6,6 +6,8 @@
     cnn_ablation.load_runs(DIR)                         table of runs of a study
     cnn_ablation.load_curves(DIR)                       its learning curves
     cnn_ablation.ablation_table(runs)                   table of arms: intervals, verdicts, notes
+    cnn_ablation.styled_table(arms)                     that table as a notebook shows it: rounded, in colour
+    cnn_ablation.plot.differences(arms, runs)           pictures; also scores, against_time, levels, curves, confusion
     @cnn_ablation.activation("mish")                    a part of your own; also network, optimizer, loss, schedule ...
     cnn_ablation.__version__                            of the installed package
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from cnn_ablation.config import setting
     from cnn_ablation.launch.alone import run
     from cnn_ablation.launch.execution import ablate
+    from cnn_ablation.report.styled import styled_table
     from cnn_ablation.tasks.image_classification.parts import (
         activation,
         data_source,
@@ -48,6 +51,7 @@ __all__ = [
     "run",
     "schedule",
     "setting",
+    "styled_table",
 ]
 
 _HOMES = {
@@ -58,6 +62,7 @@ _HOMES = {
     "load_runs": "analysis.tables",
     "run": "launch.alone",
     "setting": "config",
+    "styled_table": "report.styled",
     **dict.fromkeys(
         ("activation", "data_source", "loss", "network", "optimizer", "schedule"), "tasks.image_classification.parts"
     ),
@@ -66,6 +71,7 @@ _HOMES = {
 _MODULES = {
     "layers": "tasks.image_classification.models.layers",
     "metrics": "analysis.metrics",
+    "plot": "plot",
 }
 
 

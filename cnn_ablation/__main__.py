@@ -1,4 +1,4 @@
-"""The command line: `python -m cnn_ablation [-m] [KEY=VALUE ...]`, also installed as `cnn-ablation`.
+"""The command line: `python -m cnn_ablation [-m] [KEY=VALUE ...]` or `guide`, also installed as `cnn-ablation`.
 
 Exit codes: 0 all runs finished, 1 runs failed, 2 bad configuration or data, 130 interrupted.
 """
@@ -36,9 +36,14 @@ def answer() -> int:
     Raises:
         UserError: it cannot be done as asked.
     """
+    words = sys.argv[1:]
+    if words[:1] == ["guide"]:
+        from cnn_ablation import guide
+
+        return guide.show(words[1:])
     from cnn_ablation.app import arguments
 
-    asked = arguments.read(sys.argv[1:])
+    asked = arguments.read(words)
     if "--help" in asked.flags:
         from cnn_ablation.app import extensions, manual
 

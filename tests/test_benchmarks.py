@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import bare_kernels
 import gpu
+import memory
 import numpy as np
 import overhead
 import pandas as pd
@@ -155,3 +157,16 @@ def test_ways_of_a_step_are_measured_in_turns_and_kernels_are_put_back(monkeypat
     assert {way: len(found) for way, found in rates.items()} == dict.fromkeys(steps.WAYS, 2)
     assert all((found > 0).all() for found in rates.values())
     assert before == steps.convolution._PROCESSORS
+
+
+def test_memory_is_that_of_the_command_and_of_what_it_starts() -> None:
+    grandchild = "held = bytearray(80 * 2**20); import time; time.sleep(0.6)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    peaks = memory.peaks_of(
+        [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"]
+    )
+    [resident] = [rss for (role, _), rss in peaks.rss.items() if role == memory.TRAINING]
+    [of_the_command] = [rss for (role, _), rss in peaks.rss.items() if role == memory.PARENT]
+    assert 80 <= resident / 2**20 <= 120
+    assert of_the_command / 2**20 <= 40
+    assert peaks.sum_pss >= 80 * 2**20

@@ -73,3 +73,22 @@ def test_simulated_losses_have_the_moments_that_the_page_names(calibration: Modu
     assert found.mean(axis=(0, 2)) == pytest.approx([0.4, 0.32], abs=0.002)
     deviations = [mean * np.sqrt(np.exp(spread**2) - 1) for mean, spread in ((0.4, 0.2), (0.32, 0.4))]
     assert found.std(axis=(0, 2)) == pytest.approx(deviations, rel=0.01)
+
+
+def test_every_part_has_its_page(calibration: ModuleType) -> None:
+    docs = SCRIPT.parent.parent / "docs"
+    pages = {calibration.file_of(part) for part in calibration.PARTS}
+    by_another_script = {"calibration_looks.md"}
+    assert pages | by_another_script == {path.name for path in docs.glob("calibration*.md")}
+    for part in calibration.PARTS:
+        text = (docs / calibration.file_of(part)).read_text(encoding="utf-8")
+        command = "benchmarks/calibration.py`" if part == "accuracies" else f"benchmarks/calibration.py --part {part}`"
+        assert command in text
+
+
+def test_the_first_page_names_the_others(calibration: ModuleType) -> None:
+    introduction = "\n".join(calibration._introduction(100, 100))
+    first = (SCRIPT.parent.parent / "docs" / "calibration.md").read_text(encoding="utf-8")
+    table = [line for line in first.splitlines() if line.startswith("| [")]
+    assert len(table) == 6
+    assert [line for line in introduction.splitlines() if line.startswith("| [")] == table

@@ -253,7 +253,7 @@ def test_stopping_where_decided_saves_runs_and_naive_looks_err() -> None:
 def test_parts_of_the_page_are_written(part: Callable[..., Iterator[str]]) -> None:
     with ThreadPoolExecutor(1) as pool:
         page = "\n".join(part(0.005, pool))
-    assert page.startswith("### ")
+    assert page.startswith("## ")
     assert "nan" not in page
     prose = [line for line in page.splitlines() if not line.startswith("|")]
     assert max(len(line) for line in prose) <= 120

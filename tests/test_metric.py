@@ -440,7 +440,7 @@ def test_pictures_are_in_the_unit_of_the_metric(tmp_path: Path) -> None:
     forest, levels, times = (Figure().add_subplot() for _ in range(3))
     figures.plot_differences(arms, forest)
     assert forest.get_xlabel() == r"difference in cost_\$ from the baseline (lower is better)"
-    assert [text.get_text() for text in forest.get_legend().get_texts()] == ["margin ±0.02", "better"]
+    assert [text.get_text() for text in forest.get_legend().get_texts()] == ["margin ±0.02", "better", "95 % interval"]
     assert forest.patches[0].get_x() == -0.02
     figures.plot_levels(arms, figures.numeric_levels(frame, arms)["k"], levels, key="k")
     assert levels.lines[0].get_ydata() == pytest.approx([BASELINE.mean(), BASELINE.mean() - 0.1 + 2 * WOBBLE.mean()])
@@ -456,7 +456,7 @@ def test_a_name_of_any_letters_is_text_in_tex(tmp_path: Path) -> None:
     settings = StatsConfig(metric="f1^2_$", margin=0.1)
     write_tables(tmp_path, frame, arms, caption(frame, arms, settings))
     text = (tmp_path / "ablation.tex").read_text()
-    assert r"\caption{f1\textasciicircum{}2\_\$ (higher is better), mean and 95 \% t interval" in text
+    assert r"\caption{f1\textasciicircum{}2\_\$ (higher is better), mean over seeds" in text
     assert r"inside $\pm$0.1 in f1\textasciicircum{}2\_\$" in text
 
 
@@ -558,7 +558,7 @@ def test_a_report_of_ones_own_task(tmp_path: Path) -> None:
     ]
     text = (tmp_path / "ablation.md").read_text()
     assert "test_mae (lower is better), mean and 95 % t interval over seeds (n = 3). Differences" in text
-    assert r"mean test\_mae" in (tmp_path / "ablation.tex").read_text()
+    assert r"}mean\\test\_mae\end{tabular}" in (tmp_path / "ablation.tex").read_text()
     assert "mean test_mae" in (tmp_path / "ablation.html").read_text()
     assert (tmp_path / "metric_against_time.svg").exists()
     again = tmp_path / "again"

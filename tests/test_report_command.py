@@ -128,6 +128,11 @@ def folder_as_table(folder: Path) -> list[str]:
     return ["--runs", "runs.csv", "--out", "out"]
 
 
+def empty_folder(folder: Path) -> list[str]:
+    (folder / "empty").mkdir()
+    return ["empty"]
+
+
 def scale_as_text(folder: Path) -> list[str]:
     text = (folder / "study" / "study.yaml").read_text()
     (folder / "study" / "study.yaml").write_text(text.replace("train.scale: 1.0", "train.scale: half"))
@@ -145,7 +150,10 @@ PLACES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         lambda folder: ["runs.csv"],
         "runs.csv is a file; a study's folder is wanted\n  remedy: the folder",
     ),
-    "a folder without a study": (lambda folder: ["."], ". is no study: there is no study.yaml in it"),
+    "a folder without a study": (
+        empty_folder,
+        "empty is no study: there is no study.yaml in it, nor in a folder below",
+    ),
     "a job's folder": (lambda folder: ["study/0"], "study/0 is no study: there is no study.yaml in it\n  remedy: "),
     "a folder as a table": (lambda folder: ["--runs", "study", "--out", "out"], "study cannot be read as a table"),
     "a file as out": (file_as_out, "cannot write to taken: "),
@@ -377,11 +385,9 @@ def test_more_seeds_are_what_is_still_to_be_added(words: str, low: float, high: 
     assert readable_table(arms)["more seeds"].tolist() == ["", words]
 
 
-def test_a_narrow_terminal_shows_more_seeds_below_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
-    notes = {"notes": "a note that is far too long for one line of a table on any terminal, wide as it may be" * 3}
-    for high, words in ((25.0, "+7-22 seeds"), (np.nan, "+? seeds")):
-        arms = ablation_table(runs()).assign(seeds_needed_low=10.0, seeds_needed=high, **notes)
-        print_table(arms, "")
+def test_the_terminal_tells_more_seeds_in_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    for high, words in ((25.0, "more seeds: 7-22"), (np.nan, "more seeds: cannot be said yet")):
+        print_table(ablation_table(runs()).assign(seeds_needed_low=10.0, seeds_needed=high), "")
         assert words in capsys.readouterr().out
 
 

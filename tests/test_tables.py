@@ -16,6 +16,7 @@ import cnn_ablation
 from cnn_ablation.analysis import assurance, tables
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import StatsConfig
+from cnn_ablation.report.files import as_csv
 from cnn_ablation.runs.records import Run, record_path, write_run
 from cnn_ablation.study.designs import Arm
 from cnn_ablation.study.plans import PathStep, Plan, write_plan
@@ -484,3 +485,24 @@ def test_a_record_with_nested_values_of_another_form_is_named(
     assert len(study.runs) == 3
     assert f"{path} is damaged or unreadable ({field} has not its form)" in capsys.readouterr().err
     assert (len(study.run_table()), len(study.per_class()), len(study.curves())) == (3, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("written", "values", "levels"),
+    [
+        (["", "100", "200"], [None, 100, 200], "Int64"),
+        (["", "0.5", "1.0"], [None, 0.5, 1.0], "float64"),
+        (["100", "200", "300"], [100, 200, 300], "int64"),
+        (["", "a", "b"], [None, "a", "b"], None),
+        (["", "True", "False"], [None, True, False], None),
+    ],
+    ids=["whole and null", "fractions", "whole", "words", "switches"],
+)
+def test_whole_levels_stay_whole_beside_null(
+    written: list[str], values: list[Any], levels: str | None, tmp_path: Path
+) -> None:
+    runs = [Run("baseline", "", "", seed, "ok", test_accuracy=0.9, settings={"k": v}) for seed, v in enumerate(values)]
+    table = tables.FinishedStudy(plan_of(["baseline"], [0, 1, 2]), runs).run_table()
+    assert levels is None or str(table["k"].dtype) == levels
+    column = [line.split(",")[-1] for line in as_csv(table[["seed", "k"]]).decode().splitlines()]
+    assert column == ["k", *written]

@@ -348,5 +348,5 @@ def test_the_report_takes_a_margin_for_times(tmp_path: Path) -> None:
     assert found["time_verdict"].to_dict() == {
         "baseline": "", "slower": "slower", "faster": "faster", "equal": "equal", "undecided": "equal",
     }  # fmt: skip
-    for name in ("ablation.md", "ablation.html", "ablation.tex"):
+    for name in ("ablation.md", "ablation.html"):
         assert "] slower" in (tmp_path / name).read_text()

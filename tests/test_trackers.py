@@ -207,7 +207,15 @@ class TestMLflow:
         [study] = found.study
         listed = {each.path for each in found.client.list_artifacts(study.info.run_id)}
         pictures = {path.name for path in folder.glob("*.png")}
-        assert {"ablation.csv", "ablation.md", "ablation.html", "runs.csv", "study.yaml", *pictures} <= listed
+        assert {
+            "ablation.csv",
+            "ablation.md",
+            "ablation.html",
+            "report.html",
+            "runs.csv",
+            "study.yaml",
+            *pictures,
+        } <= listed
         fetched = found.client.download_artifacts(study.info.run_id, "ablation.csv", str(folder.parent))
         assert Path(fetched).read_bytes() == (folder / "ablation.csv").read_bytes()
 
@@ -340,7 +348,7 @@ class TestWandb:
         assert last.summary[f"{ARMS[1]}/verdict"] == table["verdict"][ARMS[1]]
         assert last.summary[f"{ARMS[1]}/delta_pp"] == pytest.approx(table["delta_pp"][ARMS[1]])
         names = {entry.path for each in last.artefacts for entry in each.manifest.contents}
-        assert {"ablation.csv", "ablation.md", "runs.csv", "differences.png"} <= names
+        assert {"ablation.csv", "ablation.md", "report.html", "runs.csv", "differences.png"} <= names
 
     def test_its_own_switch_is_heard(self, command: Callable[..., str], tmp_path: Path) -> None:
         command(*STUDY, "replicates=1", "trackers=[wandb]", WANDB_MODE="disabled")

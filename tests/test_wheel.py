@@ -32,6 +32,10 @@ def test_the_wheel_holds_the_configuration_and_the_type_marker(installed: Path) 
     packed = installed / "cnn_ablation" / "conf"
     assert {path.relative_to(packed) for path in packed.rglob("*.yaml")} == expected
     assert (installed / "cnn_ablation" / "py.typed").exists()
+    templates = Path("cnn_ablation") / "report" / "page" / "templates"
+    assert {path.name for path in (ROOT / templates).iterdir()} == {
+        path.name for path in (installed / templates).iterdir()
+    }
     assert (
         "cnn-ablation = cnn_ablation.__main__:command"
         in next(installed.glob("*.dist-info/entry_points.txt")).read_text()
@@ -52,3 +56,7 @@ def test_the_wheel_trains_and_reports(installed: Path, tmp_path: Path) -> None:
     out = python("-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
     assert "model.activation=leaky" in out
     assert "verdict" in python("-m", "cnn_ablation.report", "study")
+    assert python("-m", "cnn_ablation", "guide").startswith("# How to set up a study")
+    page = (tmp_path / "study" / "report.html").read_text()
+    assert "<h1>What does activation do to test accuracy?</h1>" in page
+    assert "python -m cnn_ablation -m data=shapes" in page

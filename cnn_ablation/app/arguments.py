@@ -256,6 +256,8 @@ def _without_equals(word: str, before: str, after: Sequence[str]) -> Iterator[st
         yield f"  did you mean: {word}={'true' if field.type == 'bool' else keys.default(field)}"
     elif groups:
         yield f"  did you mean: {' or '.join(f'{group}={word}' for group in groups)}"
+    elif word == "guide":
+        yield "  did you mean: python -m cnn_ablation guide, without other words"
     else:
         yield "  remedy: KEY=VALUE, with quotes where a value has spaces: 'model.filters=[24, 48, 96]'"
 

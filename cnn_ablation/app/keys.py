@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from cnn_ablation.common.errors import as_typed
-from cnn_ablation.config import Bounds, is_free, nearest, split_free
+from cnn_ablation.config import Bounds, doc_of, is_free, nearest, split_free
 from cnn_ablation.study.designs import DESIGNS
 from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
@@ -72,6 +72,11 @@ def sections() -> dict[str, type]:
     types = get_type_hints(Config)
     parts = (item.name for item in dataclasses.fields(Config) if dataclasses.is_dataclass(types[item.name]))
     return {name: types[name] for name in parts if name not in GROUPS}
+
+
+def option_names(option: type) -> list[str]:
+    """What `GROUP=` names an option's dataclass by: of networks of known layers, several."""
+    return next(str(bounds_of(item)).split(", ") for item in dataclasses.fields(option) if item.name == "name")
 
 
 def group_options(config_dir: str | None = None) -> dict[str, list[str]]:
@@ -186,7 +191,7 @@ def suggestion(key: str, value: str, candidates: list[str] | None = None) -> Sug
     field = schema_keys().get(found)
     if field is None or fits(field, value) or value == "...":
         return Suggestion(nearest=f"{found}={value}")
-    return Suggestion(remedy=f"perhaps {found}, which takes {allowed(field)}")
+    return Suggestion(remedy=f"perhaps {found}, which takes {allowed(field)}: {doc_of(field)}".removesuffix(": "))
 
 
 def _of_hydra(key: str, value: str) -> Suggestion:

@@ -15,10 +15,10 @@ import yaml
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import FLAGS, Flag
 from cnn_ablation.common.errors import as_typed
-from cnn_ablation.config import Section
+from cnn_ablation.config import Section, doc_of
 from cnn_ablation.runs.task import TASKS
 from cnn_ablation.study.designs import DESIGNS
-from cnn_ablation.tasks.function.config import FunctionConfig
+from cnn_ablation.tasks.function.config import Function, FunctionConfig
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 WIDTH = 100
@@ -40,14 +40,15 @@ every knob with several seeds, and prints the ablation table.
                                                             a network's layers, no training
   python -m cnn_ablation.predict RUN IMAGE...               classes of your own pictures
   python -m cnn_ablation.store list                         the finished runs that studies reuse
+  python -m cnn_ablation guide                              how to set up a study, and what misleads
 
 KEY=VALUE sets a key for all arms. With -m, KEY=A,B is a knob with two levels; so are KEY=range(1,4)
 and GROUP=glob(*). A value before a list is the baseline's: train.epochs=6 train.epochs=3,9.
 KEY=VALUE and KEY=A,B after study=NAME change or drop a knob of that study. Quote lists and braces."""
 
 _ABOUT_KEYS = """\
-Keys: KEY=DEFAULT, then what is allowed. The file of an option may set other values than these;
-python -m cnn_ablation --cfg job model=alexnet prints them all for that network."""
+Keys: KEY=DEFAULT, what it does, and what it may be. The file of an option may set other values than
+these; python -m cnn_ablation --cfg job model=alexnet prints them all for that network."""
 
 _ABOUT_FLAGS = {
     "--help": "this page",
@@ -122,9 +123,12 @@ def _groups(defaults: dict[str, str], config_dir: str | None) -> Iterator[str]:
 
 def _function_rows(target: str | None) -> Iterator[str]:
     """How a function is named, and its settings where one is."""
-    yield _row("task.target=???", "MODULE.FUNCTION, the module from the working directory or installed")
+    yield from _rows("task", (item for item in dataclasses.fields(Function) if item.name == "target"))
     if target is None:
-        yield _row("settings.NAME", "its keyword arguments: their defaults, with their types as annotated")
+        yield _row(
+            "settings.NAME",
+            next(doc_of(item) for item in dataclasses.fields(FunctionConfig) if item.name == "settings"),
+        )
         return
     from cnn_ablation.tasks.function import signature
 
@@ -157,18 +161,18 @@ def _group_parts(group: str, default_option: str) -> Iterator[list[str]]:
     """The keys that all options of a group share, those that options of one kind share, then those of each."""
     options = list(GROUPS[group].values())
     base = get_type_hints(Config)[group]
-    shown: dict[type, list[keys.Field]] = {base: _shared(options)}
+    shown: dict[type, list[keys.Field]] = {base: _shared([base, *options])}
     yield [f"{group}=ANY", *_about(base), *_rows(group, shown[base])]
     for option in options:
         kind = next(parent for parent in option.__mro__[1:] if issubclass(parent, Section))
         if kind not in shown and kind not in options:
             alike = [other for other in options if issubclass(other, kind)]
             shown[kind] = [item for item in _shared(alike) if item.name not in _names(shown[base])]
-            names = "|".join(name for other in alike for name in _options(other))
+            names = "|".join(name for other in alike for name in keys.option_names(other))
             yield [f"{group}={names}", *_about(kind), *_rows(group, shown[kind])]
         known = _names(shown[base]) | _names(shown.get(kind, []))
-        heading = f"{group}={'|'.join(_options(option))}" + (
-            f" ({default_option} is the default)" if default_option in _options(option) else ""
+        heading = f"{group}={'|'.join(keys.option_names(option))}" + (
+            f" ({default_option} is the default)" if default_option in keys.option_names(option) else ""
         )
         own = [item for item in dataclasses.fields(option) if item.name not in known]
         yield [heading, *_about(option), *_rows(group, own)]
@@ -178,10 +182,6 @@ def _shared(options: Sequence[type]) -> list[keys.Field]:
     """Fields that are the same in all of several options."""
     first, *others = ({item.name: item for item in dataclasses.fields(option)} for option in options)
     return [item for item in first.values() if all(_same(item, other.get(item.name)) for other in others)]
-
-
-def _options(option: type) -> list[str]:
-    return next(str(keys.bounds_of(item)).split(", ") for item in dataclasses.fields(option) if item.name == "name")
 
 
 def _names(items: Iterable[keys.Field]) -> set[str]:
@@ -203,9 +203,15 @@ def _about(owner: type) -> Iterator[str]:
 def _rows(prefix: str, items: Iterable[keys.Field]) -> Iterator[str]:
     for item in items:
         key = f"{prefix}.{item.name}" if prefix else item.name
-        is_name = prefix in GROUPS and item.name == "name"
-        about = f"{keys.allowed(item)}: set by {prefix}=OPTION" if is_name else keys.allowed(item)
-        yield _row(f"{key}={keys.default(item)}", about)
+        yield _row(f"{key}={keys.default(item)}", _meaning(prefix, item))
+
+
+def _meaning(prefix: str, item: keys.Field) -> str:
+    """What a key does, and what it may be."""
+    allowed, doc = keys.allowed(item), doc_of(item)
+    if prefix in GROUPS and item.name == "name":
+        return f"{allowed}: set by {prefix}=OPTION"
+    return f"{doc} ({allowed})" if doc and allowed else doc or allowed
 
 
 def _row(key: str, about: str) -> str:

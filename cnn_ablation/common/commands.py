@@ -20,6 +20,7 @@ INTERRUPTED = 130
 NOT_READ = 1
 """Nobody takes the output any more."""
 
+_PACKAGE, _SCRIPT = "cnn_ablation", "cnn-ablation"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _was_interrupted = False
 
@@ -67,6 +68,26 @@ def guarded(main: Callable[[], int]) -> int:
         except OSError:  # said once; what is left in the buffer would be said again
             _drop_output()
         return explained[1]
+
+
+def typed() -> str:
+    """This process's command as a person would type it again; empty where nobody typed one, as in a notebook.
+
+    It names neither the interpreter's place nor that of the console script.
+    """
+    import shlex
+
+    words = [word.encode(errors="replace").decode() for word in sys.orig_argv[1:]]
+    for place, word in enumerate(words):
+        if word == "-c" or "ipykernel" in word:
+            break
+        if word == "-m":
+            return shlex.join(["python", *words[place:]]) if words[place + 1 : place + 2] == [_PACKAGE] else ""
+        if os.path.basename(word) == _SCRIPT:
+            return shlex.join([_SCRIPT, *words[place + 1 :]])
+        if word.endswith(".py"):
+            return shlex.join(["python", *words[place:]])
+    return ""
 
 
 def raise_when_interrupted() -> None:

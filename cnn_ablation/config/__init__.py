@@ -21,6 +21,7 @@ from cnn_ablation.config.schema import (
     as_python,
     bounds_of,
     default_of,
+    doc_of,
     fields_of,
     free_keys,
     group_name,
@@ -51,7 +52,7 @@ __all__ = [
     "TEST_SET",
     "WHAT_IS_TRAINED",
     "ArmConfig", "Bounds", "Role", "Section", "StatsConfig", "StudyConfig", "TaskConfig",
-    "all_settings", "as_python", "bounds_of", "default_of", "field_of", "fields_of", "fits", "free_keys",
+    "all_settings", "as_python", "bounds_of", "default_of", "doc_of", "field_of", "fields_of", "fits", "free_keys",
     "from_settings", "group_name", "is_free", "keys_of", "leaves", "nearest", "one_form", "result_settings",
     "role_of", "setting", "shown", "split_free", "types_of", "unknown_key", "value_problems", "with_settings",
 ]  # fmt: skip

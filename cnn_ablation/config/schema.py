@@ -84,34 +84,51 @@ class Role:
     """A study's folder holds runs of one baseline value only."""
     not_a_knob: str = ""
     """Why no study may vary it, or what to do instead; empty for what may be a knob."""
+    word: str = ""
+    """What the page of keys calls it."""
 
 
 _OTHER_PICTURES = "one study for each value; its levels would be tested on different pictures"
 
-RESULT = Role(identifies=True, is_fixed=True)
+RESULT = Role(identifies=True, is_fixed=True, word="knob")
 """Can change what a run computes."""
-TEST_SET = Role(identifies=True, is_fixed=True, not_a_knob=_OTHER_PICTURES)
+TEST_SET = Role(identifies=True, is_fixed=True, not_a_knob=_OTHER_PICTURES, word="test set")
 """Can change which pictures are tested: scores of two values cannot be paired."""
-FILES = Role(identifies=False, is_fixed=True, not_a_knob=_OTHER_PICTURES)
+FILES = Role(identifies=False, is_fixed=True, not_a_knob=_OTHER_PICTURES, word="files")
 """Names files whose content, not their place, identifies a run."""
-SEEDS = Role(identifies=False, is_fixed=False, not_a_knob="replicates=N trains every arm with N seeds")
+SEEDS = Role(identifies=False, is_fixed=False, not_a_knob="replicates=N trains every arm with N seeds", word="seeds")
 """Which seeds a study has; a seed enters the identity of its run on its own."""
-CONDUCT = Role(identifies=False, is_fixed=False, not_a_knob="give it once, for all arms; it changes no result")
+CONDUCT = Role(
+    identifies=False, is_fixed=False, not_a_knob="give it once, for all arms; it changes no result", word="conduct"
+)
 """How a study is carried out, kept and read; without effect on what a run computes."""
-SHOWN = Role(identifies=False, is_fixed=False, not_a_knob="one list for all arms, KEY=[A,B]; it changes no result")
+SHOWN = Role(
+    identifies=False,
+    is_fixed=False,
+    not_a_knob="one list for all arms, KEY=[A,B]; it changes no result",
+    word="conduct",
+)
 """Who is shown how a study goes."""
-OWN_CODE = Role(identifies=False, is_fixed=False, not_a_knob="give them once, for all arms; their parts can be knobs")
+OWN_CODE = Role(
+    identifies=False,
+    is_fixed=False,
+    not_a_knob="give them once, for all arms; their parts can be knobs",
+    word="own code",
+)
 """Modules of the user's own, whose content, not their name, identifies a run."""
-LABEL = Role(identifies=False, is_fixed=False, not_a_knob="the study names its arms itself")
-WHAT_IS_TRAINED = Role(identifies=True, is_fixed=True, not_a_knob="one study for each task")
+LABEL = Role(identifies=False, is_fixed=False, not_a_knob="the study names its arms itself", word="label")
+WHAT_IS_TRAINED = Role(identifies=True, is_fixed=True, not_a_knob="one study for each task", word="task")
 
 LARGEST_SEED = 2**32 - 1  # as NumPy takes them
 
 
-def setting(default: Any, *, role: Role = RESULT, choices: Any = None, **bounds: Any) -> Any:
-    """A dataclass field with its default, its bounds, and its role in a study."""
+def setting(default: Any, *, doc: str = "", role: Role = RESULT, choices: Any = None, **bounds: Any) -> Any:
+    """A dataclass field with its default, its bounds, its role in a study, and what it does in one line (`doc`).
+
+    `--help`, the page of keys and messages take that line from here.
+    """
     allowed = choices if choices is None or callable(choices) else lambda: tuple(choices)
-    metadata = {"bounds": Bounds(choices=allowed, **bounds), "role": role}
+    metadata = {"bounds": Bounds(choices=allowed, **bounds), "role": role, "doc": doc}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -167,12 +184,17 @@ def _of_field(value: Any, item: dataclasses.Field[Any]) -> Any:
 
 def group_name(name: str, *, role: Role = RESULT) -> Any:
     """The `name` of a config group's option: fixed by the group file, never set alone."""
-    return setting(name, choices=(name,), role=role)
+    return setting(name, doc="set by the option of its group", choices=(name,), role=role)
 
 
-def free_keys(role: Role = RESULT) -> Any:
+def free_keys(role: Role = RESULT, *, doc: str = "") -> Any:
     """A dataclass field whose keys are the user's own: `model.kwargs.width`; each of them can be a knob."""
-    return field(default_factory=dict, metadata={"bounds": Bounds(), "role": role, "is_free": True})
+    return field(default_factory=dict, metadata={"bounds": Bounds(), "role": role, "is_free": True, "doc": doc})
+
+
+def doc_of(item: dataclasses.Field[Any]) -> str:
+    """What a key does, in one line; empty where its dataclass does not say."""
+    return str(item.metadata.get("doc", ""))
 
 
 def is_free(item: dataclasses.Field[Any]) -> bool:

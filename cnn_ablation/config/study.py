@@ -25,34 +25,63 @@ ANYTIME = "anytime"
 
 @dataclass
 class StatsConfig(Section):
-    """`alpha`: probability of any false `better` or `worse` in a table, and apart from it of any false `equivalent`.
+    """How arms are compared, and when a difference counts. Changes no run."""
 
-    `metric`: the column of runs.csv by which arms are compared. `direction`: which values of it are better; null is
-    lower for a name that ends in loss, error or seconds, else higher. Differences within the margin do not matter:
-    `margin_pp` of an accuracy, in percentage points; `margin` of any other metric, in its own unit, without which no
-    arm is called equivalent. Times are equal whose ratio is at most 1 + `time_margin`, either way. `simultaneous`
-    intervals hold for all arms of a study at once, not each for itself. `reserve`: the share of alpha that the first
-    look at a table leaves for seeds that are added later.
-    """
-
-    alpha: float = setting(0.05, above=0, below=0.5, role=CONDUCT)
-    metric: str = setting("test_accuracy", role=CONDUCT)
-    direction: str | None = setting(None, choices=("higher", "lower"), role=CONDUCT)
-    margin_pp: float = setting(0.5, above=0, role=CONDUCT)
-    margin: float | None = setting(None, above=0, role=CONDUCT)
-    time_margin: float = setting(0.05, above=0, role=CONDUCT)
-    test: str = setting("t", choices=("t", "sign_flip", ANYTIME, "dunnett"), role=CONDUCT)
-    simultaneous: bool = setting(False, role=CONDUCT)
-    reserve: float = setting(0.2, at_least=0, below=1, role=CONDUCT)
+    alpha: float = setting(
+        0.05,
+        doc="probability of any false better or worse in a table, and apart from it of any false equivalent",
+        above=0,
+        below=0.5,
+        role=CONDUCT,
+    )
+    metric: str = setting(
+        "test_accuracy",
+        doc="column of runs.csv by which arms are compared; of a function its first figure",
+        role=CONDUCT,
+    )
+    direction: str | None = setting(
+        None,
+        doc="which values are better; null is lower for names that end in loss, error or seconds, else higher",
+        choices=("higher", "lower"),
+        role=CONDUCT,
+    )
+    margin_pp: float = setting(
+        0.5, doc="accuracies that differ by less are equivalent, in percentage points", above=0, role=CONDUCT
+    )
+    margin: float | None = setting(
+        None,
+        doc="the same of any other metric, in its own unit; without it no arm is called equivalent",
+        above=0,
+        role=CONDUCT,
+    )
+    time_margin: float = setting(
+        0.05, doc="times are equal whose ratio is at most 1 plus this, either way", above=0, role=CONDUCT
+    )
+    test: str = setting(
+        "t",
+        doc="how differences are tested: anytime holds at every look, the others at a number of seeds fixed beforehand",
+        choices=("t", "sign_flip", ANYTIME, "dunnett"),
+        role=CONDUCT,
+    )
+    simultaneous: bool = setting(
+        False, doc="intervals hold for all arms of a study at once, not each for itself", role=CONDUCT
+    )
+    reserve: float = setting(
+        0.2,
+        doc="share of alpha that the first look at a table leaves for seeds that are added later",
+        at_least=0,
+        below=1,
+        role=CONDUCT,
+    )
 
 
 @dataclass
 class ArmConfig(Section):
     """Which arm of a study this run belongs to; set by the sweeper."""
 
-    name: str = setting("baseline", role=LABEL)
-    knob: str = setting("", role=LABEL)
-    level: str = setting("", role=LABEL)
+    name: str = setting("baseline", doc="of the arm that a run belongs to", role=LABEL)
+    knob: str = setting("", doc="what that arm varies; empty for the baseline", role=LABEL)
+    level: str = setting("", doc="the value that it has there", role=LABEL)
 
 
 @dataclass
@@ -60,7 +89,7 @@ class TaskConfig(Section):
     """What is trained. Each task has a class of its own, whose `name` is fixed."""
 
     is_option = False
-    name: str = setting("", role=WHAT_IS_TRAINED)
+    name: str = setting("", doc="set by the option of its group", role=WHAT_IS_TRAINED)
 
 
 @dataclass(kw_only=True)
@@ -73,19 +102,56 @@ class StudyConfig(Section):
     task: TaskConfig = field(default_factory=TaskConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
     arm: ArmConfig = field(default_factory=ArmConfig)
-    seed: int = setting(0, at_least=0, at_most=LARGEST_SEED, role=SEEDS)
-    replicates: int | str = setting(3, at_least=1, at_most=_MOST_SEEDS, or_word=AUTO, role=SEEDS)
-    min_replicates: int = setting(3, at_least=2, at_most=_MOST_SEEDS, role=SEEDS)  # of every arm, with replicates=auto
-    max_replicates: int = setting(30, at_least=2, at_most=_MOST_SEEDS, role=SEEDS)  # of an arm without a verdict
-    device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
-    threads: int | None = setting(None, at_least=1)  # of a run on a CPU; null lets the study and the machine decide
-    timing: str = setting("packed", choices=("packed", "isolated"), role=CONDUCT)
-    reuse: bool = setting(True, role=CONDUCT)
-    store: str = setting(".ablation_runs", role=CONDUCT, is_folder=True)
-    on_error: str = setting("continue", choices=("continue", "stop"), role=CONDUCT)
-    dry_run: bool = setting(False, role=CONDUCT)
-    extensions: list[str] = setting([], role=OWN_CODE)
-    trackers: list[str] = setting([], role=SHOWN, words="each tensorboard, mlflow, wandb or MODULE.CLASS")
+    seed: int = setting(
+        0,
+        doc="the first seed of every arm; the others count up from it",
+        at_least=0,
+        at_most=LARGEST_SEED,
+        role=SEEDS,
+    )
+    replicates: int | str = setting(
+        3,
+        doc="seeds of every arm; auto adds seeds until each arm has its verdict",
+        at_least=1,
+        at_most=_MOST_SEEDS,
+        or_word=AUTO,
+        role=SEEDS,
+    )
+    min_replicates: int = setting(
+        3, doc="seeds of every arm, with replicates=auto", at_least=2, at_most=_MOST_SEEDS, role=SEEDS
+    )
+    max_replicates: int = setting(
+        30,
+        doc="most seeds of an arm without a verdict, with replicates=auto",
+        at_least=2,
+        at_most=_MOST_SEEDS,
+        role=SEEDS,
+    )
+    device: str = setting(
+        "auto", doc="what trains: auto is cuda, then mps, then cpu", choices=("auto", "cpu", "cuda", "mps")
+    )
+    threads: int | None = setting(None, doc="of a run on a CPU; null lets the study and the machine decide", at_least=1)
+    timing: str = setting(
+        "packed",
+        doc="packed trains runs side by side; isolated one at a time, for fair times",
+        choices=("packed", "isolated"),
+        role=CONDUCT,
+    )
+    reuse: bool = setting(True, doc="takes finished runs from the store instead of training them again", role=CONDUCT)
+    store: str = setting(
+        ".ablation_runs", doc="where finished runs are kept for later studies", role=CONDUCT, is_folder=True
+    )
+    on_error: str = setting(
+        "continue", doc="after a failed run: go on with the others, or stop", choices=("continue", "stop"), role=CONDUCT
+    )
+    dry_run: bool = setting(False, doc="prints arms, confounds, reuse and time, and trains nothing", role=CONDUCT)
+    extensions: list[str] = setting([], doc="modules of yours that register parts", role=OWN_CODE)
+    trackers: list[str] = setting(
+        [],
+        doc="who is shown how the study goes, while it trains and afterwards",
+        role=SHOWN,
+        words="each tensorboard, mlflow, wandb or MODULE.CLASS",
+    )
 
     @property
     def adds_seeds(self) -> bool:

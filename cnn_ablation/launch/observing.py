@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -86,7 +83,7 @@ def observed_study(plan: Plan, folder: Path, title: str = "") -> ObservedStudy:
         id=_id_of(folder),
         name=title or (knobs if len(knobs) <= _LONGEST_NAME else f"{len(plan.knobs)} knobs"),
         folder=folder,
-        command=_command(),
+        command=str(plan.provenance.get("command", "")),
         design=plan.design if plan.knobs else "",
         knobs=plan.knobs,
         baseline=plan.baseline,
@@ -102,10 +99,3 @@ def _id_of(folder: Path) -> str:
     if not path.exists():
         write_if_none(path, uuid.uuid4().hex[:12].encode())
     return path.read_text()
-
-
-def _command() -> str:
-    """As it was typed, as far as Python tells; of a notebook its kernel's."""
-    program, *words = sys.argv
-    name = f"python -m {__name__.partition('.')[0]}" if os.path.basename(program) == "__main__.py" else program
-    return " ".join([name, *map(shlex.quote, words)])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 
-from cnn_ablation.common import machine, progress
+from cnn_ablation.common import commands, machine, progress
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import ANYTIME, StudyConfig, all_settings
@@ -128,7 +128,7 @@ class Planning:
             path=self._path(score),
             merged=dict(self.merged),
             labelled=hidden_settings(self.knobs),
-            provenance=provenance.environment(self.task.LIBRARIES),
+            provenance=provenance.environment(self.task.LIBRARIES) | {"command": commands.typed()},
             auto=added_seeds(self.baseline, {arm.name: len(each) for arm, each in seeds.items()}),
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cnn_ablation.report.caption import caption
-from cnn_ablation.report.files import markdown, write_tables
+from cnn_ablation.report.files import write_tables
+from cnn_ablation.report.markdown import markdown
 from cnn_ablation.report.terminal import print_table
 from cnn_ablation.report.text import readable_table
 

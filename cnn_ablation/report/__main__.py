@@ -1,4 +1,7 @@
-"""`python -m cnn_ablation.report DIR` or `--runs runs.csv --out DIR`: rebuild every table."""
+"""`python -m cnn_ablation.report DIR` or `--runs runs.csv --out DIR`: rebuild every table and the page.
+
+A folder that holds studies instead of being one is listed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common import commands
+from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import StatsConfig, bounds_of, fields_of, value_problems
 
 _STATS_OPTIONS = ("alpha", "metric", "direction", "margin_pp", "margin", "time_margin", "test", "simultaneous")
@@ -15,29 +19,79 @@ _TESTS = bounds_of(fields_of(StatsConfig)["test"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rebuilds the tables and prints the ablation table; returns the exit code."""
+    """Rebuilds the tables and prints the ablation table, or lists studies; returns the exit code."""
     return commands.guarded(lambda: _answer(arguments))
 
 
 def _answer(arguments: Sequence[str] | None) -> int:
     options, overrides = _parse(arguments)
-    from cnn_ablation.report import study  # pandas is imported only once the arguments are known to be good
+    from cnn_ablation.report import listing, page, study  # only once the arguments are known to be good
 
     if options.runs:
         study.report_runs(options.runs, options.out, overrides)
+    elif _holds_studies(options.folder):
+        found = listing.studies_below(options.folder)
+        _refuse_what_is_of_one_study(options, overrides, len(found))
+        listing.print_studies(found)
+        return 0
     else:
         study.report_study(options.folder, options.out, overrides)
+    if options.open:
+        _open((options.out or options.folder) / page.NAME)
     return 0
+
+
+def _holds_studies(folder: Path) -> bool:
+    """Whether a folder is none of a study, nor of a job of one."""
+    from cnn_ablation.report.listing import is_study
+
+    return folder.is_dir() and not is_study(folder) and not is_study(folder.absolute().parent)
+
+
+def _refuse_what_is_of_one_study(options: argparse.Namespace, overrides: dict[str, Any], count: int) -> None:
+    """Of several there is nothing to open, and nothing to write.
+
+    Raises:
+        RecordError: something of the kind was asked for.
+    """
+    given = [name for name in ("out", "open") if getattr(options, name)] + list(overrides)
+    if given:
+        asked = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise RecordError(
+            f"{options.folder} is no study: it holds {count} of them, and {asked} is of one\n"
+            "  remedy: the folder of one of them"
+        )
+
+
+def _open(path: Path) -> None:
+    """Shows the page in a browser, or says where it is.
+
+    Raises:
+        RecordError: it could not be made.
+    """
+    if not path.exists():
+        raise RecordError(f"there is no {path} to open: what kept it from being made is said above")
+    import webbrowser
+
+    if not webbrowser.open(path.absolute().as_uri()):
+        print(f"no browser could be started; the page is {path}")
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Where to read and write, and the settings that take the place of the study's."""
     parser = argparse.ArgumentParser(prog="python -m cnn_ablation.report", description=__doc__)
-    parser.add_argument("folder", metavar="DIR", nargs="?", type=Path, help="a study's folder")
+    parser.add_argument(
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        type=Path,
+        help="a study's folder; one that holds several lists them",
+    )
     parser.add_argument(
         "--runs", type=Path, metavar="CSV", help="a table of runs (CSV or Parquet) instead of a study's folder"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the study's folder)")
+    parser.add_argument("--open", action="store_true", help="show report.html in the browser")
     parser.add_argument(
         "--alpha", type=float, help="probability of any false better or worse (default: the study's, or 0.05)"
     )

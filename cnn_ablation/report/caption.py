@@ -1,8 +1,10 @@
-"""The caption of a table of arms: what was measured and what was done."""
+"""What is said of a table of arms: what was measured and what was done, sentence by sentence."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -21,6 +23,47 @@ _TEST_NAMES = {
 }
 
 
+@dataclass(frozen=True)
+class Caption:
+    """Sentences by what they are about, in the order in which a caption says them."""
+
+    measured: tuple[str, ...] = ()
+    """The metric, its intervals and what seeds vary."""
+    compared: tuple[str, ...] = ()
+    """Test, correction, and what verdicts promise."""
+    looks: tuple[str, ...] = ()
+    added_seeds: tuple[str, ...] = ()
+    choice: tuple[str, ...] = ()
+    """How the arms came about."""
+    more_seeds: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    """Those that are not what one expects."""
+    made_with: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """All of it in one block."""
+        return " ".join(paragraph for _, paragraph in self.paragraphs())
+
+    def paragraphs(self) -> list[tuple[str, str]]:
+        """Heading and text of each part that has something to say."""
+        parts = [(_HEADINGS[item.name], getattr(self, item.name)) for item in dataclasses.fields(self)]
+        return [(heading, " ".join(sentences)) for heading, sentences in parts if sentences]
+
+
+_HEADINGS = {
+    "measured": "What was measured",
+    "compared": "How arms are compared",
+    "looks": "Looks at this table",
+    "added_seeds": "Seeds that were added",
+    "choice": "How the arms were chosen",
+    "more_seeds": "More seeds",
+    "times": "Times",
+    "runs": "Runs",
+    "made_with": "Hardware and versions",
+}
+
+
 def caption(
     runs: pd.DataFrame,
     arms: pd.DataFrame,
@@ -31,7 +74,22 @@ def caption(
     made_with: str = "",
     chance: Chance | None = None,
 ) -> str:
-    """What was measured and how, in the words of a paper's table caption.
+    """What was measured and how, in the words of a paper's table caption; `described` says of what."""
+    how = described(runs, arms, settings, choice=choice, auto=auto, made_with=made_with, chance=chance)
+    return str(how)
+
+
+def described(
+    runs: pd.DataFrame,
+    arms: pd.DataFrame,
+    settings: StatsConfig,
+    *,
+    choice: str | None = "",
+    auto: AddedSeeds | None = None,
+    made_with: str = "",
+    chance: Chance | None = None,
+) -> Caption:
+    """The caption of a table of arms, by what its sentences are about.
 
     Args:
         runs: the table of runs.
@@ -50,14 +108,17 @@ def caption(
     metric = metric_of(settings)
     runs = checked_runs(runs, metric).drop_duplicates(["arm", "seed"], keep="last")
     of_images = "val_accuracy" in runs.columns
-    sentences = [*_measured(arms, settings, metric, chance), *_compared(arms, settings, metric)]
-    sentences += looked(runs, arms, settings, _TEST_NAMES)
-    sentences += _added(auto) if auto else ()
-    sentences.append(_chosen(choice, metric))
-    if any(map(more_seeds, arms.to_dict("records"))):
-        sentences.append(_more_seeds())
-    sentences += [*_timed(runs, of_images=of_images), *_times_compared(arms, settings), *_counts(runs, metric)]
-    return " ".join([*sentences, made_with]).strip()
+    return Caption(
+        measured=tuple(_measured(arms, settings, metric, chance)),
+        compared=tuple(_compared(arms, settings, metric)),
+        looks=tuple(looked(runs, arms, settings, _TEST_NAMES)),
+        added_seeds=tuple(_added(auto)) if auto else (),
+        choice=(_chosen(choice, metric),),
+        more_seeds=(_more_seeds(),) if any(map(more_seeds, arms.to_dict("records"))) else (),
+        times=(*_timed(runs, of_images=of_images), *_times_compared(arms, settings)),
+        runs=tuple(_counts(runs, metric)),
+        made_with=(made_with.strip(),) if made_with.strip() else (),
+    )
 
 
 def _more_seeds() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,8 @@ class Drawing:
     inches: tuple[float, float]
     shows: tuple[Any, ...]
     """All that it shows: tables, arrays, plain values."""
+    title: str = ""
+    """What it is, for who cannot see it."""
 
 
 def picture(drawing: Drawing, name: str, memory: Memory | None) -> dict[str, bytes]:
@@ -47,15 +49,34 @@ def picture(drawing: Drawing, name: str, memory: Memory | None) -> dict[str, byt
         name: of the files.
         memory: of pictures; None draws.
     """
+    return remembered(drawing, name, memory, FORMATS, _drawn)
+
+
+def remembered(
+    drawing: Drawing,
+    name: str,
+    memory: Memory | None,
+    suffixes: Sequence[str],
+    draw: Callable[[Drawing, str], dict[str, bytes]],
+) -> dict[str, bytes]:
+    """Files of a picture by their names: what the store remembers, or what `draw` makes.
+
+    Args:
+        drawing: what is drawn.
+        name: of the files.
+        memory: of pictures; None draws.
+        suffixes: of the files.
+        draw: makes `name.suffix` of all of them.
+    """
     if memory is None or not _is_drawn_as_installed():
-        return _drawn(drawing, name)
-    key = key_of(name, drawing.inches, [_told(each) for each in drawing.shows], _version())
-    found = {suffix: memory.find(f"{key}.{suffix}") for suffix in FORMATS}
+        return draw(drawing, name)
+    key = key_of(name, drawing.inches, drawing.title, [_told(each) for each in drawing.shows], _version())
+    found = {suffix: memory.find(f"{key}.{suffix}") for suffix in suffixes}
     known = {f"{name}.{suffix}": content for suffix, content in found.items() if content is not None}
-    if len(known) == len(FORMATS):
+    if len(known) == len(suffixes):
         return known
-    files = _drawn(drawing, name)
-    for suffix in FORMATS:
+    files = draw(drawing, name)
+    for suffix in suffixes:
         memory.keep(f"{key}.{suffix}", files[f"{name}.{suffix}"])
     return files
 
@@ -69,13 +90,19 @@ def prepare() -> None:
 
 def _drawn(drawing: Drawing, name: str) -> dict[str, bytes]:
     """Arranged once for both formats."""
+    figure = arranged(drawing)
+    return {f"{name}.{suffix}": rendered(figure, suffix) for suffix in FORMATS}
+
+
+def arranged(drawing: Drawing) -> Figure:
+    """The figure with everything in its place."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=drawing.inches, layout="constrained")
     drawing.draw(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    return {f"{name}.{suffix}": rendered(figure, suffix) for suffix in FORMATS}
+    return figure
 
 
 def rendered(figure: Figure, suffix: str) -> bytes:

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-from html import escape
 from pathlib import Path
 
 import pandas as pd
+from pandas.api import types
 
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
-from cnn_ablation.report.text import TEXT_COLUMNS, readable_table
+from cnn_ablation.report.html_table import html_page
+from cnn_ablation.report.markdown import markdown_page
+from cnn_ablation.report.tex_table import tex_table
 
-_COLOURS = {"better": "#d8f0dc", "worse": "#f8dcdc", "equivalent": "#d9eef5", "undecided": "#f7f0d0", "baseline": ""}
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Ablation</title><style>
-body {{ font-family: system-ui, sans-serif; margin: 2rem; color: #222; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-caption {{ caption-side: bottom; text-align: left; padding-top: .8rem; color: #555; max-width: 70rem; }}
-th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }}
-td:first-child {{ white-space: normal; overflow-wrap: anywhere; min-width: 13rem; max-width: 26rem; }}
-td:last-child {{ white-space: normal; min-width: 18rem; }}
-</style></head><body>
-{table}
-</body></html>
-"""
+_COUNTS = (
+    "n", "seeds_needed_low", "seeds_needed", "num_params", "updates", "num_failed", "seed", "epochs", "threads",
+    "concurrent_runs", "num_classes", "multiply_adds",
+)  # fmt: skip
+"""Columns of whole numbers, which pandas keeps as floats where some are missing or are means of equal ones."""
 
 
 def write_tables(folder: Path, runs: pd.DataFrame, arms: pd.DataFrame, caption: str) -> list[Path]:
@@ -46,15 +40,14 @@ def table_files(runs: pd.DataFrame, arms: pd.DataFrame, caption: str) -> dict[st
     Raises:
         RecordError: a column cannot be written as Parquet.
     """
-    readable = readable_table(arms)
     return {
         "runs.csv": as_csv(runs),
         "runs.parquet": _parquet(runs),
         "ablation.csv": as_csv(arms),
         "ablation.parquet": _parquet(arms),
-        "ablation.md": as_text(f"{markdown(readable)}\n\n{caption}\n"),
-        "ablation.tex": as_text(_tex(readable, caption)),
-        "ablation.html": as_text(_html(arms, readable, caption)),
+        "ablation.md": as_text(markdown_page(arms, caption)),
+        "ablation.tex": as_text(tex_table(arms, caption)),
+        "ablation.html": as_text(html_page(arms, caption)),
     }
 
 
@@ -94,12 +87,6 @@ def check_folder(folder: Path) -> None:
         raise RecordError(f"cannot write to {folder}: no permission in {there}\n  remedy: another folder")
 
 
-def markdown(readable: pd.DataFrame) -> str:
-    """A table whose texts stay as they are: left for words, right for numbers."""
-    sides = ["left" if name in TEXT_COLUMNS else "right" for name in readable.columns]
-    return str(readable.to_markdown(index=False, disable_numparse=True, colalign=sides))
-
-
 def _parquet(frame: pd.DataFrame) -> bytes:
     """A swept key whose levels are of several types becomes text, since a Parquet column has one type."""
     mixed = [name for name in frame.columns if frame[name].map(type).nunique() > 1 and frame[name].dtype == object]
@@ -113,40 +100,11 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _tex(readable: pd.DataFrame, caption: str) -> str:
-    """A booktabs table; names like batch_norm are escaped."""
-    style = readable.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    columns = "".join("l" if name in TEXT_COLUMNS else "r" for name in readable.columns)
-    text: str = style.to_latex(hrules=True, caption=_tex_escape(caption), column_format=columns, position="htbp")
-    return text.replace("& <", "& $<$")
-
-
-_TEX = str.maketrans(
-    {character: rf"\{character}" for character in "%_&#${}"}
-    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$"}
-)
-
-
-def _tex_escape(text: str) -> str:
-    return text.translate(_TEX)
-
-
-def _html(arms: pd.DataFrame, readable: pd.DataFrame, caption: str) -> str:
-    """A page with the table, rows coloured by verdict."""
-    colours = [f"background-color: {_COLOURS[verdict]}" if _COLOURS[verdict] else "" for verdict in arms["verdict"]]
-    styler = (
-        readable.style.hide(axis="index")
-        .set_uuid("ablation")  # not random: the same table gives the same page
-        .format(escape="html")
-        .apply(lambda column: colours, axis=0)
-        .set_caption(escape(caption))
-    )
-    return _PAGE.format(table=styler.to_html())
-
-
 def as_csv(frame: pd.DataFrame) -> bytes:
-    """A frame as UTF-8; names of folders that are no Unicode keep what they are."""
-    return frame.to_csv(index=False).encode(errors="surrogateescape")
+    """A frame as UTF-8, with counts as whole numbers; names of folders that are no Unicode keep what they are."""
+    floats = [name for name in _COUNTS if name in frame and types.is_float_dtype(frame[name])]
+    counts = [name for name in floats if (frame[name].isna() | (frame[name] % 1 == 0)).all()]
+    return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False).encode(errors="surrogateescape")
 
 
 def as_text(text: str) -> bytes:

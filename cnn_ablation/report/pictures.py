@@ -15,6 +15,7 @@ import pandas as pd
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import figures
 from cnn_ablation.report.drawing import Drawing, picture
+from cnn_ablation.report.figures.lettering import LINE, folded
 from cnn_ablation.report.files import write_files
 from cnn_ablation.runs.store.memory import Memory
 from cnn_ablation.study.metric import Metric, chosen_by, metric_of
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _MOST_CLASSES = 30
 _MOST_ARMS = 100  # that a picture names; of more no name could be read
+_BESIDE = 7.0
+"""Inches from which two matrices stand side by side, of few classes."""
+_MOST_CLASSES_BESIDE = 12
+_AROUND_A_MATRIX = 1.25
 _NO_FILE_NAME = r"[^\w.=+-]"  # a key from a table of runs may be any text
 
 
@@ -65,21 +70,54 @@ def picture_files(
 
 
 def confusion_files(
-    matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str], memory: Memory | None = None
+    matrices: dict[str, npt.NDArray[np.float64]],
+    class_names: Sequence[str],
+    memory: Memory | None = None,
+    *,
+    arm: str = "",
 ) -> dict[str, bytes]:
     """confusion.png and .svg, one panel for each part of the data; nothing where there is none, or no room."""
+    drawing = confusion_drawing(matrices, class_names, arm=arm)
+    return picture(drawing, "confusion", memory) if drawing else {}
+
+
+def confusion_drawing(
+    matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str], *, arm: str = "", width: float = 8.0
+) -> Drawing | None:
+    """The confusion matrices of an arm, not yet drawn; None where there is none, or no room for its classes.
+
+    Args:
+        matrices: mean images (K, K) by part of the data, "val" and "test".
+        class_names: K names.
+        arm: whose they are, for the title.
+        width: of the picture in inches.
+    """
     if not matrices or len(class_names) > _MOST_CLASSES:
-        return {}
-    inches = 2 + 0.4 * len(class_names)
-    draw = partial(_draw_confusions, matrices, class_names)
-    return picture(Drawing(draw, (inches * len(matrices), inches), (matrices, class_names)), "confusion", memory)
+        return None
+    beside = width >= _BESIDE and len(class_names) <= _MOST_CLASSES_BESIDE
+    columns = len(matrices) if beside else 1
+    side = figures.confusion_side([str(name) for name in class_names], width / columns)
+    title = [*folded(f"{arm}:" if arm else "", 72 * side).split("\n"), ""] if arm else [""]
+    inches = (side + _AROUND_A_MATRIX + LINE * len(title)) * (len(matrices) // columns)
+    how: dict[str, Any] = {"title": "\n".join(title), "columns": columns, "width": width / columns}
+    draw = partial(_draw_confusions, matrices, class_names, **how)
+    words = f"Confusion matrix{f' of {arm}' if arm else ''}: share of each true class by predicted class"
+    return Drawing(draw, (width, inches), (matrices, class_names, arm), words)
 
 
-def _draw_confusions(matrices: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str], figure: Figure) -> None:
-    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+def _draw_confusions(
+    matrices: dict[str, npt.NDArray[np.float64]],
+    class_names: Sequence[str],
+    figure: Figure,
+    *,
+    title: str,
+    columns: int,
+    width: float,
+) -> None:
+    axes = figure.subplots(len(matrices) // columns, columns, squeeze=False).flat
     for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
-        figures.plot_confusion(matrix, class_names, ax)
-        ax.set_title({"val": "validation images", "test": "test images"}[part])
+        words = title + {"val": "validation images", "test": "test images"}[part]
+        figures.plot_confusion(matrix, class_names, ax, title=words, width=width)
 
 
 _Drawings = dict[str, Drawing]
@@ -89,38 +127,65 @@ _Drawings = dict[str, Drawing]
 def drawings(
     runs: pd.DataFrame, arms: pd.DataFrame, curves: pd.DataFrame, settings: StatsConfig, *, width: float = 8.0
 ) -> _Drawings:
-    """Every picture of a study by its file name, not yet drawn; `width` in inches."""
-    found = _naming_arms(arms, curves, metric_of(settings)) if len(arms) <= _MOST_ARMS else {}
+    """Every picture of a study by its file name, not yet drawn; `width` in inches, heights follow."""
+    seeds = _single_runs(runs, settings.metric)
+    found = _naming_arms(arms, seeds, curves, metric_of(settings), width) if len(arms) <= _MOST_ARMS else {}
     for key, values in figures.numeric_levels(runs, arms).items():
+        inches = figures.levels_height(arms, values, key, seeds, width)
         found[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = drawn_on_axes(
-            figures.plot_levels, arms, values, inches=4.0, key=key
-        )
+            figures.plot_levels, arms, values, inches=inches, width=width, key=key, runs=seeds,
+            title=f"{metric_of(settings).words} over the values of {key}",
+        )  # fmt: skip
     return found
 
 
-def drawn_on_axes(plot: Callable[..., Axes], *shown: Any, inches: float, **how: Any) -> Drawing:
-    """What a function of `figures` draws on one `ax`, in a picture of the usual width and some height."""
+def _single_runs(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """What pictures show of single runs: another start or another machine's name draws none anew."""
+    names = [name for name in dict.fromkeys(("arm", "seed", "status", metric, "train_seconds")) if name in runs]
+    return pd.DataFrame(runs[names])
+
+
+def drawn_on_axes(
+    plot: Callable[..., Axes], *shown: Any, inches: float, width: float = 8.0, title: str = "", **how: Any
+) -> Drawing:
+    """What a function of `figures` draws on one `ax`, in a picture of some width and height."""
 
     def draw(figure: Figure) -> None:
-        plot(*shown, ax=figure.add_subplot(), **how)
+        plot(*shown, ax=figure.add_subplot(), width=width, **how)
 
-    return Drawing(draw, (8, inches), (*shown, how))
+    return Drawing(draw, (width, inches), (*shown, how), title)
 
 
-def _naming_arms(arms: pd.DataFrame, curves: pd.DataFrame, metric: Metric) -> _Drawings:
-    """Pictures in which every arm stands by its name."""
-    tested = arms[arms[metric.estimate[0]].notna()]
+def _naming_arms(
+    arms: pd.DataFrame, runs: pd.DataFrame, curves: pd.DataFrame, metric: Metric, width: float
+) -> _Drawings:
+    """Pictures in which every arm stands by its name; those that validation dropped are counted."""
+    mean, delta = arms[metric.estimate[0]], arms[metric.delta[0]]
     drawings: _Drawings = {}
-    timed = tested[tested["train_seconds_mean"].notna()]
-    if len(timed):
+    of_arms = partial(drawn_on_axes, width=width, runs=runs)
+    if (mean.notna() & arms["train_seconds_mean"].notna()).any():
         name = "accuracy_against_time" if metric.is_accuracy else "metric_against_time"
-        drawings[name] = drawn_on_axes(figures.plot_metric_against_time, timed, inches=max(_height(timed), 4.5))
-    if len(tested) > 1 and tested[metric.delta[0]].notna().any():
-        drawings["differences"] = drawn_on_axes(figures.plot_differences, tested, inches=_height(tested))
+        inches = figures.times_height(arms, runs, width)
+        title = f"{metric.words} of every arm against its training time"
+        drawings[name] = of_arms(figures.plot_metric_against_time, arms, inches=inches, title=title)
+    if delta.notna().any():
+        inches = figures.differences_height(arms, runs, width)
+        title = f"Difference in {metric.words} of every arm from the one it is compared with, with its interval"
+        drawings["differences"] = of_arms(figures.plot_differences, arms, inches=inches, title=title)
     if column := _curve(curves, metric.column):
-        inches = max(_height(arms), 4.5)
-        drawings["learning_curves"] = drawn_on_axes(figures.plot_curves, curves, inches=inches, column=column)
+        drawings["learning_curves"] = _learning_curves(arms, curves, column, width)
     return drawings
+
+
+def _learning_curves(arms: pd.DataFrame, curves: pd.DataFrame, column: str, width: float) -> Drawing:
+    known = set(curves.loc[curves[column].notna(), "arm"])
+    without = [f"{arm} (no curve)" for arm in arms["arm"] if arm not in known]
+    inches = figures.curves_height(curves, column, without, width)
+    title = f"Learning curves: {column} by epoch, mean over seeds"
+    shown = curves[[name for name in ("arm", "seed", "epoch", column) if name in curves]]
+    return drawn_on_axes(
+        figures.plot_curves, shown, inches=inches, width=width, title=title, column=column, without=without
+    )
 
 
 def left_out(arms: pd.DataFrame) -> str:
@@ -138,8 +203,3 @@ def _curve(curves: pd.DataFrame, metric: str) -> str:
 
 
 _NO_CURVES = ("arm", "seed", "epoch", "train_seconds")
-
-
-def _height(arms: pd.DataFrame) -> float:
-    """Inches for a picture that names all these arms one below the other."""
-    return 1.5 + sum(0.2 + 0.17 * len(figures.folded(arm).splitlines()) for arm in arms["arm"])

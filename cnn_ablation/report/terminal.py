@@ -1,27 +1,40 @@
-"""The ablation table on the terminal: one line per arm where it fits, two where it does not."""
+"""The ablation table on the terminal: an arm's name, its figures below it, and notes by number below the table.
+
+One layout for every width: where that is narrow, intervals go below their estimates.
+"""
 
 from __future__ import annotations
 
+import math
+import os
 import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
+from rich.text import Text
 
-from cnn_ablation.report.text import NOT_YET, SCORES, TEXT_COLUMNS, readable_table
+from cnn_ablation.report.numbered_notes import NumberedNotes
+from cnn_ablation.report.text import name_pieces, narrow_table, readable_table
 from cnn_ablation.study.metric import Metric, metric_of_table
 
 _COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "undecided": "yellow", "baseline": "bold"}
 _WIDTH_WITHOUT_TERMINAL = 200
+_WIDEST_PROSE = 120
 _MOST_ARMS = 40  # besides the one that others are compared with; a longer table is read from its file
+_INDENT = "  "
 
 
 def standard_output(width_elsewhere: int) -> Console:
-    """A console on standard output, `width_elsewhere` columns wide where that is no terminal."""
+    """A console on standard output: as wide as `COLUMNS` says, else as a terminal, else `width_elsewhere` columns."""
     is_terminal = sys.stdout.isatty()  # rich alone would also believe FORCE_COLOR, which notebooks set
-    width = None if is_terminal else width_elsewhere
+    wanted = os.environ.get("COLUMNS", "")
+    asked = int(wanted) if wanted.isdecimal() else 0
+    width = asked or (None if is_terminal else width_elsewhere)
     return Console(force_terminal=is_terminal, width=width, highlight=False, markup=False)
 
 
@@ -37,15 +50,9 @@ def print_table(arms: pd.DataFrame, caption: str) -> None:
     if len(shown) < len(arms):
         half = f"{_MOST_ARMS // 2} of the {len(arms)} arms with the best and with the worst {_score(arms).column}"
         caption = f"Here are {half}, and {arms['arm'].iloc[0]}; all are in ablation.md and ablation.csv. {caption}"
-    arms, console, caption = shown, standard_output(_WIDTH_WITHOUT_TERMINAL), printable(caption)
-    readable = readable_table(arms).map(printable)
-    colours = [_COLOURS[verdict] for verdict in arms["verdict"]]
-    wide = _rich_table(_without_empty(readable), colours, caption, box.HEAVY_HEAD)
-    needed = Measurement.get(console, console.options.update(width=10 * _WIDTH_WITHOUT_TERMINAL), wide).maximum
-    if needed <= console.width:
-        console.print(wide)
-    else:
-        console.print(_rich_table(_two_lines(readable), colours, caption, box.HORIZONTALS))
+    console = standard_output(_WIDTH_WITHOUT_TERMINAL)
+    lines = Text("\n").join(_lines(shown, caption, console.width))
+    console.print(lines, soft_wrap=True)  # in one go: a notebook shows each print apart
 
 
 def _score(arms: pd.DataFrame) -> Metric:
@@ -62,48 +69,186 @@ def _shortened(arms: pd.DataFrame) -> pd.DataFrame:
     return arms[arms.index.isin([arms.index[0], *extreme])]
 
 
-def _rich_table(readable: pd.DataFrame, colours: list[str], caption: str, borders: box.Box) -> Table:
-    narrow = borders is box.HORIZONTALS
-    table = Table(
-        caption=caption,
-        caption_justify="left",
-        header_style="bold",
-        box=borders,
-        padding=0 if narrow else (0, 1),
-        pad_edge=not narrow,
-        show_lines=narrow,
+def _lines(arms: pd.DataFrame, caption: str, width: int) -> Iterator[Text]:
+    """The table, its notes and its caption, no line wider than `width` where words and numbers can be parted."""
+    narrow, notes = narrow_table(arms)
+    columns = _fitting(_columns(arms), width)
+    rule = Text(_rule() * max(min(width, _width(columns)), 1), style="dim")
+    yield rule
+    yield from _heading(columns)
+    yield rule
+    for row, (name, verdict) in enumerate(zip(narrow["arm"], arms["verdict"], strict=True)):
+        yield from _arm_lines(printable(name), notes, row, width)
+        yield from _figures(columns, row, _COLOURS.get(verdict, ""))
+    yield rule
+    if notes.texts:
+        yield from (Text(line) for line in _note_lines(notes, width))
+        yield rule
+    yield from (Text(line, style="dim") for line in _folded(printable(caption), width))
+
+
+def _rule() -> str:
+    return "─" if printable("─") == "─" else "-"
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Figures of all arms: estimates, and what belongs to them, behind or below."""
+
+    title: str
+    first: Sequence[str]
+    second: Sequence[str]
+    is_text: bool = False
+    folds: int = 0
+    """0: on one line; 1: the second part below the first; 2: and its two limits below each other."""
+
+    @property
+    def width(self) -> int:
+        content = max(len(line) for row in range(len(self.first)) for line in self._lines(row))
+        return max(content, *map(len, self.title.split(" ")))
+
+    def cells(self, row: int) -> list[str]:
+        """Its lines, each as wide as the column."""
+        return [self._placed(line) for line in self._lines(row)]
+
+    def _lines(self, row: int) -> list[str]:
+        one, two = self.first[row], self.second[row]
+        if self.folds:
+            below = two.replace(", ", ",\n").split("\n") if self.folds > 1 else [two]
+            return [one, *below] if two else [one]
+        first, second = (max(map(len, part)) for part in (self.first, self.second))
+        if self.is_text:
+            return [f"{one.ljust(first)} {two}".rstrip()]
+        return [f"{one.rjust(first)} {two.ljust(second)}" if second else one.rjust(first)]
+
+    def heading(self) -> list[str]:
+        """Its title, on as many lines as it needs."""
+        return [self._placed(line) for line in textwrap.wrap(self.title, self.width)]
+
+    def _placed(self, text: str) -> str:
+        return text.ljust(self.width) if self.is_text else text.rjust(self.width)
+
+
+_FOLDED_FIRST = ("time ratio", "verdict", "difference", "score")
+_FOLDED_LAST = ("difference", "score", "time ratio")
+_GAPS = (2, 1)
+
+
+def _columns(arms: pd.DataFrame) -> dict[str, _Column]:
+    """By what they show; without those that say nothing of any arm."""
+    table = readable_table(arms).map(printable)
+    score, difference, p_value = table.columns[2:5]
+    p_values = [f"(p {value})" if value else "" for value in table[p_value]]
+    columns = {
+        "n": _Column("n", table["n"].tolist(), [""] * len(table)),
+        "score": _Column(printable(score), *_parts(table[score])),
+        "difference": _Column(printable(difference), *_parts(table[difference])),
+        "verdict": _Column("verdict", table["verdict"].tolist(), p_values, is_text=True),
+        "time ratio": _Column("time ratio", *_times(arms, table)),
+    }
+    return {name: column for name, column in columns.items() if any(column.first)}
+
+
+def _parts(texts: pd.Series[str]) -> tuple[list[str], list[str]]:
+    """Estimates, and their intervals."""
+    parts = texts.str.partition(" ")
+    return parts[0].tolist(), parts[2].tolist()
+
+
+def _times(arms: pd.DataFrame, table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """`0.50 faster` and its interval; seconds where there is no ratio, as in the row that others are compared with."""
+    first, second = [], []
+    for row, seconds, ratio in zip(arms.to_dict("records"), table["train s"], table["time ratio"], strict=True):
+        estimate, _, rest = ratio.partition(" ")
+        interval, bracket, word = rest.partition("]")
+        first.append(f"{estimate}{word}" if estimate else _in_seconds(row, seconds))
+        second.append(interval + bracket)
+    return first, second
+
+
+def _in_seconds(row: Mapping[Any, Any], shown: str) -> str:
+    return "" if math.isnan(row["train_seconds_mean"]) else f"{shown} s"
+
+
+def _fitting(columns: Mapping[str, _Column], width: int) -> tuple[list[_Column], int]:
+    """The columns with the gap between them: one after the other is folded until they fit."""
+    shown, gap = dict(columns), _GAPS[0]
+    for name, folds in [
+        ("", 0),
+        *((name, 1) for name in _FOLDED_FIRST),
+        ("", 1),
+        *((name, 2) for name in _FOLDED_LAST),
+    ]:
+        if name in shown:
+            shown[name] = replace(shown[name], folds=folds)
+        elif folds:
+            gap = _GAPS[1] if not name else gap
+        if _width((list(shown.values()), gap)) <= width:
+            break
+    return list(shown.values()), gap
+
+
+def _width(columns: tuple[list[_Column], int]) -> int:
+    shown, gap = columns
+    return len(_INDENT) + sum(column.width for column in shown) + gap * (len(shown) - 1)
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+
+def _heading(columns: tuple[list[_Column], int]) -> Iterator[Text]:
+    shown, gap = columns
+    cells = [column.heading() for column in shown]
+    for line in _side_by_side(cells, shown, from_below=True):
+        yield Text((_INDENT + (" " * gap).join(line)).rstrip(), style="bold")
+
+
+def _figures(columns: tuple[list[_Column], int], row: int, colour: str) -> Iterator[Text]:
+    shown, gap = columns
+    for line in _side_by_side([column.cells(row) for column in shown], shown):
+        yield Text((_INDENT + (" " * gap).join(line)).rstrip(), style=colour)
+
+
+def _side_by_side(
+    cells: Sequence[Sequence[str]], columns: Sequence[_Column], *, from_below: bool = False
+) -> list[list[str]]:
+    """Lines of cells that have several, filled up below or above."""
+    height = max(map(len, cells))
+    filled = []
+    for lines, column in zip(cells, columns, strict=True):
+        missing = [" " * column.width] * (height - len(lines))
+        filled.append([*missing, *lines] if from_below else [*lines, *missing])
+    return [list(line) for line in zip(*filled, strict=True)]
+
+
+def _arm_lines(name: str, notes: NumberedNotes, row: int, width: int) -> Iterator[Text]:
+    """Its name, folded at punctuation, with the numbers of its notes."""
+    marks = (
+        f"  ({'note' if len(notes.numbers[row]) == 1 else 'notes'} {notes.marks(row)})" if notes.numbers[row] else ""
     )
-    for column in readable.columns:
-        is_text = column in TEXT_COLUMNS
-        table.add_column(
-            column, justify="left" if is_text else "right", overflow="fold", no_wrap=column not in TEXT_COLUMNS
-        )
-    for colour, values in zip(colours, readable.itertuples(index=False), strict=True):
-        table.add_row(*values, style=colour)
-    return table
+    lines = [""]
+    for piece in name_pieces(name):
+        if cell_len(lines[-1] + piece) > width and lines[-1].strip():
+            lines.append(_INDENT * 2)
+        lines[-1] += piece
+    if marks and cell_len(lines[-1] + marks) > width:
+        lines.append(_INDENT)
+    for line in lines[:-1]:
+        yield Text(line, style="bold")
+    yield Text(lines[-1], style="bold") + Text(marks, style="dim")
 
 
-def _without_empty(readable: pd.DataFrame) -> pd.DataFrame:
-    """Leaves out columns that have nothing to say about any arm."""
-    return readable.drop(columns=[name for name in ("more seeds", "notes") if not readable[name].any()])
+def _note_lines(notes: NumberedNotes, width: int) -> Iterator[str]:
+    indent = len(str(len(notes.texts))) + 2
+    for number, text in notes.items():
+        first = f"{number}.".ljust(indent)
+        yield from _folded(printable(text), width, first, " " * indent)
 
 
-def _two_lines(readable: pd.DataFrame) -> pd.DataFrame:
-    """The same for 80 columns: intervals below their estimates, notes below the arm."""
-    with_interval = {name: readable[name].str.replace(" [", "\n[") for name in readable.columns[SCORES]}
-    more_seeds, ratio = readable["more seeds"].replace(NOT_YET, "?"), readable["time ratio"].str.partition(" ")[0]
-    return pd.DataFrame(
-        {
-            "arm": _below(readable["arm"], readable["notes"]),
-            "n": readable["n"],
-            **with_interval,
-            "p": readable.filter(like="p (").iloc[:, 0],
-            "verdict": _below(readable["verdict"], ("+" + more_seeds + " seeds").where(more_seeds != "", "")),
-            "train s": _below(readable["train s"], (printable("×").replace("?", "x") + ratio).where(ratio != "", "")),
-        }
+def _folded(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, max(min(width, _WIDEST_PROSE), 20), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
     )
-
-
-def _below(first: pd.Series[str], second: pd.Series[str]) -> pd.Series[str]:
-    """Two texts on two lines, or one where there is only one."""
-    return (first + "\n" + second).str.rstrip("\n")

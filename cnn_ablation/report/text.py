@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cnn_ablation.report.numbered_notes import NumberedNotes, numbered
 from cnn_ablation.study.metric import Metric, metric_of_table
 
 TEXT_COLUMNS = {"arm", "verdict", "notes", "figure", "the paper's is", "printed in", "why"}
-
-
-SCORES = slice(2, 4)
-"""Where the metric and its difference stand among the columns of a readable table."""
+ELSEWHERE = "Intervals of the means and times in seconds are in ablation.csv."
+"""What a narrow table leaves out."""
 NOT_YET = "cannot be said yet"
 """How many more seeds an arm needs where those so far are too few to say."""
 
@@ -26,6 +26,31 @@ def readable_table(arms: pd.DataFrame) -> pd.DataFrame:
     score, difference = score_formats(arms, metric)
     readable = pd.DataFrame([_readable(row, metric, score, difference) for row in arms.to_dict("records")])
     return readable.rename(columns={"p_holm": "p (Dunnett)" if arms.attrs.get("test") == "dunnett" else "p (Holm)"})
+
+
+def narrow_table(arms: pd.DataFrame) -> tuple[pd.DataFrame, NumberedNotes]:
+    """The same in few columns, for a page: scores without intervals, which `ELSEWHERE` says, and notes by number."""
+    whole, notes = readable_table(arms), numbered(row_notes(arms, more_seeds_too=True))
+    score, difference, p_value = whole.columns[2:5]
+    columns = ["arm", "n", score, difference, p_value, "verdict", "time ratio"]
+    narrow = whole[columns].assign(**{score: whole[score].str.partition(" ")[0]})
+    marks = [notes.marks(row) for row in range(len(whole))]
+    return (narrow.assign(notes=marks) if notes.texts else narrow), notes
+
+
+def row_notes(arms: pd.DataFrame, *, more_seeds_too: bool = False) -> list[list[str]]:
+    """The notes of every arm, one by one.
+
+    Args:
+        arms: the table of arms.
+        more_seeds_too: with how many seeds an undecided arm lacks, for a table that has no column of them.
+    """
+    of_arms = arms["notes"].tolist()  # of a table that was read from a file those that are empty are no text
+    found = [notes.split("; ") if isinstance(notes, str) and notes else [] for notes in of_arms]
+    if not more_seeds_too:
+        return found
+    seeds = map(more_seeds, arms.to_dict("records"))
+    return [notes + [f"more seeds: {words}"] * bool(words) for notes, words in zip(found, seeds, strict=True)]
 
 
 def _readable(row: Mapping[Any, Any], metric: Metric, score: str, difference: str) -> dict[str, str]:
@@ -43,6 +68,19 @@ def _readable(row: Mapping[Any, Any], metric: Metric, score: str, difference: st
         "time ratio": "" if row["verdict"] == "baseline" else _time_ratio(row),
         "notes": row["notes"],
     }
+
+
+_BREAKS = re.compile(r"(?<=[,=_/:;\])}|&])(?=.)|(?<=[.-])(?=[A-Za-z])|(?<=[0-9A-Za-z])(?=[\[({])")
+_LONGEST_PIECE = 16
+
+
+def name_pieces(name: str) -> list[str]:
+    """The pieces of an arm's name between which it may go on in the next line: behind punctuation, not in numbers."""
+    return [
+        piece[start : start + _LONGEST_PIECE]
+        for piece in _BREAKS.split(name)
+        for start in range(0, len(piece), _LONGEST_PIECE)
+    ]
 
 
 def difference_words(arms: pd.DataFrame, arm: str) -> str:

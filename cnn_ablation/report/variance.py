@@ -11,7 +11,11 @@ from rich import box
 from rich.table import Table
 
 from cnn_ablation.analysis.variance import ALL, SUM, variance_columns
-from cnn_ablation.report.drawing import picture
+from cnn_ablation.report.drawing import Drawing, picture
+from cnn_ablation.report.figures.colours import INK, MUTED, VERDICT_STYLE
+from cnn_ablation.report.figures.frame import INTERVAL, Entry, inches_of, label_x, legend_above, tidied
+from cnn_ablation.report.figures.lettering import as_text, points
+from cnn_ablation.report.figures.titles import titled
 from cnn_ablation.report.files import as_csv
 from cnn_ablation.report.pictures import drawn_on_axes
 from cnn_ablation.report.terminal import printable, standard_output
@@ -23,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH_WITHOUT_TERMINAL = 120
-_COLOURS = {ALL: "#6F6F6F", SUM: "#A8A8A8"}
-_SINGLE = "#0072B2"
+_COLOURS = {ALL: MUTED, SUM: VERDICT_STYLE["undecided"][0]}
+_SINGLE = VERDICT_STYLE["equivalent"][0]
 HOW_TO_READ = (
     "Standard deviation over seeds with its interval (chi-squared), and the share of its square in that of all "
     "together (F), for normal values. What a row does not name stands still, as seed 0 draws it."
@@ -64,35 +68,51 @@ def print_variance(variance: pd.DataFrame, metric: Metric) -> None:
 
 def variance_files(variance: pd.DataFrame, metric: Metric, memory: Memory | None = None) -> dict[str, bytes]:
     """variance.csv, .png and .svg; `memory` as `drawing.picture` takes it."""
-    drawing = drawn_on_axes(plot_variance, variance, inches=1.6 + 0.42 * len(variance), metric=metric)
-    return {"variance.csv": as_csv(variance)} | picture(drawing, "variance", memory)
+    return {"variance.csv": as_csv(variance)} | picture(variance_drawing(variance, metric), "variance", memory)
 
 
-def plot_variance(variance: pd.DataFrame, ax: Axes, *, metric: Metric) -> Axes:
+def variance_drawing(variance: pd.DataFrame, metric: Metric, *, width: float = 8.0) -> Drawing:
+    """The picture of the section, not yet drawn; `width` in inches."""
+    title = f"Standard deviation of {metric.words} over seeds by source of chance"
+    return drawn_on_axes(
+        plot_variance, variance, inches=1.3 + 0.34 * len(variance), width=width, title=title, metric=metric
+    )
+
+
+def plot_variance(variance: pd.DataFrame, ax: Axes, *, metric: Metric, width: float | None = None) -> Axes:
     """Each source's standard deviation over seeds with its interval, and its share of the variance of all together.
 
     Args:
         variance: from `variance_by_source`.
         ax: drawn on.
         metric: as there.
+        width: of the picture in inches; None for what the axes have.
     """
     std, low, high = (variance[name].to_numpy(np.float64) for name in variance_columns(metric)[2:5])
     colours = [_COLOURS.get(source, _SINGLE) for source in variance["source"]]
     places = np.arange(len(variance))
-    ax.barh(places, np.nan_to_num(std), color=colours, alpha=0.75, height=0.62)
-    spread = np.nan_to_num(np.stack([std - low, high - std]))
-    ax.errorbar(np.nan_to_num(std), places, xerr=spread, fmt="none", ecolor="black", capsize=3)
+    tidied(ax, grid="x")
+    bars = ax.barh(places, np.nan_to_num(std), color=colours, alpha=0.75, height=0.62)
+    known = ~np.isnan(low)
+    ax.hlines(places[known], low[known], high[known], color=INK, linewidth=1.2)
     ends = np.where(np.isnan(high), np.nan_to_num(std), high)
-    for place, end, (_, row) in zip(places, ends, variance.iterrows(), strict=True):
-        ax.annotate(
-            _remark(row), (end, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small"
-        )
-    ax.set_yticks(places, [name.replace("$", r"\$") for name in variance["source"]])
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1.25 * max(float(ends.max()), np.finfo(float).tiny))
+    remarks = [_remark(row) for _, row in variance.iterrows()]
+    for place, end, remark in zip(places, ends, remarks, strict=True):
+        ax.annotate(remark, (end, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small")
+    for bar, source, value, remark in zip(bars, variance["source"], std, remarks, strict=True):
+        titled(bar, [f"{source}: {value:.3g}, {remark}"])
+    names = [as_text(str(name)) for name in variance["source"]]
+    ax.set_yticks(places, names, fontsize="small")
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(variance) - 0.5, -0.5)
+    room = (width or inches_of(ax)) - max(map(points, names)) / 72 - 0.3
+    wanted = max(end + 0.0 for end in ends) or float(np.finfo(float).tiny)
+    share = max(0.3, 1 - (max(map(points, remarks)) + 10) / (72 * room))
+    ax.set_xlim(0, wanted / share)
     unit = " (percentage points)" if metric.is_accuracy else ""
-    words = metric.words.replace("$", r"\$")
-    ax.set_xlabel(f"standard deviation of {words} over seeds{unit}\nin percent: share of the variance of all together")
+    words = as_text(metric.words)
+    label_x(ax, f"standard deviation of {words} over seeds{unit}; in percent: share of the variance of all", room)
+    legend_above(ax, [Entry("interval", INTERVAL, INK)], room)
     return ax
 
 

@@ -120,6 +120,7 @@ def ablation_table(
         remarks[name].append(notes.other_chance(_WORDS[reference]))
     table = pd.DataFrame(_rows(arms, family, times, remarks), columns=list(arm_columns(compared_by)))
     compared = {_COMPARISONS: family.num_comparisons, "test": test, **family.look_attributes()}
+    compared |= {"alpha": alpha}
     table.attrs |= compared | compared_by.attributes()
     table.attrs[_OPEN] = family.open()
     return table

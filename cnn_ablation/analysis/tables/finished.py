@@ -71,7 +71,7 @@ class FinishedStudy:
         place = names.index("status") + 1
         keys = [key for key in self.plan.keys if key not in RUN_COLUMNS and key not in own]  # `precision` is one anyway
         columns = {name: self._column(name) for name in names} | own
-        columns |= {key: [setting_of(run.settings, key) for run in self.runs] for key in keys}
+        columns |= {key: _levels([setting_of(run.settings, key) for run in self.runs]) for key in keys}
         last = [name for name in names if name in DIAGNOSIS_COLUMNS]
         order = [*names[:place], *own, *names[place : len(names) - len(last)], *keys, *last]
         frame = pd.DataFrame(columns, columns=order)
@@ -130,6 +130,14 @@ class FinishedStudy:
 def _is_filled(value: Any) -> bool:
     """Whether a run has something in a column: an empty number is NaN or 0."""
     return bool(value) and not (isinstance(value, float) and math.isnan(value))
+
+
+def _levels(values: list[Any]) -> Any:
+    """The values of a swept key; of whole numbers beside null, a column that keeps them whole."""
+    numbers = [value for value in values if value is not None]
+    if len(numbers) in (0, len(values)) or not all(type(value) is int and abs(value) < 2**63 for value in numbers):
+        return values
+    return pd.array(values, dtype="Int64")
 
 
 def _is_of_test(column: str) -> bool:

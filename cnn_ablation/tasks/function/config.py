@@ -16,7 +16,9 @@ class Function(TaskConfig):
     """`target` names a function of a module: `my_train.train` is `train` in my_train.py of the working directory."""
 
     name: str = group_name("function", role=WHAT_IS_TRAINED)
-    target: str = setting(GIVEN_LATER, role=WHAT_IS_TRAINED)
+    target: str = setting(
+        GIVEN_LATER, doc="MODULE.FUNCTION, the module from the working directory or installed", role=WHAT_IS_TRAINED
+    )
 
 
 @dataclass
@@ -24,4 +26,6 @@ class FunctionConfig(StudyConfig):
     """One configuration of a function: `settings` are its keyword arguments, by its own signature."""
 
     task: TaskConfig = field(default_factory=Function, kw_only=True)
-    settings: Any = field(default_factory=dict)
+    settings: Any = field(
+        default_factory=dict, metadata={"doc": "its keyword arguments: their defaults, with their types as annotated"}
+    )

@@ -1,0 +1,214 @@
+"""The metric against the time that training takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cnn_ablation.config import StatsConfig
+from cnn_ablation.report.figures import forest
+from cnn_ablation.report.figures.colours import VERDICT_STYLE
+from cnn_ablation.report.figures.forest import MEAN_STYLE
+from cnn_ablation.report.figures.frame import (
+    SEED_STYLE,
+    Entry,
+    inches_of,
+    key_below,
+    key_height,
+    label_x,
+    label_y,
+    legend_above,
+    legend_height,
+    tidied,
+)
+from cnn_ablation.report.figures.labels import draw_labels
+from cnn_ablation.report.figures.marks import (
+    Marks,
+    axis_words,
+    interval_words,
+    metric_of_arms,
+    scores,
+    seconds,
+    without_dropped,
+)
+from cnn_ablation.report.figures.span import Span, span_of
+from cnn_ablation.report.figures.ticks import plain_log
+from cnn_ablation.report.figures.titles import titled
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+Floats = npt.NDArray[np.float64]
+
+MIN_LOG_SPAN = 10
+"""Largest over smallest time from which their axis is logarithmic."""
+_AROUND = 0.75
+_PLOT = 3.4
+"""Inches of the axes' height; less in a narrow picture."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All of the picture before it is drawn."""
+
+    marks: Marks
+    span: Span
+    entries: list[Entry]
+    names: list[str]
+    """For the key: of all arms, those that have no point too."""
+    numbers: list[str]
+    label: str
+    room: float
+    width: float
+
+    @property
+    def height(self) -> float:
+        plot = min(_PLOT, 0.8 * self.width)
+        key = key_height(self.names, self.numbers, self.room)
+        return plot + legend_height(self.entries, self.room) + key + _AROUND
+
+
+def plot_metric_against_time(
+    arms: pd.DataFrame, ax: Axes, *, runs: pd.DataFrame | None = None, width: float | None = None
+) -> Axes:
+    """The metric, accuracies in percent, against the seconds spent in training, one numbered point per arm.
+
+    Args:
+        arms: from `ablation_table`.
+        ax: drawn on.
+        runs: the table of runs that it was made from, for single seeds and the interval of times; None for neither.
+        width: of the picture in inches; None for what the axes have.
+    """
+    plan = _planned(arms, runs, width or inches_of(ax))
+    times = _times(without_dropped(arms)[0], runs)
+    tidied(ax, grid="both")
+    _scale(times, ax)
+    ax.set_ylim(plan.span.low, plan.span.high)
+    for verdict in VERDICT_STYLE:
+        _draw_arms(plan, times, verdict, ax)
+    label_x(ax, plan.label, plan.room)
+    label_y(ax, axis_words(metric_of_arms(arms)), min(_PLOT, 0.8 * plan.width))
+    _number(plan, times, ax)
+    legend_above(ax, plan.entries, plan.room)
+    key_below(ax, _handles(plan), plan.names, plan.room)
+    return ax
+
+
+def times_height(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> float:
+    """Inches that the picture takes at a width."""
+    return _planned(arms, runs, width).height
+
+
+def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> _Plan:
+    arms, others = without_dropped(arms)
+    marks = scores(arms, runs)
+    timed = arms["train_seconds_mean"].to_numpy(np.float64)
+    marks = marks.without(np.isnan(timed), "no time")
+    means = marks.mean[~np.isnan(marks.mean)]
+    span = span_of(marks.groups, float(np.median(means)) if len(means) else 0.0)
+    entries = forest.entries(marks, span, f"{interval_words(arms)}, of times too" if runs is not None else
+                             interval_words(arms), "one seed")  # fmt: skip
+    names = [f"{arm} ({remark})" if remark else arm for arm, remark in zip(marks.arms, marks.remarks, strict=True)]
+    numbers = ["" if np.isnan(mean) else str(number) for number, mean in enumerate(marks.mean)]
+    return _Plan(marks, span, entries, names, numbers, f"training time (s){others}", width - 0.75, width)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Mean, limits (n) and single seeds of times."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    seeds: list[pd.Series[float]]
+
+
+def _times(arms: pd.DataFrame, runs: pd.DataFrame | None) -> _Times:
+    """Limits at the confidence of the table's own; the mean itself where there is none."""
+    from cnn_ablation.analysis.stats import mean_interval
+
+    mean = arms["train_seconds_mean"].to_numpy(np.float64)
+    by_arm, none = seconds(arms, runs), pd.Series([], dtype=np.float64)
+    seeds = [by_arm.get(str(name), none) for name in arms["arm"]]
+    alpha, test = arms.attrs.get("alpha", StatsConfig().alpha), arms.attrs.get("test", StatsConfig().test)
+    intervals = [mean_interval(values.to_numpy(), alpha, test) for values in seeds]
+    low, high = (np.array([getattr(each, end) for each in intervals], np.float64) for end in ("low", "high"))
+    low, high = np.where(np.isnan(low), mean, low), np.where(np.isnan(high), mean, high)
+    return _Times(mean, np.clip(low, 0, mean), np.fmax(high, mean), seeds)
+
+
+def _scale(times: _Times, ax: Axes) -> None:
+    """Decades where arms are so far apart; a time that its interval does not tell from 0 ends at the axis there."""
+    seen = times.mean[~np.isnan(times.mean)]
+    if len(seen) and seen.min() > 0 and seen.max() >= MIN_LOG_SPAN * seen.min():
+        plain_log(ax)
+        ax.set_xlim(seen.min() / 1.6, np.nanmax([seen.max() * 1.6, min(np.nanmax(times.high), seen.max() * 10)]))
+    else:
+        values = np.concatenate([times.low, times.high, *times.seeds])
+        values = values[~np.isnan(values)]
+        least, most = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+        edge = 0.05 * (most - least or max(most, 1.0))
+        ax.set_xlim(least - edge, most + edge)
+
+
+def _draw_arms(plan: _Plan, times: _Times, verdict: str, ax: Axes) -> None:
+    """Seeds, intervals in both directions and means of the arms that have a verdict."""
+    marks, span, places = plan.marks, plan.span, plan.marks.of(verdict)
+    if not len(places):
+        return
+    colour, marker = VERDICT_STYLE[verdict]
+    _draw_seeds(plan, times, places, ax)
+    mean, low, high = (span.clipped(values[places]) for values in (marks.mean, marks.low, marks.high))
+    low, high = np.where(np.isnan(low), mean, low), np.where(np.isnan(high), mean, high)
+    style: dict[str, Any] = {"color": colour, "linewidth": 1.2}
+    ax.vlines(times.mean[places], low, high, **style)
+    ax.hlines(mean, times.low[places], times.high[places], **style)
+    inside = span.holds(marks.mean[places])
+    (line,) = ax.plot(times.mean[places][inside], mean[inside], color=colour, marker=marker, **MEAN_STYLE)
+    titled(line, [f"{marks.arms[place]}: {marks.words(place)} in {times.mean[place]:.4g} s, {verdict}"
+                  for place in places[inside]])  # fmt: skip
+    for arrow, beyond in (("v", marks.mean[places] < span.least), ("^", marks.mean[places] > span.most)):
+        ax.plot(times.mean[places][beyond], mean[beyond], color=colour, marker=arrow, linestyle="", markersize=6)
+
+
+def _draw_seeds(plan: _Plan, times: _Times, places: npt.NDArray[np.intp], ax: Axes) -> None:
+    marks = plan.marks
+    found = [
+        (seed, place, float(times.seeds[place][seed]), float(value))
+        for place in places
+        for seed, value in marks.seeds[place].items()
+        if seed in times.seeds[place].index and plan.span.holds(np.array(value))
+    ]
+    if found:
+        colour, _ = VERDICT_STYLE[marks.verdicts[places[0]]]
+        seeds, at, x, y = zip(*found, strict=True)
+        (line,) = ax.plot(x, y, color=colour, linestyle="", **SEED_STYLE)
+        titled(line, [f"{marks.arms[place]}, seed {seed}: {marks.number(value)}{marks.unit} in {time:.4g} s"
+                      for seed, place, time, value in zip(seeds, at, x, y, strict=True)])  # fmt: skip
+
+
+def _number(plan: _Plan, times: _Times, ax: Axes) -> None:
+    """Every point by the number of its arm in the key; one that is cut off with its value."""
+    marks = plan.marks
+    there = np.flatnonzero(~np.isnan(marks.mean))
+    heights = plan.span.clipped(marks.mean)
+    is_cut = ~plan.span.holds(marks.mean)
+    texts = [plan.numbers[place] + (f": {marks.number(marks.mean[place])}" if is_cut[place] else "") for place in there]
+    colours = [VERDICT_STYLE[marks.verdicts[place]][0] for place in there]
+    draw_labels(ax, [(times.mean[place], heights[place]) for place in there], texts, colours)
+
+
+def _handles(plan: _Plan) -> list[Artist]:
+    from matplotlib.lines import Line2D
+
+    styles = [VERDICT_STYLE[verdict] if number else ("none", "") for verdict, number in
+              zip(plan.marks.verdicts, plan.numbers, strict=True)]  # fmt: skip
+    return [
+        Line2D([], [], color=colour, marker=marker or None, label=number, **MEAN_STYLE)
+        for (colour, marker), number in zip(styles, plan.numbers, strict=True)
+    ]

@@ -1,0 +1,7 @@
+"""The page of a study: one file that needs nothing else, to be sent to a colleague."""
+
+from __future__ import annotations
+
+from cnn_ablation.report.page.document import NAME, files
+
+__all__ = ["NAME", "files"]

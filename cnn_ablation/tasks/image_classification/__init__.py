@@ -1,0 +1,1 @@
+"""Networks that tell pictures apart: data, models, training, engine, diagnoses."""
