@@ -92,7 +92,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("picture_files", "confusion_files"):
-        monkeypatch.setattr(f"cnn_ablation.report.study.{name}", lambda *_: {})
+        monkeypatch.setattr(f"cnn_ablation.report.study.{name}", lambda *_, **__: {})
     yield
     for name in ("cb_train", "cb_noting"):
         sys.modules.pop(name, None)
