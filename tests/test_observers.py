@@ -6,6 +6,8 @@ import json
 import math
 import re
 import shlex
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -529,3 +531,51 @@ def test_a_disk_that_takes_no_epochs_costs_no_run(tmp_path: Path) -> None:
     assert log is not None
     log({"epoch": 1})
     assert json.dumps(EpochFile(epochs_path(tmp_path / "0", 0)).new()) == "[]"
+
+
+CLOSING = """
+class Noting:
+    def _note(self, what):
+        with open("noted.txt", "a") as file:
+            print(what, file=file)
+
+    def on_epoch(self, arm, seed, epoch, metrics):
+        self._note(f"epoch {epoch}")
+
+    def on_run(self, run):
+        self._note(f"run {run.arm}")
+
+    def on_report(self, folder, arms):
+        self._note(f"report of {len(arms)}")
+
+    def close(self):
+        self._note("close")
+"""
+SLOW = """
+import time
+
+
+def train(lr: float = 0.1, *, seed: int, run):
+    for epoch in range(1, 2 if lr == 0.1 else 1000):
+        run.report(epoch, loss=1.0)
+        time.sleep(0.02)
+    return {"score": 1.0}
+"""
+
+
+def test_observers_hear_the_end_of_a_study_that_is_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "int_tracker.py").write_text(CLOSING)
+    (tmp_path / "int_train.py").write_text(SLOW)
+    command = [sys.executable, "-m", "cnn_ablation", "-m", "task=function", "task.target=int_train.train",
+               "settings.lr=0.1,0.2", "replicates=1", "threads=1", "trackers=[int_tracker.Noting]"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until, noted = time.monotonic() + 60, tmp_path / "noted.txt"
+    while not (noted.exists() and "epoch 5" in noted.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)  # what runs in the background of a shell ignores the other
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    lines = noted.read_text().splitlines()
+    assert lines[-2:] == ["report of 1", "close"]
+    assert [line for line in lines if line.startswith("run")] == ["run baseline"]
+    assert "stopped after 1 of 2 runs" in said

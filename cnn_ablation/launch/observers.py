@@ -173,7 +173,7 @@ def _own(target: str) -> Make:
         raise ConfigError([_as_list(problem) for problem in error.problems]) from error
     if not callable(found) or (isinstance(found, type) and not _has_methods(found)):
         allowed = f"a class with one of the methods {', '.join(METHODS)}"
-        raise ConfigError([Problem(KEY, [target], allowed, remedy="docs/trackers.md shows one")])
+        raise ConfigError([Problem(KEY, [target], allowed, remedy="define on_run(self, run) in it")])
     make: Make = found
     return make
 
