@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 SMALL = 8.33
 """Points, of names and numbers: what matplotlib calls small beside its usual 10."""
-LINE = 0.14
+LINE = 0.147
 """Inches from one line of such letters to the next."""
 
 # Advances of DejaVu Sans, matplotlib's own font, in hundredths of an em, rounded up; letters of other alphabets are

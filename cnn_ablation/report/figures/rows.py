@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation.report.figures.colours import INK, MUTED
+from cnn_ablation.report.figures.colours import INK, PAPER
 from cnn_ablation.report.figures.lettering import LINE, as_text, folded, points, shortened, wrapped
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ _HIGHEST = 26.0
 """Inches; of a picture that would be higher, names are shortened."""
 
 
+SHORTENED = "; names are shortened, whole in the table"
+
+
 @dataclass(frozen=True)
 class Rows:
     """Where rows stand, in inches from the top."""
@@ -44,6 +47,11 @@ class Rows:
     @property
     def height(self) -> float:
         return float(self.heights.sum())
+
+    @property
+    def words(self) -> str:
+        """What a label has to say of the names."""
+        return SHORTENED if self.shortened else ""
 
     @property
     def tops(self) -> Floats:
@@ -99,9 +107,9 @@ def draw_names(rows: Rows, ax: Axes) -> None:
     ax.set_yticks(rows.marks, rows.names if rows.beside else [""] * len(rows.names), fontsize="small", color=INK)
     ax.tick_params(axis="y", length=0)
     if not rows.beside:
+        ground = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
         for name, top in zip(rows.names, rows.tops, strict=True):
             place = (0, top + _GAP / 2)
-            ax.annotate(name, place, (2, 0), ("axes fraction", "data"), "offset points", va="top", fontsize="small")
-    if rows.shortened:
-        words = "names are shortened; whole in the table"
-        ax.text(1, 1, words, transform=ax.transAxes, ha="right", va="bottom", fontsize="x-small", color=MUTED)
+            ax.annotate(
+                name, place, (2, 0), ("axes fraction", "data"), "offset points", va="top", fontsize="small", bbox=ground
+            )

@@ -16,9 +16,11 @@ from cnn_ablation.report.figures.forest import MEAN_STYLE
 from cnn_ablation.report.figures.frame import (
     SEED_STYLE,
     Entry,
+    Key,
+    Named,
     inches_of,
     key_below,
-    key_height,
+    key_of,
     label_x,
     label_y,
     legend_above,
@@ -40,7 +42,6 @@ from cnn_ablation.report.figures.ticks import plain_log
 from cnn_ablation.report.figures.titles import titled
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.float64]
@@ -59,9 +60,8 @@ class _Plan:
     marks: Marks
     span: Span
     entries: list[Entry]
-    names: list[str]
-    """For the key: of all arms, those that have no point too."""
-    numbers: list[str]
+    key: Key
+    """Of all arms, those that have no point too."""
     label: str
     room: float
     width: float
@@ -69,8 +69,7 @@ class _Plan:
     @property
     def height(self) -> float:
         plot = min(_PLOT, 0.8 * self.width)
-        key = key_height(self.names, self.numbers, self.room)
-        return plot + legend_height(self.entries, self.room) + key + _AROUND
+        return plot + legend_height(self.entries, self.room) + self.key.height + _AROUND
 
 
 def plot_metric_against_time(
@@ -95,7 +94,7 @@ def plot_metric_against_time(
     label_y(ax, axis_words(metric_of_arms(arms)), min(_PLOT, 0.8 * plan.width))
     _number(plan, times, ax)
     legend_above(ax, plan.entries, plan.room)
-    key_below(ax, _handles(plan), plan.names, plan.room)
+    key_below(ax, plan.key)
     return ax
 
 
@@ -111,11 +110,19 @@ def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> _Pl
     marks = marks.without(np.isnan(timed), "no time")
     means = marks.mean[~np.isnan(marks.mean)]
     span = span_of(marks.groups, float(np.median(means)) if len(means) else 0.0)
-    entries = forest.entries(marks, span, f"{interval_words(arms)}, of times too" if runs is not None else
-                             interval_words(arms), "one seed")  # fmt: skip
-    names = [f"{arm} ({remark})" if remark else arm for arm, remark in zip(marks.arms, marks.remarks, strict=True)]
-    numbers = ["" if np.isnan(mean) else str(number) for number, mean in enumerate(marks.mean)]
-    return _Plan(marks, span, entries, names, numbers, f"training time (s){others}", width - 0.75, width)
+    entries = forest.entries(marks, span, interval_words(arms), "one seed")
+    key = key_of([_named(marks, place) for place in range(len(marks.arms))], width)
+    return _Plan(marks, span, entries, key, f"training time (s){others}", width - 0.75, width)
+
+
+def _named(marks: Marks, place: int) -> Named:
+    """An arm in the key, with what is to be told of its runs."""
+    arm, remark = marks.arms[place], marks.remarks[place]
+    name = f"{arm} ({remark})" if remark else arm
+    if np.isnan(marks.mean[place]):
+        return Named(name)
+    colour, marker = VERDICT_STYLE[marks.verdicts[place]]
+    return Named(name, str(place), colour, marker)
 
 
 @dataclass(frozen=True)
@@ -198,17 +205,8 @@ def _number(plan: _Plan, times: _Times, ax: Axes) -> None:
     there = np.flatnonzero(~np.isnan(marks.mean))
     heights = plan.span.clipped(marks.mean)
     is_cut = ~plan.span.holds(marks.mean)
-    texts = [plan.numbers[place] + (f": {marks.number(marks.mean[place])}" if is_cut[place] else "") for place in there]
-    colours = [VERDICT_STYLE[marks.verdicts[place]][0] for place in there]
-    draw_labels(ax, [(times.mean[place], heights[place]) for place in there], texts, colours)
-
-
-def _handles(plan: _Plan) -> list[Artist]:
-    from matplotlib.lines import Line2D
-
-    styles = [VERDICT_STYLE[verdict] if number else ("none", "") for verdict, number in
-              zip(plan.marks.verdicts, plan.numbers, strict=True)]  # fmt: skip
-    return [
-        Line2D([], [], color=colour, marker=marker or None, label=number, **MEAN_STYLE)
-        for (colour, marker), number in zip(styles, plan.numbers, strict=True)
+    texts = [
+        plan.key.entries[int(place)].number + (f": {marks.number(marks.mean[place])}" if is_cut[place] else "")
+        for place in there
     ]
+    draw_labels(ax, [(times.mean[place], heights[place]) for place in there], texts)
