@@ -30,7 +30,6 @@ __all__ = ["against_time", "confusion", "curves", "differences", "levels", "scor
 
 _WIDTH = 8.0
 """Inches of a new figure."""
-_ABOVE_A_MATRIX = 1.1
 
 
 def differences(
@@ -141,7 +140,7 @@ def confusion(counts: npt.ArrayLike, class_names: Sequence[str], ax: Axes | None
     size = len(class_names)
     if np.shape(counts) != (size, size):
         raise RecordError(f"a confusion matrix of {size} classes has the shape {(size, size)}, not {np.shape(counts)}")
-    ax = ax or _new(figures.confusion_side(class_names, _WIDTH) + _ABOVE_A_MATRIX)
+    ax = ax or _new(figures.confusion_height(class_names, _WIDTH, title))
     return figures.plot_confusion(counts, class_names, ax, title=title)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import figures
 from cnn_ablation.report.drawing import Drawing, picture
-from cnn_ablation.report.figures.lettering import LINE, folded
+from cnn_ablation.report.figures.lettering import folded
 from cnn_ablation.report.files import write_files
 from cnn_ablation.runs.store.memory import Memory
 from cnn_ablation.study.metric import Metric, chosen_by, metric_of
@@ -29,7 +29,6 @@ _MOST_ARMS = 100  # that a picture names; of more no name could be read
 _BESIDE = 7.0
 """Inches from which two matrices stand side by side, of few classes."""
 _MOST_CLASSES_BESIDE = 12
-_AROUND_A_MATRIX = 1.25
 _NO_FILE_NAME = r"[^\w.=+-]"  # a key from a table of runs may be any text
 
 
@@ -96,10 +95,11 @@ def confusion_drawing(
         return None
     beside = width >= _BESIDE and len(class_names) <= _MOST_CLASSES_BESIDE
     columns = len(matrices) if beside else 1
-    side = figures.confusion_side([str(name) for name in class_names], width / columns)
-    title = [*folded(f"{arm}:" if arm else "", 72 * side).split("\n"), ""] if arm else [""]
-    inches = (side + _AROUND_A_MATRIX + LINE * len(title)) * (len(matrices) // columns)
-    how: dict[str, Any] = {"title": "\n".join(title), "columns": columns, "width": width / columns}
+    names, own = [str(name) for name in class_names], width / columns
+    side = figures.confusion_side(names, own)
+    title = f"{folded(f'{arm}:', 72 * side)}\n" if arm else ""
+    inches = figures.confusion_height(names, own, title) * (len(matrices) // columns)
+    how: dict[str, Any] = {"title": title, "columns": columns, "width": own}
     draw = partial(_draw_confusions, matrices, class_names, **how)
     words = f"Confusion matrix{f' of {arm}' if arm else ''}: share of each true class by predicted class"
     return Drawing(draw, (width, inches), (matrices, class_names, arm), words)

@@ -25,7 +25,7 @@ from cnn_ablation.report.figures.frame import (
     legend_height,
     tidied,
 )
-from cnn_ablation.report.figures.lettering import LINE, folded, shortened
+from cnn_ablation.report.figures.lettering import LINE, folded, lines_of, shortened
 from cnn_ablation.report.figures.marks import metric_words
 from cnn_ablation.report.figures.rows import SHORTENED
 from cnn_ablation.report.figures.span import Span, span_of
@@ -46,6 +46,7 @@ _NARROWEST = 1.2
 _FEWEST_LINES, _MOST_LINES = 2, 4
 """Of a name above a small picture."""
 _HIGHEST = 26.0
+_FEW_ARMS, _FEW_COLUMNS = 15, 3
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class _Plan:
     def panels(self) -> list[float]:
         """Inches of each row of small pictures, with the names above."""
         rows = range(0, len(self.names), self.columns)
-        lines = [max(1 + name.count("\n") for name in self.names[start : start + self.columns]) for start in rows]
+        lines = [max(map(lines_of, self.names[start : start + self.columns])) for start in rows]
         return [_PANEL + _ABOVE + LINE * count for count in lines]
 
     @property
@@ -126,7 +127,7 @@ def plot_curves(
     else:
         tidied(ax, grid="y")
         for arm, colour in _colours(plan.points).items():
-            _draw_curve(plan.points[arm], ax, colour)
+            _draw_curve(plan.points[arm], ax, colour, linewidth=2.2 if colour == INK else 1.6)
         _limit(plan, ax)
         label_x(ax, epoch, plan.room)
         label_y(ax, value, min(_PLOT, 0.8 * plan.width))
@@ -183,23 +184,28 @@ def _entries(points: dict[str, pd.DataFrame], is_split: bool) -> list[Entry]:
 
 
 def _arranged(arms: Sequence[str], width: float) -> tuple[int, list[str], bool]:
-    """In how many columns small pictures stand, and their names: as many as leave names few lines."""
-    room, found = width - 0.75, (1, list(arms))
-    for columns in range(max(1, int((room + _BETWEEN) // (_NARROWEST + _BETWEEN))), 0, -1):
-        letters = 72 * ((room - (columns - 1) * _BETWEEN) / columns)
-        names = [folded(name, letters) for name in arms]
-        found = columns, names
-        rows = -(-len(arms) // columns)
-        lines = max(1 + name.count("\n") for name in names)
-        if lines <= _MOST_LINES or rows * (_PANEL + _ABOVE + LINE * lines) > _HIGHEST:
-            break
-    columns, names = found
-    most = max(_FEWEST_LINES, int((_HIGHEST / -(-len(arms) // columns) - _PANEL - _ABOVE) / LINE))
-    is_short = max(1 + name.count("\n") for name in names) > most
-    if is_short:
-        letters = 72 * ((room - (columns - 1) * _BETWEEN) / columns)
-        names = [folded(name, letters) for name in shortened(arms, 0.85 * most * letters)]
-    return columns, names, is_short
+    """In how many columns small pictures stand, their names, and whether these are shortened.
+
+    Few pictures stand in so many columns that no setting of a name is broken, if three are possible; else in as many as
+    leave names few lines, or the whole no higher than it may be.
+    """
+    room = width - 0.75
+    most = max(1, int((room + _BETWEEN) // (_NARROWEST + _BETWEEN)))
+    letters = {columns: 72 * (room - (columns - 1) * _BETWEEN) / columns for columns in range(most, 0, -1)}
+    natural = max(lines_of(folded(name)) for name in arms)
+    lines = {columns: max(lines_of(folded(name, space)) for name in arms) for columns, space in letters.items()}
+    rows = {columns: -(-len(arms) // columns) for columns in letters}
+    whole = [columns for columns in lines if columns >= _FEW_COLUMNS and lines[columns] == natural]
+    fitting = [
+        columns
+        for columns in lines
+        if lines[columns] <= _MOST_LINES or rows[columns] * (_PANEL + _ABOVE + LINE * lines[columns]) > _HIGHEST
+    ]
+    columns = (whole if len(arms) <= _FEW_ARMS and whole else fitting or [1])[0]
+    most_lines = max(_FEWEST_LINES, int((_HIGHEST / rows[columns] - _PANEL - _ABOVE) / LINE))
+    is_short = lines[columns] > most_lines
+    names = shortened(arms, 0.85 * most_lines * letters[columns]) if is_short else arms
+    return columns, [folded(name, letters[columns]) for name in names], is_short
 
 
 def _colours(arms: Iterable[str]) -> dict[str, str]:
@@ -212,8 +218,7 @@ def _draw_curve(points: pd.DataFrame, ax: Axes, colour: str, *, linewidth: float
     """Solid while all seeds are there, dotted beyond: a mean of fewer seeds is not the mean of all."""
     whole = points[points["count"] == points["count"].max()]
     markers = {"marker": "o", "markersize": 3} if len(points) <= _FEW_EPOCHS else {}
-    width = 2.2 if colour == INK else linewidth
-    ax.plot(whole.index, whole["mean"], color=colour, linewidth=width, **markers)  # type: ignore[arg-type]
+    ax.plot(whole.index, whole["mean"], color=colour, linewidth=linewidth, **markers)  # type: ignore[arg-type]
     if len(whole) < len(points):
         rest = points.loc[whole.index[-1] :]
         ax.plot(rest.index, rest["mean"], linestyle=":", color=colour)
@@ -252,7 +257,7 @@ def _draw_panels(plan: _Plan, ax: Axes) -> None:
         panel = ax.inset_axes((column * (across + _BETWEEN / room), bottom, across, _PANEL / total))
         tidied(panel, grid="y")
         for points in black:
-            _draw_curve(points, panel, INK, band=False)
+            _draw_curve(points, panel, INK, linewidth=1.2, band=False)
         _draw_curve(plan.points[arm], panel, LINES[0])
         _limit(plan, panel)
         panel.yaxis.set_major_locator(MaxNLocator(3))

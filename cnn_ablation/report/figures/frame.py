@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnn_ablation.report.figures.colours import GRID, INK, MUTED
-from cnn_ablation.report.figures.lettering import LINE, SMALL, folded, points, wrapped
+from cnn_ablation.report.figures.lettering import LINE, SMALL, folded, lines_of, points, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -44,7 +44,7 @@ def label_lines(text: str, room: float) -> int:
         text: its words.
         room: inches.
     """
-    return 1 + wrapped(text, 72 * room, _LABEL).count("\n")
+    return lines_of(wrapped(text, 72 * room, _LABEL))
 
 
 _LABEL = 9.0
@@ -71,7 +71,7 @@ class Entry:
 
 
 INTERVAL, SEED, BAND, SHADE, LINE_ALONE = "interval", "seed", "band", "shade", "line"
-SEED_STYLE: dict[str, Any] = {"marker": "o", "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.5}
+SEED_STYLE: dict[str, Any] = {"marker": "o", "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.45}
 
 
 def legend_columns(labels: Sequence[str], room: float) -> int:
@@ -143,7 +143,7 @@ class Key:
         """Inches of the upper left corner of each entry from that of the key, and last the lower end of the longest
         column.
         """
-        heights = [LINE * (1 + label.count("\n")) + 0.02 for label in self.labels]
+        heights = [LINE * lines_of(label) + 0.02 for label in self.labels]
         rows = -(-len(heights) // self.columns) if heights else 1
         found, lowest = [], 0.0
         for start in range(0, len(heights), rows):
@@ -178,7 +178,7 @@ def key_below(ax: Axes, key: Key) -> None:
 
     figure = ax.get_figure()
     assert figure is not None
-    top = -(_BELOW_THE_AXES + 0.15 * (1 + ax.get_xlabel().count("\n")))
+    top = -(_BELOW_THE_AXES + 0.15 * lines_of(ax.get_xlabel()))
     inches = figure.dpi_scale_trans + ScaledTranslation(0, 0, ax.transAxes)  # type: ignore[arg-type]  # it is affine
     for entry, label, (x, y) in zip(key.entries, key.labels, key.places, strict=False):
         left, middle = x - _LEFT_OF_THE_AXES, top + y - 0.055

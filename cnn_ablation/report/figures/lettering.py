@@ -40,6 +40,11 @@ def points(text: str, size: float = SMALL) -> float:
     return max(sum(_ADVANCE.get(letter, 1.0) for letter in line) * size for line in text.split("\n"))
 
 
+def lines_of(text: str) -> int:
+    """How many lines a text has."""
+    return 1 + text.count("\n")
+
+
 def folded(arm: str, room: float = math.inf) -> str:
     """An arm's name with one setting per line; commas inside lists and dictionaries stay, and $ starts no formula.
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_ablation.report.figures.colours import INK, PAPER
-from cnn_ablation.report.figures.lettering import LINE, as_text, folded, points, shortened, wrapped
+from cnn_ablation.report.figures.lettering import LINE, as_text, folded, lines_of, points, shortened, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,7 @@ def _placed(
     names: Sequence[str], remarks: Sequence[str], has_more: Sequence[bool], beside: bool, *, is_short: bool
 ) -> Rows:
     labels = [f"{name}\n{remark}" if remark else name for name, remark in zip(names, remarks, strict=True)]
-    lettering = np.array([LINE * (1 + label.count("\n")) for label in labels])
+    lettering = LINE * np.array([lines_of(label) for label in labels])
     more = np.where(has_more, LINE, 0.0)
     if beside:
         heights = np.maximum(lettering, _MARK + more) + _GAP

@@ -160,7 +160,7 @@ def _scale(times: _Times, ax: Axes) -> None:
         values = values[~np.isnan(values)]
         least, most = (values.min(), values.max()) if len(values) else (0.0, 1.0)
         edge = 0.05 * (most - least or max(most, 1.0))
-        ax.set_xlim(least - edge, most + edge)
+        ax.set_xlim(max(least - edge, 0.0), most + edge)
 
 
 def _draw_arms(plan: _Plan, times: _Times, verdict: str, ax: Axes) -> None:
