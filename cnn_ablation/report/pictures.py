@@ -130,7 +130,10 @@ def drawings(
     """Every picture of a study by its file name, not yet drawn; `width` in inches, heights follow."""
     seeds = _single_runs(runs, settings.metric)
     found = _naming_arms(arms, seeds, curves, metric_of(settings), width) if len(arms) <= _MOST_ARMS else {}
+    scored = set(arms["arm"][arms[metric_of(settings).estimate[0]].notna()])
     for key, values in figures.numeric_levels(runs, arms).items():
+        if len(scored & set(values.index)) < 2:  # a greedy study shows no test score of what it dropped
+            continue
         inches = figures.levels_height(arms, values, key, seeds, width)
         found[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = drawn_on_axes(
             figures.plot_levels, arms, values, inches=inches, width=width, key=key, runs=seeds,

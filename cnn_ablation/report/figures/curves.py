@@ -29,6 +29,7 @@ from cnn_ablation.report.figures.lettering import LINE, folded, lines_of, shorte
 from cnn_ablation.report.figures.marks import metric_words
 from cnn_ablation.report.figures.rows import SHORTENED
 from cnn_ablation.report.figures.span import Span, span_of
+from cnn_ablation.report.figures.titles import titled
 from cnn_ablation.study.designs import BASELINE, FULL
 from cnn_ablation.study.metric import Metric
 
@@ -127,7 +128,7 @@ def plot_curves(
     else:
         tidied(ax, grid="y")
         for arm, colour in _colours(plan.points).items():
-            _draw_curve(plan.points[arm], ax, colour, linewidth=2.2 if colour == INK else 1.6)
+            _draw_curve(plan, arm, ax, colour, linewidth=2.2 if colour == INK else 1.6)
         _limit(plan, ax)
         label_x(ax, epoch, plan.room)
         label_y(ax, value, min(_PLOT, 0.8 * plan.width))
@@ -214,11 +215,16 @@ def _colours(arms: Iterable[str]) -> dict[str, str]:
     return {arm: INK if arm in (BASELINE, FULL) else next(colours) for arm in arms}
 
 
-def _draw_curve(points: pd.DataFrame, ax: Axes, colour: str, *, linewidth: float = 1.6, band: bool = True) -> None:
+def _draw_curve(plan: _Plan, arm: str, ax: Axes, colour: str, *, linewidth: float = 1.6, band: bool = True) -> None:
     """Solid while all seeds are there, dotted beyond: a mean of fewer seeds is not the mean of all."""
+    points = plan.points[arm]
     whole = points[points["count"] == points["count"].max()]
     markers = {"marker": "o", "markersize": 3} if len(points) <= _FEW_EPOCHS else {}
-    ax.plot(whole.index, whole["mean"], color=colour, linewidth=linewidth, **markers)  # type: ignore[arg-type]
+    (line,) = ax.plot(whole.index, whole["mean"], color=colour, linewidth=linewidth, **markers)  # type: ignore[arg-type]
+    if not markers:
+        titled(line, [arm])
+    elif plan.span.holds(whole["mean"].to_numpy()).all():
+        titled(line, [f"{arm}, epoch {epoch}: {mean:.4g}" for epoch, mean in whole["mean"].items()])
     if len(whole) < len(points):
         rest = points.loc[whole.index[-1] :]
         ax.plot(rest.index, rest["mean"], linestyle=":", color=colour)
@@ -250,15 +256,15 @@ def _draw_panels(plan: _Plan, ax: Axes) -> None:
     ax.set_yticks([])
     total, room = sum(plan.panels), plan.room
     across = (room - (plan.columns - 1) * _BETWEEN) / plan.columns / room
-    black = [plan.points[arm] for arm in plan.points if arm in (BASELINE, FULL)]
+    black = [arm for arm in plan.points if arm in (BASELINE, FULL)]
     for place, (arm, name) in enumerate(zip(plan.others, plan.names, strict=True)):
         row, column = divmod(place, plan.columns)
         bottom = 1 - sum(plan.panels[: row + 1]) / total
         panel = ax.inset_axes((column * (across + _BETWEEN / room), bottom, across, _PANEL / total))
         tidied(panel, grid="y")
-        for points in black:
-            _draw_curve(points, panel, INK, linewidth=1.2, band=False)
-        _draw_curve(plan.points[arm], panel, LINES[0])
+        for other in black:
+            _draw_curve(plan, other, panel, INK, linewidth=1.2, band=False)
+        _draw_curve(plan, arm, panel, LINES[0])
         _limit(plan, panel)
         panel.yaxis.set_major_locator(MaxNLocator(3))
         is_last = place + plan.columns >= len(plan.others)

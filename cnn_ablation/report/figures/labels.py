@@ -51,6 +51,9 @@ def draw_labels(ax: Axes, at: Sequence[tuple[float, float]], texts: Sequence[str
         for text, place in zip(texts, at, strict=True)
     ]
 
+    for note in notes:
+        note.set_in_layout(False)  # inside the axes; measuring it takes time
+
     class Places(Artist):
         """Drawn before the labels, which it puts into their places."""
 

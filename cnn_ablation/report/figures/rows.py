@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,9 +107,13 @@ def draw_names(rows: Rows, ax: Axes) -> None:
     ax.set_yticks(rows.marks, rows.names if rows.beside else [""] * len(rows.names), fontsize="small", color=INK)
     ax.tick_params(axis="y", length=0)
     if not rows.beside:
-        ground = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        ground: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
         for name, top in zip(rows.names, rows.tops, strict=True):
             place = (0, top + _GAP / 2)
-            ax.annotate(
-                name, place, (2, 0), ("axes fraction", "data"), "offset points", va="top", fontsize="small", bbox=ground
-            )
+            how: dict[str, Any] = {
+                "va": "top",
+                "fontsize": "small",
+                "bbox": ground,
+                "in_layout": False,
+            }  # it lies within the axes
+            ax.annotate(name, place, (2, 0), ("axes fraction", "data"), "offset points", **how)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,10 +86,13 @@ def plot_metric_against_time(
     plan = _planned(arms, runs, width or inches_of(ax))
     times = _times(without_dropped(arms)[0], runs)
     tidied(ax, grid="both")
-    _scale(times, ax)
+    along = _seconds_span(times)
+    if _is_log(times):
+        plain_log(ax)
+    ax.set_xlim(along.low, along.high)
     ax.set_ylim(plan.span.low, plan.span.high)
     for verdict in VERDICT_STYLE:
-        _draw_arms(plan, times, verdict, ax)
+        _draw_arms(plan, times.clipped(along), verdict, ax)
     label_x(ax, plan.label, plan.room)
     label_y(ax, axis_words(metric_of_arms(arms)), min(_PLOT, 0.8 * plan.width))
     _number(plan, times, ax)
@@ -134,6 +137,10 @@ class _Times:
     high: Floats
     seeds: list[pd.Series[float]]
 
+    def clipped(self, span: Span) -> _Times:
+        """The same with intervals that end at the edges of the axis."""
+        return replace(self, low=np.fmax(self.low, span.low), high=np.fmin(self.high, span.high))
+
 
 def _times(arms: pd.DataFrame, runs: pd.DataFrame | None) -> _Times:
     """Limits at the confidence of the table's own; the mean itself where there is none."""
@@ -149,18 +156,30 @@ def _times(arms: pd.DataFrame, runs: pd.DataFrame | None) -> _Times:
     return _Times(mean, np.clip(low, 0, mean), np.fmax(high, mean), seeds)
 
 
-def _scale(times: _Times, ax: Axes) -> None:
-    """Decades where arms are so far apart; a time that its interval does not tell from 0 ends at the axis there."""
+def _seconds_span(times: _Times) -> Span:
+    """All means and seeds, and of intervals no more than as much again on either side: two seeds may leave any width.
+
+    On a logarithmic axis, where a time may end that its interval does not tell from 0, a decade.
+    """
+    seen = np.concatenate([times.mean, *times.seeds])
+    seen = seen[~np.isnan(seen)]
+    if not len(seen):
+        return Span(0.0, 1.0, 0.0, 1.0)
+    least, most = float(seen.min()), float(seen.max())
+    if _is_log(times):
+        low, high = max(float(np.nanmin(times.low)), least / 10), min(float(np.nanmax(times.high)), most * 10)
+        return Span(low / 1.3, high * 1.3, low, high)
+    width = (most - least) or 0.2 * max(most, 1e-9)
+    low = max(float(np.nanmin(times.low)), least - width)
+    high = min(float(np.nanmax(times.high)), most + width)
+    edge = 0.05 * (high - low or width)
+    return Span(max(low - edge, 0.0), high + edge, low, high)
+
+
+def _is_log(times: _Times) -> bool:
+    """Whether arms are so far apart that decades show them."""
     seen = times.mean[~np.isnan(times.mean)]
-    if len(seen) and seen.min() > 0 and seen.max() >= MIN_LOG_SPAN * seen.min():
-        plain_log(ax)
-        ax.set_xlim(seen.min() / 1.6, np.nanmax([seen.max() * 1.6, min(np.nanmax(times.high), seen.max() * 10)]))
-    else:
-        values = np.concatenate([times.low, times.high, *times.seeds])
-        values = values[~np.isnan(values)]
-        least, most = (values.min(), values.max()) if len(values) else (0.0, 1.0)
-        edge = 0.05 * (most - least or max(most, 1.0))
-        ax.set_xlim(max(least - edge, 0.0), most + edge)
+    return bool(len(seen) and seen.min() > 0 and seen.max() >= MIN_LOG_SPAN * seen.min())
 
 
 def _draw_arms(plan: _Plan, times: _Times, verdict: str, ax: Axes) -> None:
