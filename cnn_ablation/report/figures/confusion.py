@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 _LONGEST = 70.0
 """Points of the name of a class; the middle of a longer one is left out."""
-_AROUND = 0.4
+_AROUND = 0.55
 """Inches of labels and edges."""
+_SMALLEST = 2.4
+"""Inches of a matrix of few classes, where there is room."""
 _LEAST = 0.5
 """Percent from which a cell has a number."""
 _LETTERS = (4.5, 8.0)
@@ -61,7 +63,7 @@ def plot_confusion(
 def confusion_side(class_names: Sequence[str], width: float) -> float:
     """Inches of a matrix in a picture of a width, with the names beside it."""
     names = max(map(points, shortened(class_names, _LONGEST)), default=0.0) / 72
-    return min(width - names - 0.5, 0.5 * len(class_names) + 0.5)
+    return min(width - names - 0.5, max(0.5 * len(class_names) + 0.5, min(0.6 * width, _SMALLEST)))
 
 
 def confusion_height(class_names: Sequence[str], width: float, title: str) -> float:
