@@ -16,6 +16,7 @@ from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import figures
 from cnn_ablation.report.drawing import Drawing, picture
 from cnn_ablation.report.figures.lettering import folded
+from cnn_ablation.report.figures.marks import told_of_runs
 from cnn_ablation.report.files import write_files
 from cnn_ablation.runs.store.memory import Memory
 from cnn_ablation.study.metric import Metric, chosen_by, metric_of
@@ -182,7 +183,8 @@ def _naming_arms(
 
 def _learning_curves(arms: pd.DataFrame, curves: pd.DataFrame, column: str, width: float) -> Drawing:
     known = set(curves.loc[curves[column].notna(), "arm"])
-    without = [f"{arm} (no curve)" for arm in arms["arm"] if arm not in known]
+    told = zip(arms["arm"], told_of_runs(arms), strict=True)
+    without = [f"{arm} ({remark or 'no curve'})" for arm, remark in told if arm not in known]
     inches = figures.curves_height(curves, column, without, width)
     title = f"Learning curves: {column} by epoch, mean over seeds"
     shown = curves[[name for name in ("arm", "seed", "epoch", column) if name in curves]]
