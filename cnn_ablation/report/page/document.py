@@ -17,7 +17,7 @@ from cnn_ablation.common.words import counted
 from cnn_ablation.report.findings import Findings
 from cnn_ablation.report.page import answers, classes, curves, protocol, rows, side_effects
 from cnn_ablation.report.page.citation import citation
-from cnn_ablation.report.page.names import Names
+from cnn_ablation.report.page.names import Names, metric_title
 from cnn_ablation.report.page.plots import plots
 from cnn_ablation.report.page.simple_table import SimpleTable
 from cnn_ablation.report.paper import HOW_TO_READ as OF_PAPER
@@ -82,12 +82,13 @@ def _content(found: Findings) -> dict[str, Any]:
         "question": answers.question(found.arms, names),
         "varied": answers.varied(found.arms, names),
         "of_what": list(_of_what(found)),
-        "conclusion": list(answers.conclusion(found.arms, said)),
+        "conclusion": answers.conclusion(found.arms, said),
         "answers": answers.grouped(said, names),
         "basis": list(_basis(found)),
         "table": rows.table_of_arms(found.arms, names),
         "interval_width": rows.WIDTH,
         "plots": list(plots(found, names)),
+        "metric": metric_title(found.metric),
         "left_out": left_out(found.arms),
         "curves": curves.curves_of(found, names, [answer.arm for answer in said]),
         "panel_axes": curves.AXES,

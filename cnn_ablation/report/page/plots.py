@@ -12,7 +12,7 @@ from cnn_ablation.common.errors import one_line
 from cnn_ablation.common.progress import warn
 from cnn_ablation.report.drawing import Drawing
 from cnn_ablation.report.findings import Findings
-from cnn_ablation.report.page.names import Names, capitalised
+from cnn_ablation.report.page.names import Names, capitalised, metric_title
 from cnn_ablation.report.pictures import drawings
 from cnn_ablation.report.variance import plot_variance
 from cnn_ablation.report.vector import inline
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WIDE, NARROW = 7.2, 3.6
 """Inches: a column of text on a screen, and a telephone held upright."""
 _NO_CURVES = pd.DataFrame()  # the page has its own, one for each arm
+_OF_KNOBS = "levels_"  # small pictures, which stand beside each other
 _FIRST = ("differences", "variance", "accuracy_against_time", "metric_against_time")
 
 
@@ -34,6 +35,7 @@ class Plot:
     title: str
     how_to_read: str
     wide: str
+    """Empty where the narrow one serves all."""
     narrow: str
 
 
@@ -42,12 +44,13 @@ def plots(found: Findings, names: Names) -> Iterator[Plot]:
     wide, narrow = (_drawings(found, width) for width in (WIDE, NARROW))
     for name in sorted(wide, key=_place):
         try:
-            svgs = [inline(each[name], f"{name}-{size}", found.memory) for size, each in
-                    (("wide", wide), ("narrow", narrow))]  # fmt: skip
+            of_knob = name.startswith(_OF_KNOBS)
+            first = "" if of_knob else inline(wide[name], f"{name}-wide", found.memory)
+            second = inline(narrow[name], f"{name}-narrow", found.memory)
         except Exception as error:  # whatever matplotlib makes of names and values that nobody foresaw
             warn(f"report.html lacks the picture {name} ({one_line(error)})")
             continue
-        yield Plot(name, *_words(name, found, names), *svgs)
+        yield Plot(name, *_words(name, found, names), first, second)
 
 
 def _drawings(found: Findings, width: float) -> dict[str, Drawing]:
@@ -71,7 +74,6 @@ def _place(name: str) -> tuple[int, str]:
 
 def _words(name: str, found: Findings, names: Names) -> tuple[str, str]:
     """Title, and how to read it."""
-    metric = found.metric.words
     if name == "differences":
         return "Differences", (
             "How far each arm is from the one that it is compared with, and the interval of that. The band is where "
@@ -80,6 +82,5 @@ def _words(name: str, found: Findings, names: Names) -> tuple[str, str]:
     if name == "variance":
         return "Variance by source", "The standard deviation over seeds where one source of chance varies alone."
     if name.endswith("_against_time"):
-        return f"{capitalised(metric)} against time", "What an arm gains, and what it costs in training time."
-    key = name.removeprefix("levels_")
-    return capitalised(names.knob(key)), f"{capitalised(metric)} over the values of this knob."
+        return f"{metric_title(found.metric)} against time", "What an arm gains, and what it costs in training time."
+    return capitalised(names.knob(name.removeprefix(_OF_KNOBS))), ""
