@@ -125,7 +125,7 @@ def test_a_page_keeps_the_rules_of_accessibility(study: str, scheme: str, show: 
 
 def arms(page: Any) -> list[str]:
     return list(page.evaluate(
-        """Array.from(document.querySelectorAll("table.arms tbody.arm:not([hidden]) th bdi:first-child"),
+        """Array.from(document.querySelectorAll("table.arms tbody.arm:not([hidden]) th > bdi"),
            (each) => each.textContent)"""
     ))  # fmt: skip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -14,11 +13,8 @@ from cnn_ablation.report.drawing import Drawing
 from cnn_ablation.report.findings import Findings
 from cnn_ablation.report.page.names import Names, capitalised, metric_title
 from cnn_ablation.report.pictures import drawings
-from cnn_ablation.report.variance import plot_variance
+from cnn_ablation.report.variance import variance_drawing
 from cnn_ablation.report.vector import inline
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WIDE, NARROW = 7.2, 3.6
 """Inches: a column of text on a screen, and a telephone held upright."""
@@ -56,15 +52,8 @@ def plots(found: Findings, names: Names) -> Iterator[Plot]:
 def _drawings(found: Findings, width: float) -> dict[str, Drawing]:
     made = drawings(found.runs, found.arms, _NO_CURVES, found.settings, width=width)
     if len(found.variance):
-        made["variance"] = _of_variance(found, width)
+        made["variance"] = variance_drawing(found.variance, found.metric, width=width)
     return made
-
-
-def _of_variance(found: Findings, width: float) -> Drawing:
-    def draw(figure: Figure) -> None:
-        plot_variance(found.variance, figure.add_subplot(), metric=found.metric)
-
-    return Drawing(draw, (width, 1.6 + 0.42 * len(found.variance)), (found.variance, found.metric))
 
 
 def _place(name: str) -> tuple[int, str]:
