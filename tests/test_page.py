@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import webbrowser
@@ -97,7 +98,9 @@ def test_the_page_begins_with_the_question_and_its_answers(parsed: Parsed) -> No
     assert parsed.text("h1") == parsed.text("title") == "What do batch norm and dropout do to test accuracy?"
     assert parsed.text("p", class_="above") == "Ablation studydigits26 November 2026"
     lede = parsed.text("p", class_="lede")
-    assert lede.startswith("The baseline has 90.13 % [88.77, 91.48] test accuracy, from 4 seeds. Of 2 arms compared")
+    assert lede.startswith(
+        "The baseline has 90.13 % [88.77, 91.48] test accuracy, from 4 seeds. Of 2 other arms 1 is better"
+    )
     first, second = parsed.all("ul", class_="answers")[0]["text"].split("Dropout 0.3:")
     assert re.sub(r"\s+", " ", first).strip().startswith("Batch norm: +5.0 points [")
     assert "points [4.4, 5.7], better" in first
@@ -212,13 +215,33 @@ def test_a_name_is_shown_as_it_is_and_never_read_as_markup(text: str) -> None:
     words = described(frame, arms, StatsConfig())
     for table in (frame, arms):  # only then: some versions of pandas keep no text that is no Unicode otherwise
         for column in {"arm", "level", "error"} & set(table.columns):
-            table[column] = table[column].astype(object).map(lambda old: old.replace("TEXT", text))
+            texts = [old.replace("TEXT", text) for old in table[column]]
+            table[column] = pd.Series(texts, dtype=object, index=table.index)
     parsed = Parsed(document.document(Findings(frame, arms, words, StatsConfig())))
     shown = re.sub(r"[\x00-\x08\x0b-\x1f]", "\ufffd", text.encode(errors="replace").decode())
     assert shown in parsed.all("ul", class_="answers")[0]["text"]
     assert f"ValueError: {shown}" in parsed.all("table", id="failures")[0]["text"]
     assert [each.get("type") for each in parsed.all("script")] == [None]
     assert not parsed.all("b")
+
+
+def test_another_template_makes_another_page(
+    folder: Path, page: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered is what these templates made."""
+    shutil.copytree(document._TEMPLATES, tmp_path / "templates")
+    style = tmp_path / "templates" / "style.css"
+    style.write_text(style.read_text() + ".mine { }")
+    monkeypatch.setattr(document, "_TEMPLATES", tmp_path / "templates")
+    caches = (document._version, document._templates)
+    for each in caches:
+        each.cache_clear()
+    try:
+        report_study(folder, tmp_path)
+    finally:
+        for each in caches:
+            each.cache_clear()
+    assert (tmp_path / "report.html").read_bytes() == page.replace(b"\n\n</style>", b"\n.mine { }\n</style>")
 
 
 def test_a_page_that_cannot_be_made_costs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from cnn_ablation.report.paper import readable_comparison
 from cnn_ablation.report.pictures import left_out
 from cnn_ablation.report.variance import HOW_TO_READ as OF_VARIANCE
 from cnn_ablation.report.variance import readable_variance
+from cnn_ablation.runs.provenance import code_version, versions
+from cnn_ablation.runs.store.memory import key_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +48,25 @@ def files(found: Findings) -> dict[str, bytes]:
 
 
 def document(found: Findings) -> bytes:
-    """The page as UTF-8; what is no Unicode is a question mark. The same findings give the same bytes."""
-    text = _templates().get_template("report.html.jinja").render(_content(found))
-    return text.encode(errors="replace")
+    """The page as UTF-8; what is no Unicode is a question mark. The same findings give the same bytes.
+
+    One that would show what is remembered is taken from the store: a template takes a tenth of a second to compile.
+    """
+    content, memory = _content(found), found.memory
+    key = f"{key_of(repr(content), _version())}.html"
+    page = memory.find(key) if memory else None
+    if page is None:
+        page = _templates().get_template("report.html.jinja").render(content).encode(errors="replace")
+        if memory:
+            memory.keep(key, page)
+    return page
+
+
+@cache
+def _version() -> tuple[Any, ...]:
+    """Of what makes a page from its content."""
+    templates = [path.read_bytes() for path in sorted(_TEMPLATES.iterdir())]
+    return sha256(b"\0".join(templates)).hexdigest(), code_version(("report",)), versions(("jinja2",))
 
 
 @cache

@@ -37,7 +37,11 @@ class Plot:
 
 def plots(found: Findings, names: Names) -> Iterator[Plot]:
     """All that can be drawn; one that cannot is told of and costs nothing else."""
-    wide, narrow = (_drawings(found, width) for width in (WIDE, NARROW))
+    try:
+        wide, narrow = (_drawings(found, width) for width in (WIDE, NARROW))
+    except Exception as error:
+        warn(f"report.html has no pictures ({one_line(error)})")
+        return
     for name in sorted(wide, key=_place):
         try:
             of_knob = name.startswith(_OF_KNOBS)
