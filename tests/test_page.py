@@ -294,6 +294,15 @@ def test_of_very_many_arms_what_names_each_is_left_out() -> None:
     assert len([each for each in parsed.all("tbody") if each.get("class", "").startswith("arm")]) == 121
 
 
+def test_pictures_are_drawn_beside_an_arm_without_any_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path, {**SCORES, "model.dropout=0.9": [NAN] * 4})
+    parsed = page_of(tmp_path)
+    assert capsys.readouterr().err == ""
+    titles = [each["aria-label"] for each in parsed.all("div", class_="plot wide")]
+    assert titles == ["Differences", "Test accuracy against time"]
+    assert "not compared: 4 of 4 runs failed" in parsed.all("ul", class_="answers")[0]["text"]
+
+
 def test_a_single_configuration_has_a_result(tmp_path: Path) -> None:
     write_study(tmp_path, {"baseline": [0.9, 0.91, 0.92]})
     parsed = page_of(tmp_path)

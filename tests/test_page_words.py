@@ -18,6 +18,7 @@ from cnn_ablation.report.page import answers, classes, curves, numbers, protocol
 from cnn_ablation.report.page.citation import citation
 from cnn_ablation.report.page.names import Names
 from cnn_ablation.study.designs import Arm
+from cnn_ablation.study.metric import Metric
 from cnn_ablation.study.plans import PathStep, Plan
 
 NAN = math.nan
@@ -152,6 +153,23 @@ def test_many_answers_are_grouped_by_knob() -> None:
 def test_a_sentence_counts_the_verdicts(words: str, verdicts: list[str]) -> None:
     arms = table({f"k={number}": difference(1.0, 0.0, 2.0, verdict) for number, verdict in enumerate(verdicts)})
     assert " ".join(answers.conclusion(arms, answers.answers(arms, Names(arms)))[1:]) == words
+
+
+def test_a_study_of_chance_answers_with_what_each_source_does() -> None:
+    rows_ = [
+        ("all together", 4, 1.25, 0.71, 4.66, 1.0, "init, order"),
+        ("init", 4, 0.625, 0.35, 2.3, 0.25, ""),
+        ("order", 4, 0.0, NAN, NAN, 0.0, "the same score for every seed"),
+        ("sum of the single ones", NAN, 1, 1, 1, 1, ""),
+    ]
+    names = ("source", "n", "std_pp", "std_ci_low_pp", "std_ci_high_pp", "share", "note")
+    variance = pd.DataFrame(rows_, columns=list(names))
+    found = answers.of_variance(variance, Metric("test_accuracy"))
+    assert [f"{answer.name}: {answer.text}" for answer in found] == [
+        "All together: standard deviation 1.25 points [0.71, 4.66]",
+        "Init: standard deviation 0.62 points [0.35, 2.30]; 25 % of all variance",
+        "Order: no spread: the same score for every seed",
+    ]  # fmt: skip
 
 
 QUESTIONS = {

@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.analysis.tables import reference_words
+from cnn_ablation.analysis.variance import ALL, SUM, variance_columns
 from cnn_ablation.common.words import counted, listed
 from cnn_ablation.report.page import numbers
 from cnn_ablation.report.page.names import Names, capitalised, knob_names, metric_title
-from cnn_ablation.report.text import NOT_YET, more_seeds, score_formats
+from cnn_ablation.report.text import NOT_YET, more_seeds, number_format, score_formats
 from cnn_ablation.study.chance import VARY
 from cnn_ablation.study.designs import BASELINE
 from cnn_ablation.study.metric import Metric, metric_of_table
@@ -72,6 +73,32 @@ def _clearness(row: Mapping[Any, Any], metric: Metric) -> tuple[float, float]:
     distance = abs(difference) / half if half > 0 else 0.0
     p_value = float(row["p_holm"])
     return (p_value if math.isfinite(p_value) else 1.0), -distance if math.isfinite(distance) else 0.0
+
+
+def of_variance(variance: pd.DataFrame, metric: Metric) -> list[Answer]:
+    """Of a study that asks what makes seeds differ: a sentence for each source of chance.
+
+    Args:
+        variance: from `variance_by_source`.
+        metric: of the study.
+    """
+    unit = " points" if metric.is_accuracy else f" in {metric.column}"
+    columns = list(variance_columns(metric)[2:5])
+    form = "{:.2f}" if metric.is_accuracy else number_format(variance[columns])
+    return [_of_source(row, columns, form, unit) for row in variance.to_dict("records") if row["source"] != SUM]
+
+
+def _of_source(row: Mapping[Any, Any], columns: Sequence[str], form: str, unit: str) -> Answer:
+    deviation, low, high = (float(row[name]) for name in columns)
+    name, share = capitalised(str(row["source"])), float(row["share"])
+    if not deviation > 0:
+        return Answer(str(row["source"]), name, VARY, NOT_COMPARED, "", "no spread", f": {row['note']}")
+    of_all = "" if row["source"] == ALL or not math.isfinite(share) else f"; {100 * share:.0f} % of all variance"
+    limits = f" {numbers.interval(low, high, form)}".rstrip()
+    before, after = "standard deviation ", f"{limits}{of_all}"
+    return Answer(
+        str(row["source"]), name, VARY, NOT_COMPARED, before, f"{numbers.written(deviation, form)}{unit}", after
+    )
 
 
 def grouped(found: Sequence[Answer], names: Names) -> list[Group]:

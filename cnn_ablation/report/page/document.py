@@ -18,7 +18,7 @@ from cnn_ablation.common.words import counted
 from cnn_ablation.report.findings import Findings
 from cnn_ablation.report.page import answers, classes, curves, protocol, rows, side_effects
 from cnn_ablation.report.page.citation import citation
-from cnn_ablation.report.page.names import Names, metric_title
+from cnn_ablation.report.page.names import Names, knob_names, metric_title
 from cnn_ablation.report.page.plots import plots
 from cnn_ablation.report.page.simple_table import SimpleTable
 from cnn_ablation.report.paper import HOW_TO_READ as OF_PAPER
@@ -28,6 +28,7 @@ from cnn_ablation.report.variance import HOW_TO_READ as OF_VARIANCE
 from cnn_ablation.report.variance import readable_variance
 from cnn_ablation.runs.provenance import code_version, versions
 from cnn_ablation.runs.store.memory import key_of
+from cnn_ablation.study.chance import VARY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,14 +96,16 @@ def _printable(value: Any) -> Any:
 
 def _content(found: Findings) -> dict[str, Any]:
     names = Names(found.arms)
+    is_of_chance = len(found.variance) > 0 and knob_names(found.arms) == [VARY]
     said = answers.answers(found.arms, names)
+    shown = answers.of_variance(found.variance, found.metric) if is_of_chance else said
     failures, more_failures = side_effects.failures(found.runs, names)
     return {
         "question": answers.question(found.arms, names),
         "varied": answers.varied(found.arms, names),
         "of_what": list(_of_what(found)),
-        "conclusion": answers.conclusion(found.arms, said),
-        "answers": answers.grouped(said, names),
+        "conclusion": answers.conclusion(found.arms, [] if is_of_chance else said),
+        "answers": answers.grouped(shown, names),
         "basis": list(_basis(found)),
         "table": rows.table_of_arms(found.arms, names),
         "interval_width": rows.WIDTH,
