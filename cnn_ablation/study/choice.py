@@ -23,6 +23,12 @@ def mean_score(runs: Sequence[Run], settings: StatsConfig) -> float:
     return -math.inf if math.isnan(score) else score
 
 
+def mean_figure(runs: Sequence[Run], settings: StatsConfig) -> float:
+    """That figure in the mean over runs; NaN where one of them lacks it."""
+    column = _choice(runs[0], settings)[1]
+    return math.fsum(run.figure(column) for run in runs) / len(runs)
+
+
 def figure_words(run: Run, settings: StatsConfig) -> str:
     """That figure of one run: `95.81 % validation accuracy`, `val_loss 0.3127`."""
     shown = chosen_figure(run, settings)
