@@ -18,7 +18,7 @@ from cnn_ablation.common.leases import HeldError, Owner
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
-from cnn_ablation.launch import submissions, workers
+from cnn_ablation.launch import live, submissions, workers
 from cnn_ablation.launch.batches import study_lease
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, check_engine
@@ -266,10 +266,19 @@ class Study:
 
     def _launched(self, launch: Launch, shown: Sequence[NumberedJob], left: Sequence[NumberedJob]) -> list[str]:
         """What jobs that were left raised, while the records of all that are shown are watched."""
-        expected = [path for job in shown for path in self._paths(job)]
+        expected = {
+            path: (job.job.arm.name, seed)
+            for job in shown
+            for seed, path in zip(job.job.seeds, self._paths(job), strict=True)
+        }
         line = partial(_line, settings=self.baseline.stats)
-        with progress.watch("runs", len(expected), partial(self._written, expected), line):
+        with live.watch(self._board, expected, partial(self._written, list(expected)), line):
             return list(launch(left)) if left else []
+
+    @cached_property
+    def _board(self) -> live.Board:
+        """What a terminal shows while its runs are trained, from round to round."""
+        return live.Board(self.baseline.stats)
 
     def _left(self, jobs: Sequence[NumberedJob]) -> Sequence[NumberedJob]:
         """Those that are to be started, with their data loaded: all whose records the store does not have."""
