@@ -111,6 +111,13 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of this process are tables alone: pictures and the page take longer than all the rest of a tiny study."""
+    monkeypatch.setattr("cnn_ablation.report.study.picture_files", lambda *_: {})
+    monkeypatch.setattr("cnn_ablation.report.page.files", lambda _: {})
+
+
 @contextmanager
 def parts_forgotten() -> Iterator[None]:
     """What extensions register within it is forgotten afterwards."""
