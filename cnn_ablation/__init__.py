@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from cnn_ablation.analysis.tables import ablation_table, load_curves, load_runs
     from cnn_ablation.app.composition import compose
     from cnn_ablation.config import setting
+    from cnn_ablation.launch.alone import run
     from cnn_ablation.launch.execution import ablate
     from cnn_ablation.report.styled import styled_table
-    from cnn_ablation.runs.run import run
     from cnn_ablation.tasks.image_classification.parts import (
         activation,
         data_source,
@@ -60,7 +60,7 @@ _HOMES = {
     "compose": "app.composition",
     "load_curves": "analysis.tables",
     "load_runs": "analysis.tables",
-    "run": "runs.run",
+    "run": "launch.alone",
     "setting": "config",
     "styled_table": "report.styled",
     **dict.fromkeys(

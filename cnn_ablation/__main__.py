@@ -98,8 +98,12 @@ def _run_hydra(asked: Arguments) -> None:
 
     errors: list[Exception] = []
 
-    def job(composed: DictConfig) -> None:
-        errors.extend(_job(composed))
+    def job(composed: DictConfig) -> float | None:
+        found = _job(composed)
+        if not isinstance(found, Exception):
+            return found
+        errors.append(found)
+        return None
 
     extensions.load(asked.overrides, asked.flags.get("--config-dir"), asked.flags.get("--config-name"))
     register_schemas(ConfigStore.instance())
@@ -114,11 +118,14 @@ def _run_hydra(asked: Arguments) -> None:
         raise errors[0]
 
 
-def _job(composed: DictConfig) -> list[Exception]:
+def _job(composed: DictConfig) -> Exception | float | None:
     """One job of a study, or the whole of a single run; what went wrong is raised where Hydra adds no lines of its own.
 
+    Returns:
+        What callbacks are told that the job returned; of a single run what went wrong.
+
     Raises:
-        Exception: in a job of a study, for its launcher.
+        Exception: in a job of a study, for its launcher; of a single run where callbacks are to be told of it.
     """
     from pathlib import Path
 
@@ -131,16 +138,20 @@ def _job(composed: DictConfig) -> list[Exception]:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
-        return _single(composed, hydra_config.overrides.hydra, folder)
+        error = _single(composed, hydra_config.overrides.hydra, folder)
+        if error and hydra_config.callbacks:
+            raise error
+        return error
     if hydra_config.sweeper._target_ != SWEEPER_TARGET:
-        return [other_sweeper(hydra_config.runtime.choices["hydra/sweeper"])]
+        return other_sweeper(hydra_config.runtime.choices["hydra/sweeper"])
+    from cnn_ablation.app.job_callbacks import outcome
     from cnn_ablation.runs.run import run
 
-    run(to_config(composed), folder, study=folder.parent)
-    return []
+    config = to_config(composed)
+    return outcome(run(config, folder, study=folder.parent), config.stats)
 
 
-def _single(composed: DictConfig, overrides: Sequence[str], folder: Path) -> list[Exception]:
+def _single(composed: DictConfig, overrides: Sequence[str], folder: Path) -> Exception | None:
     from cnn_ablation.app.composition import to_config
     from cnn_ablation.common import progress
     from cnn_ablation.launch.execution import run_single
@@ -154,8 +165,8 @@ def _single(composed: DictConfig, overrides: Sequence[str], folder: Path) -> lis
         commands.raise_when_interrupted()
         run_single(to_config(composed), folder)
     except Exception as error:
-        return [error]
-    return []
+        return error
+    return None
 
 
 if __name__ == "__main__":

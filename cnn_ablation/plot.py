@@ -7,7 +7,8 @@
     cnn_ablation.plot.curves(curves)                learning curves
     cnn_ablation.plot.confusion(counts, class_names)        a confusion matrix
 
-Without `ax` each makes a new figure through pyplot, as high as what it shows needs, and returns its axes.
+Without `ax` each makes a new figure through pyplot, as high as what it shows needs, and returns its axes. Names and keys
+stand beside and below axes: a figure of your own wants `layout="constrained"`, which leaves them room.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ __all__ = ["against_time", "confusion", "curves", "differences", "levels", "scor
 
 _WIDTH = 8.0
 """Inches of a new figure."""
-_ABOVE_A_MATRIX = 1.1
 
 
 def differences(
@@ -141,7 +141,7 @@ def confusion(counts: npt.ArrayLike, class_names: Sequence[str], ax: Axes | None
     size = len(class_names)
     if np.shape(counts) != (size, size):
         raise RecordError(f"a confusion matrix of {size} classes has the shape {(size, size)}, not {np.shape(counts)}")
-    ax = ax or _new(figures.confusion_side(class_names, _WIDTH) + _ABOVE_A_MATRIX)
+    ax = ax or _new(figures.confusion_height(class_names, _WIDTH, title))
     return figures.plot_confusion(counts, class_names, ax, title=title)
 
 

@@ -43,8 +43,8 @@ loss never left ln of runs; the same difference for every seed: no test possible
 times cannot be said yet; times are not compared: the runs were not side by side with equally many others
 trained next to each other in time; time ratio from seeds: in the others; seed had the processor for to its their
 """
-# On a terminal the length of the notes decides how a table is laid out, and with it how its columns are called.
-LAYOUT = "p (Holm) more seeds time ratio notes +?"
+# Notes that come and go take with them the words that point to them, and where there are none the column is left out.
+LAYOUT = "p (Holm) more seeds time ratio note notes +?"
 
 RUN = re.compile(
     r"^\[\d+/\d+\] (?P<run>.+ seed \d+): (?P<accuracy>[\d.]+) % validation accuracy, [\d.]+ s of training", re.MULTILINE

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
+import operator
 import re
+import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Answer
 
 import cnn_ablation
 from cnn_ablation.app import keys, keys_page, manual
 from cnn_ablation.common.errors import as_typed
-from cnn_ablation.config import ArmConfig, StatsConfig, default_of, doc_of
+from cnn_ablation.config import ArmConfig, StatsConfig, default_of, doc_of, role_of
 from cnn_ablation.tasks.function.config import Function, FunctionConfig
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config, TrainConfig
 
@@ -219,6 +223,47 @@ def test_no_sentence_is_long(page: Path) -> None:
     assert long_sentences(page.read_text(encoding="utf-8")) == []
 
 
+# Commands and names
+
+TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+COMMANDS = [
+    re.sub(r"\\\n\s*", "", block).strip()
+    for block in re.findall(r"```bash\n(python -m cnn_ablation .*?)```", TUTORIAL, flags=re.DOTALL)
+]
+SNIPPETS = {
+    f"{named(page)}-{number}": block
+    for page in [*PAGES, ROOT / "README.md"]
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    )
+    if "cnn_ablation" in block
+}
+
+
+def test_the_tutorial_plans_what_it_shows(cli: Callable[..., Answer]) -> None:
+    plan, train, more = COMMANDS
+    answer = cli(*shlex.split(plan)[3:])
+    assert answer.code == 0, answer.err
+    (shown,) = re.findall(r"```text\n(.*?)```", TUTORIAL, flags=re.DOTALL)
+    assert answer.out == shown
+    assert train == plan.removesuffix(" dry_run=true")
+    answer = cli(*shlex.split(more)[3:], "dry_run=true")
+    assert answer.code == 0, answer.err
+    assert "as many as a verdict takes, at most 30" in answer.out
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS.values(), ids=list(SNIPPETS))
+def test_names_in_python_exist(snippet: str) -> None:
+    """`cnn_ablation.plot.differences` and its like, and what is imported from the package."""
+    tree = ast.parse(snippet)
+    dotted = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for name in (name for name in dotted if name.startswith("cnn_ablation.")):
+        assert operator.attrgetter(name.removeprefix("cnn_ablation."))(cnn_ablation) is not None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("cnn_ablation"):
+            assert all(getattr(importlib.import_module(str(node.module)), each.name) for each in node.names)
+
+
 # Keys
 
 OWNERS: list[tuple[str, type]] = [
@@ -258,7 +303,7 @@ def test_every_key_stands_on_the_page_and_in_help(key: str) -> None:
     for item in items:
         default = f"`{as_typed(default_of(item))}`" if default_of(item) != "" else ""
         meaning = doc_of(item).replace("*", "\\*")
-        assert [row for row in rows if default in row[1:3] and row[-1] == meaning], item.name
+        assert [row for row in rows if default in row[2:4] and row[1] == meaning], item.name
         assert f" {key}={as_typed(default_of(item))} " in HELP
     assert any(doc_of(item) in HELP for item in items)
 
@@ -269,6 +314,14 @@ def test_every_key_says_in_one_line_what_it_does(item: dataclasses.Field[object]
     assert 5 <= len(doc) <= 110
     assert "\n" not in doc
     assert not doc.endswith(".")
+
+
+@pytest.mark.parametrize("item", FIELDS.values(), ids=list(FIELDS))
+def test_every_role_is_explained_on_the_page(item: dataclasses.Field[object]) -> None:
+    role = role_of(item)
+    assert role.word
+    assert len(re.findall(rf"^\| {role.word} \| .+ \|$", KEYS_PAGE, flags=re.MULTILINE)) == 1
+    assert (role.word == "knob") == (role.not_a_knob == "")
 
 
 def test_a_key_that_was_meant_is_explained() -> None:

@@ -105,7 +105,7 @@ def test_a_mean_of_the_seeds_that_were_not_stopped_is_dotted(ax: Axes) -> None:
     points = [(0, 1, 0.5), (0, 2, 0.6), (0, 3, 0.9), (1, 1, 0.3), (1, 2, 0.4)]
     curves = pd.DataFrame(points, columns=["seed", "epoch", "val_accuracy"]).assign(arm="baseline")
     figures.plot_curves(curves, ax)
-    solid, dotted = ax.lines
+    solid, dotted, _ = ax.lines  # the third is the key's
     assert (list(solid.get_xdata()), solid.get_ydata()) == ([1, 2], pytest.approx([40, 50]))
     assert (list(dotted.get_xdata()), dotted.get_linestyle()) == ([2, 3], ":")
     assert ax.get_xlabel() == "epoch (dotted: some seeds had stopped)"
@@ -115,7 +115,7 @@ def test_a_mean_of_the_seeds_that_were_not_stopped_is_dotted(ax: Axes) -> None:
 def test_curves_of_all_seeds_have_one_line(ax: Axes) -> None:
     curves = pd.DataFrame({"arm": "baseline", "seed": [0, 0, 1, 1], "epoch": [1, 2, 1, 2], "val_accuracy": 0.5})
     figures.plot_curves(curves, ax)
-    assert len(ax.lines) == 1
+    assert len(ax.lines) == 2  # and that of the key
     assert ax.get_xlabel() == "epoch"
 
 

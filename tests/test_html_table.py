@@ -13,7 +13,7 @@ import cnn_ablation
 from cnn_ablation.report import readable_table
 from cnn_ablation.report.html_table import html_page
 
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "wbr"}
 
 
 class Page(HTMLParser):

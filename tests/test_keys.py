@@ -47,6 +47,7 @@ CONDUCT = {
     *("stats.metric", "stats.direction", "stats.margin", "stats.time_margin"),
     *("arm.name", "arm.knob", "arm.level", "data.cache of image_folder", "data.root of cifar10"),
     "extensions",
+    "trackers",
 }
 # Decides which pictures are tested: levels could not be compared, and a folder holds one value.
 TEST_SET = {

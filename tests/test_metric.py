@@ -447,7 +447,7 @@ def test_pictures_are_in_the_unit_of_the_metric(tmp_path: Path) -> None:
     figures.plot_metric_against_time(arms, times)
     assert levels.get_ylabel() == times.get_ylabel() == r"cost_\$ (lower is better)"
     figures.plot_curves(curves, times, column="cost_$")
-    assert times.lines[-1].get_ydata() == pytest.approx([2.0, 1.0])
+    assert times.lines[-2].get_ydata() == pytest.approx([2.0, 1.0])
 
 
 def test_a_name_of_any_letters_is_text_in_tex(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import webbrowser
@@ -18,7 +19,7 @@ import pandas as pd
 import pytest
 from finished_studies import PROVENANCE, write_study
 
-from cnn_ablation.analysis.tables import ablation_table
+from cnn_ablation.analysis.tables import ablation_table, arms_of_study, read_study
 from cnn_ablation.common import commands
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report.__main__ import main as report
@@ -42,6 +43,7 @@ class Parsed(HTMLParser):
 
     def __init__(self, page: bytes):
         super().__init__(convert_charrefs=True)
+        self.size = len(page)
         self.open: list[dict[str, Any]] = []
         self.tags: list[dict[str, Any]] = []
         self.feed(page.decode())
@@ -74,6 +76,15 @@ class Parsed(HTMLParser):
         return " ".join(self.all(tag, **wanted)[0]["text"].split())
 
 
+def page_of(folder: Path) -> Parsed:
+    """The page of a study on disk, without its files of pictures."""
+    study = read_study(folder)
+    runs = study.run_table()
+    arms = arms_of_study(study, runs, study.stats)
+    words = described(runs, arms, study.stats, choice=study.choice if study.plan.path else "")
+    return Parsed(document.document(Findings(runs, arms, words, study.stats, study, study.curves())))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
@@ -97,7 +108,9 @@ def test_the_page_begins_with_the_question_and_its_answers(parsed: Parsed) -> No
     assert parsed.text("h1") == parsed.text("title") == "What do batch norm and dropout do to test accuracy?"
     assert parsed.text("p", class_="above") == "Ablation studydigits26 November 2026"
     lede = parsed.text("p", class_="lede")
-    assert lede.startswith("The baseline has 90.13 % [88.77, 91.48] test accuracy, from 4 seeds. Of 2 arms compared")
+    assert lede.startswith(
+        "The baseline has 90.13 % [88.77, 91.48] test accuracy, from 4 seeds. Of 2 other arms 1 is better"
+    )
     first, second = parsed.all("ul", class_="answers")[0]["text"].split("Dropout 0.3:")
     assert re.sub(r"\s+", " ", first).strip().startswith("Batch norm: +5.0 points [")
     assert "points [4.4, 5.7], better" in first
@@ -212,13 +225,33 @@ def test_a_name_is_shown_as_it_is_and_never_read_as_markup(text: str) -> None:
     words = described(frame, arms, StatsConfig())
     for table in (frame, arms):  # only then: some versions of pandas keep no text that is no Unicode otherwise
         for column in {"arm", "level", "error"} & set(table.columns):
-            table[column] = table[column].astype(object).map(lambda old: old.replace("TEXT", text))
+            texts = [old.replace("TEXT", text) for old in table[column]]
+            table[column] = pd.Series(texts, dtype=object, index=table.index)
     parsed = Parsed(document.document(Findings(frame, arms, words, StatsConfig())))
     shown = re.sub(r"[\x00-\x08\x0b-\x1f]", "\ufffd", text.encode(errors="replace").decode())
     assert shown in parsed.all("ul", class_="answers")[0]["text"]
     assert f"ValueError: {shown}" in parsed.all("table", id="failures")[0]["text"]
     assert [each.get("type") for each in parsed.all("script")] == [None]
     assert not parsed.all("b")
+
+
+def test_another_template_makes_another_page(
+    folder: Path, page: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered is what these templates made."""
+    shutil.copytree(document._TEMPLATES, tmp_path / "templates")
+    style = tmp_path / "templates" / "style.css"
+    style.write_text(style.read_text() + ".mine { }")
+    monkeypatch.setattr(document, "_TEMPLATES", tmp_path / "templates")
+    caches = (document._version, document._templates)
+    for each in caches:
+        each.cache_clear()
+    try:
+        report_study(folder, tmp_path)
+    finally:
+        for each in caches:
+            each.cache_clear()
+    assert (tmp_path / "report.html").read_bytes() == page.replace(b"\n\n</style>", b"\n.mine { }\n</style>")
 
 
 def test_a_page_that_cannot_be_made_costs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,10 +275,9 @@ def test_a_large_study_fits_into_a_letter(tmp_path: Path) -> None:
     assert min(map(len, list(scores)[1:])) > 80
     matrix = [[9 if row == column else 1 for column in range(10)] for row in range(10)]
     write_study(tmp_path, scores, epochs=40, classes=list("0123456789"), matrix=matrix)
-    report_study(tmp_path)
-    page = (tmp_path / "report.html").read_bytes()
-    assert len(page) < 1_000_000
-    assert len(Parsed(page).all("option")) == 16 + 2
+    page = page_of(tmp_path)
+    assert page.size < 1_000_000
+    assert len(page.all("option")) == 16 + 2
 
 
 def test_of_very_many_arms_what_names_each_is_left_out() -> None:
@@ -262,10 +294,18 @@ def test_of_very_many_arms_what_names_each_is_left_out() -> None:
     assert len([each for each in parsed.all("tbody") if each.get("class", "").startswith("arm")]) == 121
 
 
+def test_pictures_are_drawn_beside_an_arm_without_any_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path, {**SCORES, "model.dropout=0.9": [NAN] * 4})
+    parsed = page_of(tmp_path)
+    assert capsys.readouterr().err == ""
+    titles = [each["aria-label"] for each in parsed.all("div", class_="plot wide")]
+    assert titles == ["Differences", "Test accuracy against time"]
+    assert "not compared: 4 of 4 runs failed" in parsed.all("ul", class_="answers")[0]["text"]
+
+
 def test_a_single_configuration_has_a_result(tmp_path: Path) -> None:
     write_study(tmp_path, {"baseline": [0.9, 0.91, 0.92]})
-    report_study(tmp_path)
-    parsed = Parsed((tmp_path / "report.html").read_bytes())
+    parsed = page_of(tmp_path)
     assert parsed.text("h1") == "Test accuracy of one configuration"
     assert parsed.text("h2") == "Result"
     assert parsed.text("p", class_="lede") == "The baseline has 91.00 % [88.52, 93.48] test accuracy, from 3 seeds."
@@ -286,8 +326,7 @@ def test_a_greedy_study_tells_its_steps_and_hides_what_validation_dropped(tmp_pa
     path = [first, PathStep("model.dropout", kept, ["model.dropout=0.3"], kept)]
     scores = {arm: values[:1] + values[2:] for arm, values in SCORES.items()}
     write_study(tmp_path, scores, of_plan={"path": path})
-    report_study(tmp_path)
-    parsed = Parsed((tmp_path / "report.html").read_bytes())
+    parsed = page_of(tmp_path)
     steps = parsed.all("ol")[0]["text"]
     assert "Batch norm, on top of Baseline: tried Batch norm (+5.20 pp on validation); Batch norm is kept." in steps
     assert "Dropout, on top of Batch norm: tried Dropout 0.3 (" in steps
@@ -305,8 +344,7 @@ def test_figures_of_a_function_have_their_own_names(tmp_path: Path) -> None:
     settings = {"task.name": "function", "task.target": "my_train.train"}
     stats = StatsConfig(metric="mae", direction="lower")
     write_study(tmp_path, nothing, baseline=settings, change=figures, of_plan={"stats": stats})
-    report_study(tmp_path)
-    parsed = Parsed((tmp_path / "report.html").read_bytes())
+    parsed = page_of(tmp_path)
     assert parsed.text("h1") == "What does learning rate do to mae?"
     assert "my_train.train" in parsed.text("p", class_="above")
     assert "−1.0000 in mae" in parsed.text("ul", class_="answers") or "in mae" in parsed.text("ul", class_="answers")

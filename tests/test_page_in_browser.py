@@ -30,6 +30,11 @@ STUDIES = {
     "two arms": ["model.activation=relu,leaky"],
     "knobs": ["model.activation=relu,leaky,elu", "model.dropout=0,0.3", "train.batch_size=16,32", "replicates=3"],
     "long names": [f"zip.everything_at_once={LONG}", "replicates=2"],
+    "many": [
+        f"model.dropout=0.0,{','.join(f'0.{n}' for n in range(1, 8))}",
+        f"train.batch_size=16,{','.join(map(str, range(8, 15)))}",
+        "replicates=2",
+    ],
     "diverged": ["optimizer.lr=1e-3,1e30", "model.dropout=0,0.3", "optimizer=sgd"],
     "greedy": ["model.activation=relu,leaky", "model.dropout=0,0.3", "hydra.sweeper.design=greedy"],
     "alone": [],
@@ -125,7 +130,7 @@ def test_a_page_keeps_the_rules_of_accessibility(study: str, scheme: str, show: 
 
 def arms(page: Any) -> list[str]:
     return list(page.evaluate(
-        """Array.from(document.querySelectorAll("table.arms tbody.arm:not([hidden]) th bdi:first-child"),
+        """Array.from(document.querySelectorAll("table.arms tbody.arm:not([hidden]) th > bdi"),
            (each) => each.textContent)"""
     ))  # fmt: skip
 
@@ -161,6 +166,32 @@ def test_rows_without_a_value_stay_last_however_they_are_sorted(show: Show) -> N
 
 
 def test_arms_are_folded_by_knob(show: Show) -> None:
+    page = show("many").page
+    buttons = page.locator("tbody.group button")
+    assert [text.split()[:3] for text in buttons.all_inner_texts()] == [
+        ["Dropout", "7", "arms"],
+        ["Batch", "size", "7"],
+    ]
+    assert len(arms(page)) == 15
+    buttons.nth(0).focus()
+    page.keyboard.press("Space")
+    assert buttons.nth(0).get_attribute("aria-expanded") == "false"
+    assert arms(page) == ["Baseline", *(f"Batch size {size}" for size in range(8, 15))]
+    page.click("th[data-key=score] button")  # sorted, all are there, without headings
+    assert len(arms(page)) == 15
+    assert page.locator("tbody.group:not([hidden])").count() == 0
+    for _ in range(2):
+        page.click("th[data-key=score] button")
+    assert len(arms(page)) == 8
+    buttons.nth(0).press("Enter")
+    assert len(arms(page)) == 15
+    groups = page.locator("details.group")
+    assert groups.count() == 2
+    groups.nth(1).locator("summary").press("Enter")
+    assert groups.nth(1).get_attribute("open") is not None
+
+
+def test_learning_curves_are_chosen_from_many(show: Show) -> None:
     page = show("long names").page
     assert page.locator("tbody.group").count() == 0  # a single knob has nothing to fold
     details = page.locator("details.chooser")

@@ -18,6 +18,7 @@ from cnn_ablation.report.page import answers, classes, curves, numbers, protocol
 from cnn_ablation.report.page.citation import citation
 from cnn_ablation.report.page.names import Names
 from cnn_ablation.study.designs import Arm
+from cnn_ablation.study.metric import Metric
 from cnn_ablation.study.plans import PathStep, Plan
 
 NAN = math.nan
@@ -73,10 +74,14 @@ SENTENCES: dict[str, tuple[str, dict[str, Any]]] = {
         difference(-0.001, -0.33, 0.63, "undecided", n=3, seeds_needed_low=1000, seeds_needed=1000),
     ),
     "unknown": (
-        "Batch norm: cannot tell yet: +0.18 points [−0.33, 0.63]; how many more seeds would tell cannot be said either",
+        "Batch norm: cannot tell yet: +0.18 points [−0.33, 0.63]; too early to say how many more seeds would tell",
         difference(0.18, -0.33, 0.63, "undecided", n=3, seeds_needed_low=9, seeds_needed=NAN),
     ),
     "no interval": ("Batch norm: cannot tell yet: +0.18 points", difference(0.18, NAN, NAN, "undecided")),
+    "no test": (
+        "Batch norm: cannot tell yet: +0.18 points; the same difference for every seed: no test possible",
+        difference(0.18, NAN, NAN, "undecided", notes="another; the same difference for every seed: no test possible"),
+    ),
     "times undecided": (
         "Batch norm: +3.3 points [2.4, 4.2], better",
         difference(3.33, 2.44, 4.23, "better", time_ratio=2.19, time_verdict="undecided"),
@@ -130,6 +135,41 @@ def test_many_answers_are_grouped_by_knob() -> None:
     assert [(group.knob, group.summary) for group in groups] == [("a", "6 better"), ("b", "7 undecided")]
     arms = table(few)
     assert len(answers.grouped(answers.answers(arms, Names(arms)), Names(arms))) == 1
+    arms = table({f"a={level}": difference(1.0, -0.5, 1.5, "undecided") for level in range(15)})
+    groups = answers.grouped(answers.answers(arms, Names(arms)), Names(arms))
+    assert [(group.knob, len(group.answers)) for group in groups] == [("", 12), ("3 more", 3)]
+
+
+@pytest.mark.parametrize(
+    ("words", "verdicts"),
+    [
+        ("None of 2 other arms can be told from it yet.", ["undecided", "undecided"]),
+        ("All 2 other arms are worse.", ["worse", "worse"]),
+        ("Of 3 other arms 1 is better, 1 is equivalent and 1 cannot be told from it yet.",
+         ["undecided", "better", "equivalent"]),
+        ("", ["better"]),
+    ],
+)  # fmt: skip
+def test_a_sentence_counts_the_verdicts(words: str, verdicts: list[str]) -> None:
+    arms = table({f"k={number}": difference(1.0, 0.0, 2.0, verdict) for number, verdict in enumerate(verdicts)})
+    assert " ".join(answers.conclusion(arms, answers.answers(arms, Names(arms)))[1:]) == words
+
+
+def test_a_study_of_chance_answers_with_what_each_source_does() -> None:
+    rows_ = [
+        ("all together", 4, 1.25, 0.71, 4.66, 1.0, "init, order"),
+        ("init", 4, 0.625, 0.35, 2.3, 0.25, ""),
+        ("order", 4, 0.0, NAN, NAN, 0.0, "the same score for every seed"),
+        ("sum of the single ones", NAN, 1, 1, 1, 1, ""),
+    ]
+    names = ("source", "n", "std_pp", "std_ci_low_pp", "std_ci_high_pp", "share", "note")
+    variance = pd.DataFrame(rows_, columns=list(names))
+    found = answers.of_variance(variance, Metric("test_accuracy"))
+    assert [f"{answer.name}: {answer.text}" for answer in found] == [
+        "All together: standard deviation 1.25 points [0.71, 4.66]",
+        "Init: standard deviation 0.62 points [0.35, 2.30]; 25 % of all variance",
+        "Order: no spread: the same score for every seed",
+    ]  # fmt: skip
 
 
 QUESTIONS = {
@@ -156,7 +196,8 @@ ARMS = {
     "switched on": ("model.batch_norm=true", "model.batch_norm", "true", "Batch norm"),
     "switched off": ("train.shuffle=false", "train.shuffle", "false", "Shuffle off"),
     "a list": ("model.filters=[4,8]", "model.filters", "[4,8]", "Filters [4,8]"),
-    "zipped": ("zip={a.b:1,c:2e-3}", "zip", "{a.b:1,c:2e-3}", "Zip (a.b=1, c=2e-3)"),
+    "zipped": ("zip={a.b:1,c:2e-3}", "zip", "{a.b:1,c:2e-3}", "Zip (b 1, c 2e-3)"),
+    "a list zipped": ("z={m.f:[1,2],b:true}", "z", "{m.f:[1,2],b:true}", "Z (f [1,2], b)"),
     "a grid": ("a.b=1,c=true", "a.b,c", "1,true", "B 1, c"),
     "on top": ("a.b=[1,2],model.x=3", "model.x", "3", "B [1,2], x 3"),
     "an equals sign": ("k=a=b,c=d", "k", "a=b,c=d", "K a=b,c=d"),
@@ -252,7 +293,10 @@ def test_notes_are_told_apart_and_columns_without_content_left_out() -> None:
     shown = rows.table_of_arms(arms, Names(arms))
     assert shown.groups[0].rows[1].notes == ["one", "two"]
     assert {column.key for column in shown.columns} >= {"arm", "difference", "verdict", "p", "score", "n"}
-    assert not {column.key for column in shown.columns} & {"more", "seconds"}
+    assert "seconds" not in {column.key for column in shown.columns}
+    seeds = {"seeds_needed_low": 17.0, "seeds_needed": 38.0, "n": 3}
+    arms = table({"k=1": difference(0.2, -0.1, 0.3, "undecided", **seeds)})
+    assert rows.table_of_arms(arms, Names(arms)).groups[0].rows[1].cells["verdict"].interval == "14 to 35 more seeds"
 
 
 # -- curves, classes, side effects -------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from itertools import combinations
 
+import numpy as np
+import pandas as pd
 import pytest
 from drawn_studies import SHAPES, Shape, arms_of, curves_of, runs_of
 from matplotlib.figure import Figure
@@ -12,8 +14,11 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from cnn_ablation.report import figures
 from cnn_ablation.report.drawing import Drawing, arranged
-from cnn_ablation.report.pictures import drawings
+from cnn_ablation.report.pictures import confusion_drawing, drawings, drawn_on_axes
+from cnn_ablation.report.variance import variance_drawing
+from cnn_ablation.study.metric import Metric
 
 WIDTHS = (8.0, 7.2, 3.6)
 SHARE = 0.55
@@ -21,12 +26,12 @@ HIGHEST = 30.0
 
 
 @cache
-def tables_of(shape: Shape) -> tuple[object, ...]:
+def tables_of(shape: Shape) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return runs_of(shape), arms_of(shape), curves_of(shape)
 
 
-def drawn_texts(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Bbox]]:
-    """Every text that is really drawn, with its box in pixels."""
+def measured(drawing: Drawing, monkeypatch: pytest.MonkeyPatch) -> tuple[Figure, list[tuple[str, Bbox]]]:
+    """A picture with everything in its place, and every text that is really drawn with its box in pixels."""
     found, draw = [], Text.draw
 
     def noted(self: Text, renderer: object) -> None:
@@ -34,10 +39,9 @@ def drawn_texts(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
             found.append((self.get_text(), Text.get_window_extent(self)))
         draw(self, renderer)
 
-    monkeypatch.setattr(Text, "draw", noted)
-    figure.draw_without_rendering()
-    monkeypatch.undo()
-    return found
+    with monkeypatch.context() as patch:
+        patch.setattr(Text, "draw", noted)
+        return arranged(drawing), found
 
 
 def overlap(first: Bbox, second: Bbox) -> bool:
@@ -48,8 +52,8 @@ def overlap(first: Bbox, second: Bbox) -> bool:
 
 def faults(drawing: Drawing, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is wrong with a picture."""
-    figure = arranged(drawing)
-    texts, canvas = drawn_texts(figure, monkeypatch), figure.bbox
+    figure, texts = measured(drawing, monkeypatch)
+    canvas = figure.bbox
     found = [f"leaves the canvas: {text!r} {box}" for text, box in texts
              if box.x0 < -1 or box.y0 < -1 or box.x1 > canvas.x1 + 1 or box.y1 > canvas.y1 + 1]  # fmt: skip
     found += [f"{one!r} overlaps {other!r}" for (one, first), (other, second) in combinations(texts, 2)
@@ -65,11 +69,49 @@ def faults(drawing: Drawing, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+CASES = [(shape, width) for shape in SHAPES for width in WIDTHS if shape.arms < 40 or width != 7.2]  # 40 take a second
+
+
+@pytest.mark.parametrize(("shape", "width"), CASES, ids=[f"{shape.name}, {width}" for shape, width in CASES])
 def test_pictures_hold(shape: Shape, width: float, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, arms, curves = tables_of(shape)
     found = drawings(runs, arms, curves, shape.settings, width=width)
     assert {"differences", "learning_curves"} < set(found)
     assert [drawing.inches[0] for drawing in found.values()] == [width] * len(found)
     assert {name: faults(drawing, monkeypatch) for name, drawing in found.items()} == {name: [] for name in found}
+
+
+LONG_ARM = "large={train.batch_size:256,optimizer.lr:0.004,model.filters:[64,128,256],model.kernel_sizes:[7,5,3]}"
+
+
+@pytest.mark.parametrize("width", [8.0, 3.6])
+@pytest.mark.parametrize(("classes", "letters"), [(2, 60), (10, 1), (10, 12), (30, 40)])
+def test_confusion_matrices_hold(classes: int, letters: int, width: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number}{'class' * letters}"[:letters] for number in range(classes)]
+    counts = 30.0 * np.eye(classes) + np.random.default_rng(0).integers(0, 3, (classes, classes))
+    drawing = confusion_drawing({"val": counts, "test": counts}, names, arm=LONG_ARM, width=width)
+    assert drawing is not None
+    found = faults(drawing, monkeypatch)
+    is_wide = width == 8.0  # two side by side, or one of few classes, which would be higher than a screen
+    assert [fault for fault in found if not (is_wide and fault.startswith("axes of"))] == []
+    _, texts = measured(drawing, monkeypatch)
+    titles = [text.replace("\n", "") for text, _ in texts if "large=" in text]
+    assert titles == [f"{LONG_ARM}:{part} images" for part in ("validation", "test")]
+
+
+@pytest.mark.parametrize("width", [8.0, 3.6])
+def test_the_metric_of_every_arm_holds(width: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shape in (SHAPES[2], SHAPES[5], SHAPES[6]):
+        runs, arms, _ = tables_of(shape)
+        height = figures.scores_height(arms, runs, width)
+        drawing = drawn_on_axes(figures.plot_metric, arms, inches=height, width=width, runs=runs)
+        assert faults(drawing, monkeypatch) == []
+
+
+@pytest.mark.parametrize("width", [8.0, 3.6])
+def test_variance_by_source_holds(width: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = ["all together", "init", "order", "dropout", "sum of the single sources"]
+    table = pd.DataFrame({"source": sources, "n": 5, "share": [1.0, 0.5, 0.3, 0.1, 0.9], "note": ""})
+    table["std_pp"] = 2 * np.sqrt(table["share"])
+    table = table.assign(std_ci_low_pp=0.6 * table["std_pp"], std_ci_high_pp=2.9 * table["std_pp"])
+    assert faults(variance_drawing(table, Metric("test_accuracy"), width=width), monkeypatch) == []

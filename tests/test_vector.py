@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from drawn_studies import SHAPES, Shape, arms_of, curves_of, runs_of
 
 from cnn_ablation.analysis.tables import ablation_table
 from cnn_ablation.config import StatsConfig
@@ -45,9 +47,14 @@ def all_drawings() -> dict[str, Drawing]:
 NAMES = sorted(all_drawings())
 
 
+@cache
+def page(name: str) -> str:
+    return inline(all_drawings()[name], name)
+
+
 @pytest.fixture(params=NAMES)
 def named(request: pytest.FixtureRequest) -> tuple[str, str]:
-    return request.param, inline(all_drawings()[request.param], request.param)
+    return request.param, page(request.param)
 
 
 def test_it_is_one_element_that_scales_and_has_a_name(named: tuple[str, str]) -> None:
@@ -97,7 +104,7 @@ def titles(text: str) -> list[str]:
 
 
 def test_every_seed_and_every_mean_says_what_it_is() -> None:
-    found = titles(inline(all_drawings()["differences"], "differences"))
+    found = titles(page("differences"))
     seeds = [("0", "+4.00"), ("1", "+5.00"), ("2", "+3.00")]  # by hand: 84 - 80, 86 - 81, 85 - 82
     assert found[:3] == [f"{ARM}, seed {seed}: {value} pp" for seed, value in seeds]
     assert re.fullmatch(re.escape(ARM) + r": \+4\.00 pp \[\+1\.52, \+6\.48\], better", found[3])
@@ -105,13 +112,25 @@ def test_every_seed_and_every_mean_says_what_it_is() -> None:
 
 
 def test_seeds_against_time_say_their_time_too() -> None:
-    found = titles(inline(all_drawings()["accuracy_against_time"], "times"))
+    found = titles(page("accuracy_against_time"))
     assert f"{ARM}, seed 1: 86.00 % in 2.1 s" in found
     assert len(found) == 8
 
 
+def test_curves_say_their_epochs() -> None:
+    assert titles(page("learning_curves")) == ["baseline, epoch 1: 50", f"{ARM}, epoch 1: 60"]
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.kind in ("wild", "failed") and shape.arms < 40],
+                         ids=lambda shape: shape.name)  # fmt: skip
+def test_marks_that_are_cut_off_are_not_mistaken_for_others(shape: Shape) -> None:
+    """What is titled has to be on the canvas, or titles and marks would go out of step, which `inline` refuses."""
+    for name, drawing in drawings(runs_of(shape), arms_of(shape), curves_of(shape), shape.settings).items():
+        assert ElementTree.fromstring(inline(drawing, name)).tag == f"{SVG}svg"
+
+
 def test_cells_say_which_class_was_taken_for_which() -> None:
-    found = titles(inline(all_drawings()["confusion"], "confusion"))
+    found = titles(page("confusion"))
     assert found == [
         "a taken for a: 75.0 %, 3 images", "a taken for b: 25.0 %, 1 images", "b taken for b: 100.0 %, 4 images",
     ]  # fmt: skip
@@ -120,7 +139,7 @@ def test_cells_say_which_class_was_taken_for_which() -> None:
 def test_it_is_the_same_every_time_and_remembered(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     memory, drawing = Memory(tmp_path / "store", PICTURES), all_drawings()["differences"]
-    fresh = inline(drawing, "differences")
+    fresh = page("differences")
     assert inline(drawing, "differences", memory) == fresh
     known = Drawing(None, drawing.inches, drawing.shows, drawing.title)  # type: ignore[arg-type]
     assert inline(known, "differences", memory) == fresh

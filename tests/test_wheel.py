@@ -56,6 +56,7 @@ def test_the_wheel_trains_and_reports(installed: Path, tmp_path: Path) -> None:
     out = python("-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
     assert "model.activation=leaky" in out
     assert "verdict" in python("-m", "cnn_ablation.report", "study")
+    assert python("-m", "cnn_ablation", "guide").startswith("# How to set up a study")
     page = (tmp_path / "study" / "report.html").read_text()
     assert "<h1>What does activation do to test accuracy?</h1>" in page
     assert "python -m cnn_ablation -m data=shapes" in page

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from hydra.core.utils import configure_log, run_job
+from hydra._internal.callbacks import Callbacks
+from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -52,14 +53,15 @@ class JobFolders:
     """The folders of a study's jobs.
 
     Args:
-        context: of Hydra, with the callbacks of a person's own configuration.
+        context: of Hydra.
         master: the study's own composition.
         composer: of its arms.
     """
 
     def __init__(self, context: HydraContext, master: DictConfig, composer: Composer):
-        self._context, self._master, self._composer = context, master, composer
-        self._files_suffice = not context.callbacks.callbacks and _files_are_all(master.hydra)
+        self._context = HydraContext(context.config_loader, Callbacks())  # a person's own are told when it trains
+        self._master, self._composer = master, composer
+        self._files_suffice = _files_are_all(master.hydra)
 
     def leave(self, arm: Arm, job: JobValues) -> None:
         """Makes the folder of a job as Hydra does.
@@ -70,12 +72,16 @@ class JobFolders:
         if not (self._files_suffice and self._written(arm, job)):
             self.leave_by_hydra(arm, job)
 
-    def leave_by_hydra(self, arm: Arm, job: JobValues) -> None:
-        """The slow twin of `leave`: composes the job and lets Hydra run nothing in it."""
+    def leave_by_hydra(self, arm: Arm, job: JobValues) -> tuple[DictConfig, JobReturn]:
+        """The slow twin of `leave`: composes the job and lets Hydra run nothing in it.
+
+        Returns:
+            The composition, and what Hydra says of such a job.
+        """
         composed = self._composer.node(arm, [*job.lines, *job.hydra_lines])
         with open_dict(composed):
             composed.hydra.job.id = composed.hydra.job.num = job.number
-        run_job(
+        prepared = run_job(
             hydra_context=self._context,
             task_function=lambda config: None,
             config=composed,
@@ -83,6 +89,7 @@ class JobFolders:
             job_subdir_key="hydra.sweep.subdir",
         )
         configure_log(self._master.hydra.hydra_logging, self._master.hydra.verbose)
+        return composed, prepared
 
     def _written(self, arm: Arm, job: JobValues) -> bool:
         """Whether its files could be told without composing it."""

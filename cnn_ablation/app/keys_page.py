@@ -105,7 +105,7 @@ def _group(group: str) -> Iterator[str]:
     for name, option in schemas.items():
         if keys.option_names(option) != [name]:
             yield f"{name}: {', '.join(f'`{each}`' for each in keys.option_names(option))}.\n"
-    yield f"| key | `{group}=` | default | allowed | role | meaning |\n|---|---|---|---|---|---|"
+    yield f"| key | meaning | `{group}=` | default | allowed | role |\n|---|---|---|---|---|---|"
     shown: set[type] = set()
     for option in schemas.values():
         lineage = [kind for kind in reversed(option.__mro__) if issubclass(kind, Section) and kind is not Section]
@@ -131,14 +131,14 @@ def _told(item: keys.Field) -> tuple[str, ...]:
 
 
 def _table(prefix: str, items: Iterable[keys.Field]) -> Iterator[str]:
-    yield "| key | default | allowed | role | meaning |\n|---|---|---|---|---|"
+    yield "| key | meaning | default | allowed | role |\n|---|---|---|---|---|"
     yield from (_row(f"{prefix}.{item.name}" if prefix else item.name, item) for item in items)
     yield ""
 
 
 def _row(key: str, item: keys.Field, *of: str) -> str:
     default, allowed, role, doc = _told(item)
-    return f"| {' | '.join((f'`{key}`', *of, f'`{default}`' if default else '', _cell(allowed), role, _cell(doc)))} |"
+    return f"| {' | '.join((f'`{key}`', _cell(doc), *of, f'`{default}`' if default else '', _cell(allowed), role))} |"
 
 
 def _cell(text: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from cnn_ablation.app.arguments import PARAMS
 from cnn_ablation.app.arms import Composer
 from cnn_ablation.app.composition import SWEEPER_TARGET
 from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain
+from cnn_ablation.app.job_callbacks import JobCallbacks, JobFailedError
 from cnn_ablation.app.job_folders import JobFolders, JobValues
 from cnn_ablation.app.request import StudyRequest, parse, parse_params, read_request
 from cnn_ablation.common import commands, progress
@@ -30,7 +31,7 @@ from cnn_ablation.launch import engines, execution
 from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.taking import Taking
-from cnn_ablation.launch.workers import Assignment
+from cnn_ablation.launch.workers import Assignment, OnEnd
 from cnn_ablation.runs import places
 from cnn_ablation.study.designs import Arm
 
@@ -47,7 +48,7 @@ class AblationSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.loader = hydra_context, hydra_context.config_loader
-        self.master = config
+        self.master, self.task_function = config, task_function
         self.engine = _engine(config.hydra.launcher)
         if self.engine is None:
             self.launcher: Launcher = Plugins.instance().instantiate_launcher(
@@ -57,7 +58,12 @@ class AblationSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """From the overrides of the command line to the table on disk; `dry_run` stops after the plan."""
         with execution.seen_by(self.engine):
-            self._sweep(self._request(arguments))
+            try:
+                self._sweep(self._request(arguments))
+            except execution.StudyFailedError:  # all jobs have returned, and Hydra would tell nobody
+                name = self.master.hydra.job.config_name
+                self.context.callbacks.on_multirun_end(config=self.master, config_name=name)
+                raise
 
     def _sweep(self, request: StudyRequest) -> None:
         composer = Composer(cast(ConfigLoaderImpl, self.loader), self.master, request)
@@ -67,38 +73,22 @@ class AblationSweeper(Sweeper):
             return
         wanted = Path(self.master.hydra.sweep.dir).absolute()
         folder = wanted if self._folder_was_chosen() else execution.folder_for(wanted, planning, self.engine)
-        study = execution.Study(folder, planning, self.engine)
+        title = self.master.hydra.runtime.choices.get("study") or ""
+        study = execution.Study(folder, planning, self.engine, title=title)
 
-        folders = JobFolders(self.context, self.master, composer)
+        callbacks = JobCallbacks(self.context, self.task_function, planning.baseline.stats)
+        jobs = _Jobs(study, request, JobFolders(self.context, self.master, composer), callbacks)
 
-        def overrides(item: execution.NumberedJob) -> list[str]:
-            job = _job_values(study, item)
-            return [*request.overrides(item.job.arm), *job.lines, *job.hydra_lines]
-
-        def assignment(item: execution.NumberedJob) -> Assignment:
-            leave_folder(item)
-            return study.assignment(item)
-
-        def launch(jobs: Sequence[execution.NumberedJob]) -> list[str]:
+        def launch(items: Sequence[execution.NumberedJob]) -> list[str]:
             if study.trainer:
-                return study.trainer.train(map(assignment, jobs))
-            return [reason for group in _in_a_row(jobs) for reason in launch_by_hydra(group)]
+                return study.trainer.train(map(jobs.handed_out, items), jobs.on_end)
+            return [reason for group in _in_a_row(items) for reason in launch_by_hydra(group)]
 
-        def launch_by_hydra(jobs: Sequence[execution.NumberedJob]) -> list[str]:
-            return _failures(self.launcher.launch([overrides(item) for item in jobs], initial_job_idx=jobs[0].number))
-
-        def called_with(item: execution.NumberedJob) -> Assignment:
-            each = study.assignment(item)
-            return each if study.trainer else replace(each, config=with_settings(each.config, folders_of(item)))
-
-        def folders_of(item: execution.NumberedJob) -> Iterable[tuple[str, Any]]:
-            return places.folders(study.planning.configs[item.job.arm]).items()
-
-        def leave_folder(item: execution.NumberedJob) -> None:
-            folders.leave(item.job.arm, _job_values(study, item))
+        def launch_by_hydra(items: Sequence[execution.NumberedJob]) -> list[str]:
+            return _failures(self.launcher.launch([jobs.overrides(item) for item in items], items[0].number))
 
         commands.raise_when_interrupted()
-        study.carry_out(launch, Taking(called_with, leave_folder, has_log=True))
+        study.carry_out(launch, jobs.taking)
 
     def _request(self, arguments: list[str]) -> StudyRequest:
         """Knobs and fixed overrides, of the study file and of the command line."""
@@ -170,6 +160,58 @@ def _job_values(study: execution.Study, item: execution.NumberedJob) -> JobValue
     return JobValues(item.number, settings, study.folder)
 
 
+@dataclass(frozen=True)
+class _Jobs:
+    """The jobs of a study: what Hydra has to know of each, and what it says of each."""
+
+    study: execution.Study
+    request: StudyRequest
+    folders: JobFolders
+    callbacks: JobCallbacks
+
+    def overrides(self, item: execution.NumberedJob) -> list[str]:
+        """Of a job that a launcher of Hydra's starts."""
+        job = _job_values(self.study, item)
+        return [*self.request.overrides(item.job.arm), *job.lines, *job.hydra_lines]
+
+    def handed_out(self, item: execution.NumberedJob) -> Assignment:
+        """A job that our own trainers start."""
+        self._leave_folder(item)
+        return self.study.assignment(item)
+
+    @property
+    def on_end(self) -> OnEnd | None:
+        """None where nobody is to be told."""
+        return self._has_ended if self.callbacks.are_there else None
+
+    @property
+    def taking(self) -> Taking[execution.NumberedJob]:
+        """How jobs of ours, and those that Hydra would start, are left where the store has their runs."""
+        return Taking(
+            self._called_with, self._leave_folder, has_log=True,
+            was_taken=self._was_taken if self.callbacks.are_there else None,
+        )  # fmt: skip
+
+    def _called_with(self, item: execution.NumberedJob) -> Assignment:
+        each = self.study.assignment(item)
+        if self.study.trainer:
+            return each
+        return replace(each, config=with_settings(each.config, places.folders(each.config).items()))
+
+    def _leave_folder(self, item: execution.NumberedJob) -> None:
+        job = _job_values(self.study, item)
+        if self.callbacks.are_there:
+            self.callbacks.start(item.number, *self.folders.leave_by_hydra(item.job.arm, job))
+        else:
+            self.folders.leave(item.job.arm, job)
+
+    def _has_ended(self, each: Assignment) -> None:
+        self.callbacks.end(int(each.folder.name), each.folder, each.config.seeds)
+
+    def _was_taken(self, item: execution.NumberedJob) -> None:
+        self.callbacks.end(item.number, self.study.job_folder(item.number), item.job.seeds)
+
+
 def _in_a_row(jobs: Sequence[execution.NumberedJob]) -> list[list[execution.NumberedJob]]:
     """Jobs in groups whose numbers follow each other: Hydra counts the jobs of a launch on from its first."""
     groups = itertools.groupby(enumerate(jobs), key=lambda place: place[1].number - place[0])
@@ -179,6 +221,7 @@ def _in_a_row(jobs: Sequence[execution.NumberedJob]) -> list[list[execution.Numb
 def _failures(returns: Sequence[JobReturn]) -> list[str]:
     """What jobs raised instead of leaving a record, one line each."""
     raised = [job._return_value for job in returns if job.status == JobStatus.FAILED]
+    raised = [error for error in raised if not isinstance(error, JobFailedError)]  # which is in their records
     return [f"{type(error).__name__}: {error}" for error in raised]
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -111,16 +112,49 @@ def bars() -> Iterator[Progress]:
     if _live:
         yield _live[-1]
         return
+    progress = _new_bars()
+    with progress, _on_screen(progress):
+        yield progress
+
+
+def _new_bars() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    progress = Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-    )
-    with progress:
-        _live.append(progress)
-        try:
-            yield progress
-        finally:
-            _live.remove(progress)
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def _on_screen(progress: Progress) -> Iterator[None]:
+    _live.append(progress)
+    try:
+        yield
+    finally:
+        _live.remove(progress)
+
+
+def can_draw() -> bool:
+    """Whether a table can be kept on screen: on a terminal that moves its cursor, where nothing else is kept yet."""
+    return console.is_interactive and not _live and not _send
+
+
+@contextmanager
+def drawn(table: ConsoleRenderable) -> Iterator[Callable[[], None]]:
+    """Keeps a table on screen, with the bars below it, until the end; yields what draws it anew.
+
+    Lines go above it. Nothing else draws it: what that costs is up to the caller.
+    """
+    below = _new_bars()
+    live = Live(Group(table, below), console=console, auto_refresh=False, transient=True)
+    try:
+        live.start(refresh=True)  # an interruption in here must give back the cursor too, which `with live` would not
+        with _on_screen(below):
+            yield live.refresh
+    finally:
+        live.stop()
+
+
+def num_bars() -> int:
+    """Lines that bars take on screen."""
+    return sum(len(progress.tasks) for progress in _live)
 
 
 @contextmanager
@@ -179,7 +213,6 @@ def watch(label: str, total: int, finished: Callable[[], list[T]], line: Callabl
         line: an item in a few words.
     """
     seen: set[T] = set()
-    done = threading.Event()
     with bar(label, total) as advance:
 
         def look() -> None:
@@ -190,18 +223,32 @@ def watch(label: str, total: int, finished: Callable[[], list[T]], line: Callabl
                     say(f"[{len(seen)}/{total}] {line(item)}")
                 advance(1)
 
-        def keep_looking() -> None:
-            pause = _PAUSE
-            while not done.wait(pause):
-                started = time.perf_counter()
-                look()
-                pause = max(_PAUSE, _PAUSE_PER_LOOK * (time.perf_counter() - started))
-
-        watcher = threading.Thread(target=keep_looking, daemon=True)
-        watcher.start()
-        try:
+        with looking(look):
             yield
-        finally:
-            done.set()
-            watcher.join()
+
+
+@contextmanager
+def looking(look: Callable[[], None], pause_per_look: float = _PAUSE_PER_LOOK) -> Iterator[None]:
+    """Calls a function twice a second from a thread of its own, less often where it takes long, and once at the end.
+
+    Args:
+        look: what is called.
+        pause_per_look: how many times as long as a call a pause is at least.
+    """
+    done = threading.Event()
+
+    def keep_looking() -> None:
+        pause = _PAUSE
+        while not done.wait(pause):
+            started = time.perf_counter()
             look()
+            pause = max(_PAUSE, pause_per_look * (time.perf_counter() - started))
+
+    watcher = threading.Thread(target=keep_looking, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        look()

@@ -12,6 +12,7 @@ from cnn_ablation.config.schema import (
     OWN_CODE,
     RESULT,
     SEEDS,
+    SHOWN,
     TEST_SET,
     WHAT_IS_TRAINED,
     Bounds,
@@ -47,7 +48,8 @@ from cnn_ablation.config.values import (
 )
 
 __all__ = [
-    "ANYTIME", "AUTO", "CONDUCT", "FILES", "LABEL", "LARGEST_SEED", "OWN_CODE", "RESULT", "SEEDS", "TEST_SET",
+    "ANYTIME", "AUTO", "CONDUCT", "FILES", "LABEL", "LARGEST_SEED", "OWN_CODE", "RESULT", "SEEDS", "SHOWN",
+    "TEST_SET",
     "WHAT_IS_TRAINED",
     "ArmConfig", "Bounds", "Role", "Section", "StatsConfig", "StudyConfig", "TaskConfig",
     "all_settings", "as_python", "bounds_of", "default_of", "doc_of", "field_of", "fields_of", "fits", "free_keys",

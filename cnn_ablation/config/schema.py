@@ -30,6 +30,8 @@ class Bounds:
     """The type of one value, where a field takes one value for all layers or a list with one for each."""
     or_word: str = ""
     """What may stand in place of a whole number."""
+    words: str = ""
+    """What is meant, where no bound says it; whoever uses the value checks it."""
 
     def allows(self, value: object) -> bool:
         """Whether a value (or, of a list, every element) lies within; None is the schema's business."""
@@ -64,8 +66,8 @@ class Bounds:
             return f"{kind}; one value for all layers, or a list with one for each"
         if self.choices is not None:
             return ", ".join(str(choice) for choice in self.choices())
-        if self.is_folder:
-            return "the name of a folder"
+        if self.is_folder or self.words:
+            return self.words or "the name of a folder"
         limits = [("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below)]
         text = " and ".join(f"{word} {limit:.10g}" for word, limit in limits if limit is not None)
         text = f"{text}, or {self.or_word}" if self.or_word else text
@@ -82,13 +84,13 @@ class Role:
     """A study's folder holds runs of one baseline value only."""
     not_a_knob: str = ""
     """Why no study may vary it, or what to do instead; empty for what may be a knob."""
-    word: str = "knob"
+    word: str = ""
     """What the page of keys calls it."""
 
 
 _OTHER_PICTURES = "one study for each value; its levels would be tested on different pictures"
 
-RESULT = Role(identifies=True, is_fixed=True)
+RESULT = Role(identifies=True, is_fixed=True, word="knob")
 """Can change what a run computes."""
 TEST_SET = Role(identifies=True, is_fixed=True, not_a_knob=_OTHER_PICTURES, word="test set")
 """Can change which pictures are tested: scores of two values cannot be paired."""
@@ -100,6 +102,13 @@ CONDUCT = Role(
     identifies=False, is_fixed=False, not_a_knob="give it once, for all arms; it changes no result", word="conduct"
 )
 """How a study is carried out, kept and read; without effect on what a run computes."""
+SHOWN = Role(
+    identifies=False,
+    is_fixed=False,
+    not_a_knob="one list for all arms, KEY=[A,B]; it changes no result",
+    word="conduct",
+)
+"""Who is shown how a study goes."""
 OWN_CODE = Role(
     identifies=False,
     is_fixed=False,

@@ -11,6 +11,7 @@ from cnn_ablation.config.schema import (
     LARGEST_SEED,
     OWN_CODE,
     SEEDS,
+    SHOWN,
     WHAT_IS_TRAINED,
     Section,
     setting,
@@ -145,6 +146,12 @@ class StudyConfig(Section):
     )
     dry_run: bool = setting(False, doc="prints arms, confounds, reuse and time, and trains nothing", role=CONDUCT)
     extensions: list[str] = setting([], doc="modules of yours that register parts", role=OWN_CODE)
+    trackers: list[str] = setting(
+        [],
+        doc="who is shown how the study goes, while it trains and afterwards",
+        role=SHOWN,
+        words="each tensorboard, mlflow, wandb or MODULE.CLASS",
+    )
 
     @property
     def adds_seeds(self) -> bool:

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from cnn_ablation.config import StudyConfig, all_settings
 from cnn_ablation.launch import batches, submissions
 from cnn_ablation.launch.batches import Batch
 from cnn_ablation.launch.engines import ENGINES, Engine, JobState
+from cnn_ablation.launch.observers import settings_of_runs
 from cnn_ablation.launch.submissions import Submission
-from cnn_ablation.launch.workers import Assignment
+from cnn_ablation.launch.workers import Assignment, OnEnd
 from cnn_ablation.runs import places
 from cnn_ablation.runs.records import deferred_file, failed_run, is_stopped, read_run, record_path, stamp, write_failed
 from cnn_ablation.runs.store import wait_for
@@ -37,6 +38,27 @@ class _Waiting:
     missing: dict[Path, tuple[StudyConfig, int]]
     """Records by their path: configuration and seed."""
     over_since: float = math.nan
+
+
+class _Ends:
+    """Says of assignments when all their runs have their records."""
+
+    def __init__(
+        self,
+        assignments: Sequence[Assignment],
+        on_end: OnEnd,
+        is_written: Callable[[Path], bool],
+    ):
+        self._open, self._on_end, self._is_written = list(assignments), on_end, is_written
+
+    def look(self, *, all_of_them: bool = False) -> None:
+        """`all_of_them`: nobody waits for records any more."""
+        before, self._open = self._open, []
+        for each in before:
+            if all_of_them or all(map(self._is_written, _records(each))):
+                self._on_end(each)
+            else:
+                self._open.append(each)
 
 
 @dataclass
@@ -64,13 +86,18 @@ class Dispatch:
     _told: str = field(default="", init=False)
     _contents: dict[str, str] = field(default_factory=dict, init=False)
 
-    def train(self, assignments: Iterable[Assignment]) -> list[str]:
+    def train(self, assignments: Iterable[Assignment], on_end: OnEnd | None = None) -> list[str]:
         """Trains jobs elsewhere; returns nothing, because every run leaves a record, if only of why it failed.
+
+        Args:
+            assignments: the jobs.
+            on_end: called for each that has come to its end, within a look of that.
 
         Raises:
             UserError: the engine does not take them.
         """
         todo = list(assignments)
+        ends = _Ends(todo, on_end, self._is_written) if on_end else None
         self._refuse_another_engine()
         self._end_unknown()
         wanted = {record_path(each.folder, seed): (each, seed) for each in todo for seed in each.config.seeds}
@@ -79,10 +106,12 @@ class Dispatch:
         if new := [each for each in todo if not covered.issuperset(_records(each))]:
             waiting += self._submitted(new)
         try:
-            self._wait(waiting)
+            self._wait(waiting, ends)
         except KeyboardInterrupt:
             self._detach(waiting)
             raise
+        if ends:
+            ends.look(all_of_them=True)
         for submission in self._unsettled():
             submission.settle()
         return []
@@ -234,10 +263,12 @@ class Dispatch:
             assignments=tuple(assignments),
         )
 
-    def _wait(self, waiting: list[_Waiting]) -> None:
+    def _wait(self, waiting: list[_Waiting], ends: _Ends | None = None) -> None:
         """Until every run has its record, or its job has ended without one, or the study is stopped."""
         while True:
             waiting = [each for each in waiting if self._is_open(each)]
+            if ends:
+                ends.look()
             states = self.engine.states([each.job for each in waiting])
             if is_stopped(self.study):  # what is in training is finished, as on this machine
                 pending = [each for each in waiting if each.job in states and not states[each.job].is_running]
@@ -322,7 +353,8 @@ class Dispatch:
         if config.arm.name not in self._contents:
             task = task_of(config)
             identity = task.identity(config, task.resolve(config, planned=True), seed=0, planned=True)
-            what = [all_settings(replace(config, seed=0, replicates=1)), identity, asdict(self.engine.allocation)]
+            settings = settings_of_runs(all_settings(replace(config, seed=0, replicates=1)))
+            what = [settings, identity, asdict(self.engine.allocation)]
             text = json.dumps(what, sort_keys=True, default=str)
             self._contents[config.arm.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self._contents[config.arm.name]

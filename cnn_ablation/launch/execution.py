@@ -18,13 +18,17 @@ from cnn_ablation.common.leases import HeldError, Owner
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
-from cnn_ablation.launch import submissions, workers
+from cnn_ablation.launch import live, submissions, workers
 from cnn_ablation.launch.batches import study_lease
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, check_engine
+from cnn_ablation.launch.following import Expected
+from cnn_ablation.launch.observers import makers
+from cnn_ablation.launch.observing import Observation, observed_study
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
 from cnn_ablation.launch.taking import Taking, take
+from cnn_ablation.runs.epochs import followed_file
 from cnn_ablation.runs.records import (
     Run,
     deferred_file,
@@ -78,10 +82,23 @@ class Study:
         folder: absolute; `<number>/` below it belongs to job `number`.
         planning: its arms.
         engine: that runs its jobs; None where they run here, or by what the caller of `carry_out` hands in.
+        title: the name of its file, if it has one.
+        observers: objects that are told how it goes, besides those that the baseline names.
     """
 
-    def __init__(self, folder: Path, planning: Planning, engine: Engine | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        planning: Planning,
+        engine: Engine | None = None,
+        *,
+        title: str = "",
+        observers: Sequence[object] = (),
+    ):
         check_alone_on_machine(planning.baseline, engine)
+        self._makers, self._title = makers(planning.baseline.trackers, observers), title
+        self._observation: Observation | None = None
+        self._expected = list[Expected]()  # filled where there are observers
         self.folder, self.planning, self.engine = folder, planning, engine
         self.baseline, self.task = planning.baseline, planning.task
         self.dispatch: Dispatch | None = None
@@ -150,10 +167,22 @@ class Study:
             )  # what those left is theirs
             self._taking = taking if self.planning.here and not has_jobs else None
             stop_file(self.folder).unlink(missing_ok=True)
-            with self._trainer():
-                self._train_all(launch)
-            write_plan(self.folder, self.plan)
-            return self._report()
+            followed_file(self.folder).unlink(missing_ok=True)  # of a command that was killed
+            with self._observed():
+                with self._trainer():
+                    self._train_all(launch)
+                write_plan(self.folder, self.plan)
+                return self._report()
+
+    @contextmanager
+    def _observed(self) -> Iterator[None]:
+        """Tells observers how it goes, if there are any."""
+        if not self._makers:
+            yield
+            return
+        study = observed_study(self.plan, self.folder, self._title)
+        with Observation(self._makers, study, lambda: self._expected, self._is_new) as self._observation:
+            yield
 
     @contextmanager
     def _trainer(self) -> Iterator[None]:
@@ -221,6 +250,9 @@ class Study:
         in_order = enumerate(self._in_order(seeds), start=len(self._jobs))
         jobs = [NumberedJob(number, job) for number, job in in_order]
         self._jobs += jobs
+        if self._observation:
+            self._expected += [Expected(self.assignment(each).config, seed, self.job_folder(each.number))
+                               for each in jobs for seed in each.job.seeds]  # fmt: skip
         left = self._left(jobs)
         with self._reported_when_interrupted():
             raised = self._launched(launch, jobs, left)
@@ -234,10 +266,19 @@ class Study:
 
     def _launched(self, launch: Launch, shown: Sequence[NumberedJob], left: Sequence[NumberedJob]) -> list[str]:
         """What jobs that were left raised, while the records of all that are shown are watched."""
-        expected = [path for job in shown for path in self._paths(job)]
+        expected = {
+            path: (job.job.arm.name, seed)
+            for job in shown
+            for seed, path in zip(job.job.seeds, self._paths(job), strict=True)
+        }
         line = partial(_line, settings=self.baseline.stats)
-        with progress.watch("runs", len(expected), partial(self._written, expected), line):
+        with live.watch(self._board, expected, partial(self._written, list(expected)), line):
             return list(launch(left)) if left else []
+
+    @cached_property
+    def _board(self) -> live.Board:
+        """What a terminal shows while its runs are trained, from round to round."""
+        return live.Board(self.baseline.stats)
 
     def _left(self, jobs: Sequence[NumberedJob]) -> Sequence[NumberedJob]:
         """Those that are to be started, with their data loaded: all whose records the store does not have."""
@@ -348,6 +389,8 @@ class Study:
             runs = [run for path in record_paths(self.folder) if (run := _read(path))]
             self._refuse_failures([(run.arm, run.seed, run.status, run.error) for run in runs], f"\n{error}")
             raise
+        if self._observation:
+            self._observation.report(report.arms)
         self._refuse_failures(list(report.runs[["arm", "seed", "status", "error"]].itertuples(index=False, name=None)))
         return report.arms
 
@@ -500,6 +543,7 @@ def ablate(
     *,
     design: str = "one_at_a_time",
     engine: Engine | None = None,
+    observers: Sequence[object] = (),
 ) -> pd.DataFrame:
     """A study in Python: trains every arm with every seed, writes and prints the tables.
 
@@ -511,6 +555,7 @@ def ablate(
         folder: the study's folder; None for a new one below multirun/.
         design: a name in `designs.DESIGNS`.
         engine: that runs its jobs elsewhere (`cnn_ablation.launch.engines`); None for this machine.
+        observers: objects that are told how it goes (`launch.observers.Observer`), besides `baseline.trackers`.
 
     Returns:
         The table of arms, as `ablation_table` makes it; without rows under `dry_run`, which trains nothing.
@@ -522,6 +567,7 @@ def ablate(
     if not isinstance(baseline, StudyConfig):
         raise ConfigError([not_a_config("baseline", baseline)])
     check_engine(engine)
+    makers((), observers)
     studied, chosen = read_knobs(knobs), read_folder(folder)
     wanted = chosen or Path(time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).absolute()
     with seen_by(engine):
@@ -534,7 +580,7 @@ def ablate(
 
             show_forecast(planning, engine)
             return pd.DataFrame(columns=arm_columns(metric_of(baseline.stats)))
-        study = Study(chosen or folder_for(wanted, planning, engine), planning, engine)
+        study = Study(chosen or folder_for(wanted, planning, engine), planning, engine, observers=observers)
         return study.carry_out(on_this_machine(study), taking_here(study))
 
 

@@ -12,6 +12,7 @@ from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import ANYTIME, StudyConfig, all_settings
 from cnn_ablation.launch import expected_seeds, forecast, workers
+from cnn_ablation.launch.observers import makers
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.task import How, check_alone, task_of
 from cnn_ablation.study import checks
@@ -76,6 +77,7 @@ class Planning:
         """The arms that are to be trained now; none once the design is through."""
         self.go_on(unknown)
         checks.check_effects(design, self.knobs, self._checked, self._comes_to)
+        makers(self.baseline.trackers)
         if not self.knobs:
             check_alone(self.baseline)
         for line in idle_keys(self.baseline):

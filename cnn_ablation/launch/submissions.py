@@ -19,6 +19,7 @@ from cnn_ablation.common import progress
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.launch.engines import Engine
+from cnn_ablation.launch.observers import settings_of_runs
 from cnn_ablation.runs.store.entries import SUBMITTED
 from cnn_ablation.study.plans import Plan
 
@@ -99,7 +100,7 @@ def key_of(plan: Plan, engine: Engine) -> str:
         plan.design,
         arms,
         plan.seeds,
-        plan.baseline,
+        settings_of_runs(plan.baseline),
         dataclasses.asdict(plan.stats),
     ]
     return hashlib.sha256(json.dumps(content, default=str, sort_keys=True).encode()).hexdigest()[:32]

@@ -26,6 +26,8 @@ class Taking(Generic[Item]):
     """Makes its folder as whoever starts it does."""
     has_log: bool
     """Whether its process keeps one in its folder."""
+    was_taken: Callable[[Item], None] | None = None
+    """Called for each job whose records are there, once they are."""
 
 
 def take(
@@ -47,12 +49,13 @@ def take(
         RecordError: a record cannot be written.
         OSError: a folder cannot be made.
     """
-    left = dict[Item, bool]()
+    left, taken = dict[Item, bool](), list[Item]()
     with _writers() as write:
         for job in jobs:
             each = how.assignment(job)
             runs = known_runs(each.config, threads=threads)
             if runs:
+                taken.append(job)
                 how.leave_folder(job)
                 write(leave, runs, each.folder, Path(each.config.store))
                 with logging_to(each.folder / LOG_FILE, LOGGER) if how.has_log else nullcontext():
@@ -62,6 +65,9 @@ def take(
             if not left:
                 on_first_left()
             left[job] = runs is None
+    if how.was_taken:
+        for job in taken:
+            how.was_taken(job)
     return left
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -148,6 +148,9 @@ class Assignment:
     study: Path
 
 
+OnEnd = Callable[[Assignment], None]
+
+
 @dataclass
 class _Group:
     """Processes that share a device: the processor, or one GPU."""
@@ -220,8 +223,12 @@ class Crew:
         if team:
             team.end()
 
-    def train(self, assignments: Iterable[Assignment]) -> list[str]:
+    def train(self, assignments: Iterable[Assignment], on_end: OnEnd | None = None) -> list[str]:
         """Trains jobs side by side, which are taken from the iterable while others train.
+
+        Args:
+            assignments: the jobs.
+            on_end: called here for each that has come to its end, however that was.
 
         Returns:
             What they raised instead of leaving a record, one line each.
@@ -231,7 +238,7 @@ class Crew:
             progress.say(str(self.how))
             self._team = _Team(self.task, self.how)
         try:
-            found = self._team.train(assignments)
+            found = self._team.train(assignments, on_end)
         except BaseException:
             self.leave()  # also where they are busy
             raise
@@ -248,15 +255,16 @@ class _Team:
         self.shared: sharing.Shared | None = None
         self.workers: list[_Worker] = []
         self.raised: list[str] = []
+        self.on_end: OnEnd | None = None
 
     @property
     def is_busy(self) -> bool:
         return any(worker.assignment for worker in self.workers)
 
-    def train(self, assignments: Iterable[Assignment]) -> list[str]:
+    def train(self, assignments: Iterable[Assignment], on_end: OnEnd | None) -> list[str]:
         """What jobs raised instead of leaving a record."""
         waiting, coming = deque[Assignment](), iter(assignments)
-        self.raised = []
+        self.raised, self.on_end = [], on_end
         while True:
             while waiting and self.takes(waiting[0]):
                 waiting.popleft()
@@ -312,7 +320,8 @@ class _Team:
                 continue
             if kind == "done":
                 self.raised += content[0]
-                worker.assignment = None
+                ended, worker.assignment = worker.assignment, None
+                self._has_ended(ended)
             elif kind == "fit":
                 group = worker.group
                 group.limit = content[0]
@@ -326,6 +335,11 @@ class _Team:
         progress.close(worker.bars)
         if worker.assignment:
             self.raised.append(f"its process ended ({exit_reason(worker.process.exitcode)})")
+            self._has_ended(worker.assignment)
+
+    def _has_ended(self, assignment: Assignment | None) -> None:
+        if self.on_end and assignment:
+            self.on_end(assignment)
 
     def end(self) -> None:
         """Idle workers leave by themselves once their connection is closed, busy ones are ended."""

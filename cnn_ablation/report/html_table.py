@@ -8,7 +8,7 @@ from html import escape
 import pandas as pd
 
 from cnn_ablation.report.numbered_notes import NumberedNotes, apart
-from cnn_ablation.report.text import TEXT_COLUMNS, readable_table, row_notes
+from cnn_ablation.report.text import TEXT_COLUMNS, name_pieces, readable_table, row_notes
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -35,7 +35,7 @@ th:first-child, td:first-child { padding-left: 0; }
 .words { text-align: left; }
 thead th { border-bottom: 2px solid var(--line); color: var(--dim); font-weight: 600; font-size: .9rem; }
 tbody { border-bottom: 1px solid var(--line); }
-tbody th { font-weight: 600; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; max-width: 24rem; }
+tbody th { font-weight: 600; white-space: normal; overflow-wrap: break-word; max-width: 24rem; }
 .notes td { padding-top: 0; white-space: normal; font-size: .9rem; color: var(--dim); }
 .notes div { position: sticky; left: 0; max-width: min(68rem, calc(100vw - 2rem)); }
 .verdict { padding: .1rem .5rem; border-radius: .6rem; }
@@ -98,7 +98,7 @@ def _arm(verdict: str, cells: dict[str, str], own: Sequence[str], shared: Sequen
 
 def _cell(column: str, text: str) -> str:
     if column == "arm":
-        return f'<th scope="row" class="words">{escape(text)}</th>'
+        return f'<th scope="row" class="words">{"<wbr>".join(map(escape, name_pieces(text)))}</th>'
     if column == "verdict":
         return f'<td class="words"><span class="verdict">{escape(text)}</span></td>'
     return f"<td{_side(column)}>{escape(text)}</td>"

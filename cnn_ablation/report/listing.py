@@ -127,7 +127,9 @@ def print_studies(found: list[Listed]) -> None:
     table = Table(box=box.SIMPLE, pad_edge=False)
     for name in ("date", "study", "arms", "runs", "failed", "verdicts", "folder"):
         is_number = name in ("arms", "runs", "failed")
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+        table.add_column(
+            name, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number or name == "date"
+        )
     for study in found:
         words = (study.moment, study.title, study.arms, study.runs, study.failed, study.verdicts, str(study.folder))
         table.add_row(*map(printable, words))

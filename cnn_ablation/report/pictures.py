@@ -15,7 +15,8 @@ import pandas as pd
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report import figures
 from cnn_ablation.report.drawing import Drawing, picture
-from cnn_ablation.report.figures.lettering import LINE, folded
+from cnn_ablation.report.figures.lettering import folded
+from cnn_ablation.report.figures.marks import told_of_runs
 from cnn_ablation.report.files import write_files
 from cnn_ablation.runs.store.memory import Memory
 from cnn_ablation.study.metric import Metric, chosen_by, metric_of
@@ -29,7 +30,6 @@ _MOST_ARMS = 100  # that a picture names; of more no name could be read
 _BESIDE = 7.0
 """Inches from which two matrices stand side by side, of few classes."""
 _MOST_CLASSES_BESIDE = 12
-_AROUND_A_MATRIX = 1.25
 _NO_FILE_NAME = r"[^\w.=+-]"  # a key from a table of runs may be any text
 
 
@@ -96,10 +96,11 @@ def confusion_drawing(
         return None
     beside = width >= _BESIDE and len(class_names) <= _MOST_CLASSES_BESIDE
     columns = len(matrices) if beside else 1
-    side = figures.confusion_side([str(name) for name in class_names], width / columns)
-    title = [*folded(f"{arm}:" if arm else "", 72 * side).split("\n"), ""] if arm else [""]
-    inches = (side + _AROUND_A_MATRIX + LINE * len(title)) * (len(matrices) // columns)
-    how: dict[str, Any] = {"title": "\n".join(title), "columns": columns, "width": width / columns}
+    names, own = [str(name) for name in class_names], width / columns
+    side = figures.confusion_side(names, own)
+    title = f"{folded(f'{arm}:', 72 * side)}\n" if arm else ""
+    inches = figures.confusion_height(names, own, title) * (len(matrices) // columns)
+    how: dict[str, Any] = {"title": title, "columns": columns, "width": own}
     draw = partial(_draw_confusions, matrices, class_names, **how)
     words = f"Confusion matrix{f' of {arm}' if arm else ''}: share of each true class by predicted class"
     return Drawing(draw, (width, inches), (matrices, class_names, arm), words)
@@ -130,7 +131,10 @@ def drawings(
     """Every picture of a study by its file name, not yet drawn; `width` in inches, heights follow."""
     seeds = _single_runs(runs, settings.metric)
     found = _naming_arms(arms, seeds, curves, metric_of(settings), width) if len(arms) <= _MOST_ARMS else {}
+    scored = set(arms["arm"][arms[metric_of(settings).estimate[0]].notna()])
     for key, values in figures.numeric_levels(runs, arms).items():
+        if len(scored & set(values.index)) < 2:  # a greedy study shows no test score of what it dropped
+            continue
         inches = figures.levels_height(arms, values, key, seeds, width)
         found[f"levels_{re.sub(_NO_FILE_NAME, '_', key)}"] = drawn_on_axes(
             figures.plot_levels, arms, values, inches=inches, width=width, key=key, runs=seeds,
@@ -179,7 +183,8 @@ def _naming_arms(
 
 def _learning_curves(arms: pd.DataFrame, curves: pd.DataFrame, column: str, width: float) -> Drawing:
     known = set(curves.loc[curves[column].notna(), "arm"])
-    without = [f"{arm} (no curve)" for arm in arms["arm"] if arm not in known]
+    told = zip(arms["arm"], told_of_runs(arms), strict=True)
+    without = [f"{arm} ({remark or 'no curve'})" for arm, remark in told if arm not in known]
     inches = figures.curves_height(curves, column, without, width)
     title = f"Learning curves: {column} by epoch, mean over seeds"
     shown = curves[[name for name in ("arm", "seed", "epoch", column) if name in curves]]

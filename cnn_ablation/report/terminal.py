@@ -238,7 +238,7 @@ def _arm_lines(name: str, notes: NumberedNotes, row: int, width: int) -> Iterato
         lines.append(_INDENT)
     for line in lines[:-1]:
         yield Text(line, style="bold")
-    yield Text(lines[-1], style="bold") + Text(marks, style="dim")
+    yield Text.assemble((lines[-1], "bold"), (marks, "dim"))
 
 
 def _note_lines(notes: NumberedNotes, width: int) -> Iterator[str]:

@@ -14,7 +14,7 @@ from cnn_ablation.analysis.variance import ALL, SUM, variance_columns
 from cnn_ablation.report.drawing import Drawing, picture
 from cnn_ablation.report.figures.colours import INK, MUTED, VERDICT_STYLE
 from cnn_ablation.report.figures.frame import INTERVAL, Entry, inches_of, label_x, legend_above, tidied
-from cnn_ablation.report.figures.lettering import as_text, points
+from cnn_ablation.report.figures.lettering import as_text, points, wrapped
 from cnn_ablation.report.figures.titles import titled
 from cnn_ablation.report.files import as_csv
 from cnn_ablation.report.pictures import drawn_on_axes
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _WIDTH_WITHOUT_TERMINAL = 120
 _COLOURS = {ALL: MUTED, SUM: VERDICT_STYLE["undecided"][0]}
 _SINGLE = VERDICT_STYLE["equivalent"][0]
+_NAMES = 0.34
+"""Of the picture's width, for names of sources."""
 HOW_TO_READ = (
     "Standard deviation over seeds with its interval (chi-squared), and the share of its square in that of all "
     "together (F), for normal values. What a row does not name stands still, as seed 0 draws it."
@@ -101,11 +103,12 @@ def plot_variance(variance: pd.DataFrame, ax: Axes, *, metric: Metric, width: fl
         ax.annotate(remark, (end, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small")
     for bar, source, value, remark in zip(bars, variance["source"], std, remarks, strict=True):
         titled(bar, [f"{source}: {value:.3g}, {remark}"])
-    names = [as_text(str(name)) for name in variance["source"]]
+    width = width or inches_of(ax)
+    names = [wrapped(as_text(str(name)), 72 * _NAMES * width) for name in variance["source"]]
     ax.set_yticks(places, names, fontsize="small")
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(variance) - 0.5, -0.5)
-    room = (width or inches_of(ax)) - max(map(points, names)) / 72 - 0.3
+    room = width - max(map(points, names)) / 72 - 0.3
     wanted = max(end + 0.0 for end in ends) or float(np.finfo(float).tiny)
     share = max(0.3, 1 - (max(map(points, remarks)) + 10) / (72 * room))
     ax.set_xlim(0, wanted / share)

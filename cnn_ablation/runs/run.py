@@ -18,7 +18,7 @@ from cnn_ablation.common.errors import RecordError, UserError, one_line
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import StudyConfig, all_settings
-from cnn_ablation.runs import provenance
+from cnn_ablation.runs import epochs, provenance
 from cnn_ablation.runs.neighbours import Training, in_training
 from cnn_ablation.runs.records import (
     NAN,
@@ -250,7 +250,8 @@ class _Job:
         with self.store.locked(fingerprint, wait=wait) as hold:
             if (found := self._finished(fingerprint)) is not None:  # somebody has finished it meanwhile
                 return found
-            place = Place(self.folder, self.store.checkpoint_path(fingerprint), fingerprint)
+            tell = epochs.log_of(self.study or self.folder, self.folder, seed, fingerprint)
+            place = Place(self.folder, self.store.checkpoint_path(fingerprint), fingerprint, tell)
             goes_on = self._fresh_unless_reused(place).checkpoint.exists()
             with in_training(self.store.folder) as training:
                 trained = self.task.train(self.config, seed, self.how, place)

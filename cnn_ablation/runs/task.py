@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from cnn_ablation.common import extensions, machine
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.config import ANYTIME, AUTO, LARGEST_SEED, StatsConfig, StudyConfig, shown, value_problems
+from cnn_ablation.runs.epochs import Tell
 from cnn_ablation.runs.records import Run
 
 TASKS = {
@@ -114,6 +115,8 @@ class Place(NamedTuple):
     checkpoint: Path
     """To go on from after an interruption; removed once the run is finished."""
     fingerprint: str
+    tell: Tell | None = None
+    """Takes each point of the learning curves as it is measured, where somebody follows them."""
 
 
 class Task(Protocol):

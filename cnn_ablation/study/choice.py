@@ -23,11 +23,22 @@ def mean_score(runs: Sequence[Run], settings: StatsConfig) -> float:
     return -math.inf if math.isnan(score) else score
 
 
+def mean_figure(runs: Sequence[Run], settings: StatsConfig) -> float:
+    """That figure in the mean over runs; NaN where one of them lacks it."""
+    column = _choice(runs[0], settings)[1]
+    return math.fsum(run.figure(column) for run in runs) / len(runs)
+
+
 def figure_words(run: Run, settings: StatsConfig) -> str:
     """That figure of one run: `95.81 % validation accuracy`, `val_loss 0.3127`."""
-    shown = Metric(_choice(run, settings)[1])
+    shown = chosen_figure(run, settings)
     value = shown.factor * run.figure(shown.column)
     return f"{value:.2f} % {shown.words}" if shown.is_accuracy else f"{shown.column} {value:.4g}"
+
+
+def chosen_figure(run: Run, settings: StatsConfig) -> Metric:
+    """The figure by which a greedy study compares the arm of such a run; what a person sees of runs as they finish."""
+    return Metric(_choice(run, settings)[1])
 
 
 def _choice(run: Run, settings: StatsConfig) -> tuple[Metric, str]:

@@ -7,7 +7,7 @@ by functions that draw, alone.
 from __future__ import annotations
 
 from cnn_ablation.report.figures.colours import VERDICT_STYLE
-from cnn_ablation.report.figures.confusion import confusion_side, plot_confusion
+from cnn_ablation.report.figures.confusion import confusion_height, confusion_side, plot_confusion
 from cnn_ablation.report.figures.curves import curves_height, plot_curves
 from cnn_ablation.report.figures.differences import differences_height, plot_differences
 from cnn_ablation.report.figures.images import plot_image, plot_probabilities
@@ -19,6 +19,7 @@ from cnn_ablation.report.figures.titles import titled
 
 __all__ = [
     "VERDICT_STYLE",
+    "confusion_height",
     "confusion_side",
     "curves_height",
     "differences_height",

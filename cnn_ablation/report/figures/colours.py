@@ -6,16 +6,17 @@ INK, PAPER, MUTED, GRID, BAND = "#000000", "#ffffff", "#595959", "#e2e2e2", "#ec
 CELL, ON_CELL = "#08519c", "#fefefe"
 """Of a confusion matrix: what its cells are shaded with, and numbers on the darkest, which stay as they are."""
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the marker says the same in black and white.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, with a grey that deuteranopia does not mistake for
+# their green; the marker says the same in black and white.
 VERDICT_STYLE = {
     "baseline": (INK, "s"),
     "better": ("#009E73", "^"),
     "worse": ("#D55E00", "v"),
     "equivalent": ("#0072B2", "D"),
-    "undecided": ("#8A8A8A", "o"),
+    "undecided": ("#666666", "o"),
 }
 
-LINES = ("#0173B2", "#E69F01", "#56B4E8", "#CC79A8", "#B24502", "#6A51A3", "#999934")
+LINES = ("#0173B2", "#E69F00", "#882255", "#8FB8DE", "#C44601", "#332288", "#CC6677")
 """Of learning curves, beside the baseline's black; `tests/test_colours.py` measures how far they are apart."""
 
 VARIABLES = {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cnn_ablation.report.figures.colours import CELL, INK, ON_CELL, PAPER
 from cnn_ablation.report.figures.frame import inches_of, label_x, label_y
-from cnn_ablation.report.figures.lettering import as_text, points, shortened
+from cnn_ablation.report.figures.lettering import LINE, SMALL, as_text, lines_of, points, shortened
 from cnn_ablation.report.figures.titles import titled
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _LONGEST = 70.0
 """Points of the name of a class; the middle of a longer one is left out."""
+_AROUND = 0.55
+"""Inches of labels and edges."""
+_SMALLEST = 2.4
+"""Inches of a matrix of few classes, where there is room."""
 _LEAST = 0.5
 """Percent from which a cell has a number."""
 _LETTERS = (4.5, 8.0)
@@ -45,9 +49,8 @@ def plot_confusion(
     ax.set_xlim(-0.5, len(names) - 0.5)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_aspect("equal")
-    size = min(8.3, 0.8 * 72 * side / len(names))
-    turn = max(map(points, names)) > 0.9 * 72 * side / len(names)
-    ax.set_xticks(range(len(names)), names, rotation=90 if turn else 0, fontsize=size)
+    size = min(SMALL, 0.8 * 72 * side / len(names))
+    ax.set_xticks(range(len(names)), names, rotation=90 if _is_turned(names, side) else 0, fontsize=size)
     ax.set_yticks(range(len(names)), names, fontsize=size)
     ax.tick_params(length=0)
     label_x(ax, "predicted class", side)
@@ -60,7 +63,19 @@ def plot_confusion(
 def confusion_side(class_names: Sequence[str], width: float) -> float:
     """Inches of a matrix in a picture of a width, with the names beside it."""
     names = max(map(points, shortened(class_names, _LONGEST)), default=0.0) / 72
-    return min(width - names - 0.5, 0.5 * len(class_names) + 0.5)
+    return min(width - names - 0.5, max(0.5 * len(class_names) + 0.5, min(0.6 * width, _SMALLEST)))
+
+
+def confusion_height(class_names: Sequence[str], width: float, title: str) -> float:
+    """Inches that the picture takes at a width."""
+    names, side = shortened(class_names, _LONGEST), confusion_side(class_names, width)
+    below = max(map(points, names), default=0.0) / 72 if _is_turned(names, side) else LINE
+    return side + below + LINE * lines_of(title) + _AROUND
+
+
+def _is_turned(names: Sequence[str], side: float) -> bool:
+    """Whether names of predicted classes stand upright, because they are wider than their columns."""
+    return max(map(points, names), default=0.0) > 0.9 * 72 * side / max(len(names), 1)
 
 
 def _draw_cells(
@@ -85,7 +100,7 @@ def _draw_cells(
 def _draw_numbers(percent: npt.NDArray[np.float64], cell: float, ax: Axes) -> None:
     """Where `cell`, points of its side, has room for three digits."""
     least, most = _LETTERS
-    size = min(most, 0.9 * cell / (points("100") / 8.33))
+    size = min(most, 0.9 * cell / (points("100") / SMALL))
     if size < least:
         return
     for row, column in np.argwhere(percent >= _LEAST):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,18 +14,22 @@ from cnn_ablation.report.figures.frame import (
     LINE_ALONE,
     SHADE,
     Entry,
+    Key,
+    Named,
     inches_of,
     key_below,
-    key_height,
+    key_of,
     label_x,
     label_y,
     legend_above,
     legend_height,
     tidied,
 )
-from cnn_ablation.report.figures.lettering import LINE, folded, shortened
+from cnn_ablation.report.figures.lettering import LINE, folded, lines_of, shortened
 from cnn_ablation.report.figures.marks import metric_words
+from cnn_ablation.report.figures.rows import SHORTENED
 from cnn_ablation.report.figures.span import Span, span_of
+from cnn_ablation.report.figures.titles import titled
 from cnn_ablation.study.designs import BASELINE, FULL
 from cnn_ablation.study.metric import Metric
 
@@ -39,10 +43,11 @@ _PLOT = 3.2
 """Inches of the axes' height; less in a narrow picture."""
 _PANEL, _BETWEEN, _ABOVE = 0.85, 0.3, 0.16
 """Inches: height of a small picture, what stands between two, and what is empty above a name."""
-_NARROWEST = 1.5
-_MOST_LINES = 4
+_NARROWEST = 1.2
+_FEWEST_LINES, _MOST_LINES = 2, 4
 """Of a name above a small picture."""
 _HIGHEST = 26.0
+_FEW_ARMS, _FEW_COLUMNS = 15, 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class _Plan:
     columns: int
     names: list[str] = field(default_factory=list)
     """Folded, of small pictures."""
+    is_short: bool = False
 
     @property
     def is_split(self) -> bool:
@@ -73,23 +79,23 @@ class _Plan:
         return [arm for arm in self.points if arm not in (BASELINE, FULL)]
 
     @property
-    def key(self) -> tuple[list[str], list[str]]:
+    def key(self) -> Key:
         """Names below the axes; of small pictures those that have none."""
-        names = [] if self.is_split else list(self.labels.values())
-        return [*names, *self.without], [""] * (len(names) + len(self.without))
+        colours = {} if self.is_split else _colours(self.points)
+        drawn = [Named(self.labels[arm], colour=colour, marker=LINE_ALONE) for arm, colour in colours.items()]
+        return key_of([*drawn, *map(Named, self.without)], self.width)
 
     @property
     def panels(self) -> list[float]:
         """Inches of each row of small pictures, with the names above."""
         rows = range(0, len(self.names), self.columns)
-        lines = [max(1 + name.count("\n") for name in self.names[start : start + self.columns]) for start in rows]
+        lines = [max(map(lines_of, self.names[start : start + self.columns])) for start in rows]
         return [_PANEL + _ABOVE + LINE * count for count in lines]
 
     @property
     def height(self) -> float:
         plot = sum(self.panels) if self.is_split else min(_PLOT, 0.8 * self.width)
-        key = key_height(*self.key, self.room) if self.key[0] else 0.0
-        return plot + legend_height(self.entries, self.room) + key + _AROUND
+        return plot + legend_height(self.entries, self.room) + self.key.height + _AROUND
 
 
 def plot_curves(
@@ -118,17 +124,16 @@ def plot_curves(
     value = f"{shown.words} (%)" if shown.is_accuracy else metric_words(shown)
     if plan.is_split:
         _draw_panels(plan, ax)
-        label_x(ax, epoch, plan.room, labelpad=16)
-        label_y(ax, value, 3.0, labelpad=30)
+        label_x(ax, f"{value} by {epoch}{SHORTENED if plan.is_short else ''}", plan.room, labelpad=16)
     else:
         tidied(ax, grid="y")
-        lines = [_draw_curve(plan.points[arm], ax, colour) for arm, colour in _colours(plan).items()]
+        for arm, colour in _colours(plan.points).items():
+            _draw_curve(plan, arm, ax, colour, linewidth=2.2 if colour == INK else 1.6)
         _limit(plan, ax)
         label_x(ax, epoch, plan.room)
         label_y(ax, value, min(_PLOT, 0.8 * plan.width))
     legend_above(ax, plan.entries, plan.room)
-    if plan.key[0]:
-        _draw_key(plan, [] if plan.is_split else lines, ax)
+    key_below(ax, plan.key)
     return ax
 
 
@@ -144,9 +149,9 @@ def _planned(curves: pd.DataFrame, column: str, without: Sequence[str], width: f
     span = span_of(extremes, float(np.median(ends)) if ends else 0.0)
     labels = {arm: arm + _beyond(frame, span) for arm, frame in points.items()}
     others = [label for arm, label in labels.items() if arm not in (BASELINE, FULL)]
-    columns, names = _arranged(others, width) if len(others) > len(LINES) else (0, [])
+    columns, names, is_short = _arranged(others, width) if len(others) > len(LINES) else (0, [], False)
     entries = _entries(points, bool(columns))
-    return _Plan(points, labels, list(without), span, entries, width - 0.75, width, columns, names)
+    return _Plan(points, labels, list(without), span, entries, width - 0.75, width, columns, names, is_short)
 
 
 def _beyond(points: pd.DataFrame, span: Span) -> str:
@@ -179,55 +184,67 @@ def _entries(points: dict[str, pd.DataFrame], is_split: bool) -> list[Entry]:
     return found
 
 
-def _arranged(arms: Sequence[str], width: float) -> tuple[int, list[str]]:
-    """In how many columns small pictures stand, and their names: as many as leave names few lines."""
-    room, found = width - 0.75, (1, list(arms))
-    for columns in range(max(1, int(room // _NARROWEST)), 0, -1):
-        letters = 72 * ((room - (columns - 1) * _BETWEEN) / columns)
-        names = [folded(name, letters) for name in arms]
-        found = columns, names
-        rows = -(-len(arms) // columns)
-        lines = max(1 + name.count("\n") for name in names)
-        if lines <= _MOST_LINES or rows * (_PANEL + _ABOVE + LINE * lines) > _HIGHEST:
-            break
-    columns, names = found
-    most = max(_MOST_LINES, int((_HIGHEST / -(-len(arms) // columns) - _PANEL - _ABOVE) / LINE))
-    if max(1 + name.count("\n") for name in names) > most:
-        letters = 72 * ((room - (columns - 1) * _BETWEEN) / columns)
-        names = [folded(name, letters) for name in shortened(arms, 0.85 * most * letters)]
-    return columns, names
+def _arranged(arms: Sequence[str], width: float) -> tuple[int, list[str], bool]:
+    """In how many columns small pictures stand, their names, and whether these are shortened.
+
+    Few pictures stand in so many columns that no setting of a name is broken, if three are possible; else in as many as
+    leave names few lines, or the whole no higher than it may be.
+    """
+    room = width - 0.75
+    most = max(1, int((room + _BETWEEN) // (_NARROWEST + _BETWEEN)))
+    letters = {columns: 72 * (room - (columns - 1) * _BETWEEN) / columns for columns in range(most, 0, -1)}
+    natural = max(lines_of(folded(name)) for name in arms)
+    lines = {columns: max(lines_of(folded(name, space)) for name in arms) for columns, space in letters.items()}
+    rows = {columns: -(-len(arms) // columns) for columns in letters}
+    whole = [columns for columns in lines if columns >= _FEW_COLUMNS and lines[columns] == natural]
+    fitting = [
+        columns
+        for columns in lines
+        if lines[columns] <= _MOST_LINES or rows[columns] * (_PANEL + _ABOVE + LINE * lines[columns]) > _HIGHEST
+    ]
+    columns = (whole if len(arms) <= _FEW_ARMS and whole else fitting or [1])[0]
+    most_lines = max(_FEWEST_LINES, int((_HIGHEST / rows[columns] - _PANEL - _ABOVE) / LINE))
+    is_short = lines[columns] > most_lines
+    names = shortened(arms, 0.85 * most_lines * letters[columns]) if is_short else arms
+    return columns, [folded(name, letters[columns]) for name in names], is_short
 
 
-def _colours(plan: _Plan) -> dict[str, str]:
+def _colours(arms: Iterable[str]) -> dict[str, str]:
     """By arm, those that others are compared with in black."""
     colours = iter(LINES)
-    return {arm: INK if arm in (BASELINE, FULL) else next(colours) for arm in plan.points}
+    return {arm: INK if arm in (BASELINE, FULL) else next(colours) for arm in arms}
 
 
-def _draw_curve(points: pd.DataFrame, ax: Axes, colour: str, *, linewidth: float = 1.6, band: bool = True) -> Any:
+def _draw_curve(plan: _Plan, arm: str, ax: Axes, colour: str, *, linewidth: float = 1.6, band: bool = True) -> None:
     """Solid while all seeds are there, dotted beyond: a mean of fewer seeds is not the mean of all."""
+    points = plan.points[arm]
     whole = points[points["count"] == points["count"].max()]
     markers = {"marker": "o", "markersize": 3} if len(points) <= _FEW_EPOCHS else {}
-    width = 2.2 if colour == INK else linewidth
-    (line,) = ax.plot(whole.index, whole["mean"], color=colour, linewidth=width, **markers)  # type: ignore[arg-type]
+    (line,) = ax.plot(whole.index, whole["mean"], color=colour, linewidth=linewidth, **markers)  # type: ignore[arg-type]
+    if not markers:
+        titled(line, [arm])
+    elif plan.span.holds(whole["mean"].to_numpy()).all():
+        titled(line, [f"{arm}, epoch {epoch}: {mean:.4g}" for epoch, mean in whole["mean"].items()])
     if len(whole) < len(points):
         rest = points.loc[whole.index[-1] :]
         ax.plot(rest.index, rest["mean"], linestyle=":", color=colour)
     if band and points["count"].max() > 1:
         ax.fill_between(points.index, points["min"], points["max"], color=colour, alpha=0.15, linewidth=0)
-    return line
 
 
 def _limit(plan: _Plan, ax: Axes) -> None:
     """The same axes for all, epochs as whole numbers."""
-    from matplotlib.ticker import MaxNLocator
-
     last = max((int(points.index.max()) for points in plan.points.values()), default=1)
     first = min((int(points.index.min()) for points in plan.points.values()), default=1)
     edge = max(0.03 * (last - first), 0.15 if last > first else 0.5)
     ax.set_xlim(first - edge, last + edge)
     ax.set_ylim(plan.span.low, plan.span.high)
-    ax.xaxis.set_major_locator(MaxNLocator(3 if plan.is_split else 8, integer=True))
+    if plan.is_split:
+        ax.set_xticks(sorted({first, (first + last) // 2, last} if last - first > 3 else {first, last}))
+    else:
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
 def _draw_panels(plan: _Plan, ax: Axes) -> None:
@@ -239,27 +256,18 @@ def _draw_panels(plan: _Plan, ax: Axes) -> None:
     ax.set_yticks([])
     total, room = sum(plan.panels), plan.room
     across = (room - (plan.columns - 1) * _BETWEEN) / plan.columns / room
-    black = [plan.points[arm] for arm in plan.points if arm in (BASELINE, FULL)]
+    black = [arm for arm in plan.points if arm in (BASELINE, FULL)]
     for place, (arm, name) in enumerate(zip(plan.others, plan.names, strict=True)):
         row, column = divmod(place, plan.columns)
         bottom = 1 - sum(plan.panels[: row + 1]) / total
         panel = ax.inset_axes((column * (across + _BETWEEN / room), bottom, across, _PANEL / total))
         tidied(panel, grid="y")
-        for points in black:
-            _draw_curve(points, panel, INK, band=False)
-        _draw_curve(plan.points[arm], panel, LINES[0])
+        for other in black:
+            _draw_curve(plan, other, panel, INK, linewidth=1.2, band=False)
+        _draw_curve(plan, arm, panel, LINES[0])
         _limit(plan, panel)
         panel.yaxis.set_major_locator(MaxNLocator(3))
-        panel.tick_params(labelleft=column == 0, labelbottom=place + plan.columns >= len(plan.others))
+        is_last = place + plan.columns >= len(plan.others)
+        panel.tick_params(labelleft=column == 0, labelbottom=is_last)
+        panel.set_in_layout(column == 0 or is_last)  # others stand inside the axes; measuring them takes time
         panel.annotate(name, (0, 1), (0, 3), "axes fraction", "offset points", va="bottom", fontsize="small")
-
-
-def _draw_key(plan: _Plan, lines: Sequence[Any], ax: Axes) -> None:
-    """Names of lines, and of arms that have none."""
-    from matplotlib.lines import Line2D
-
-    names, _ = plan.key
-    handles = [*lines, *(Line2D([], [], linestyle="") for _ in plan.without)]
-    for handle in handles:
-        handle.set_label("")
-    key_below(ax, handles, names, plan.room)

@@ -106,5 +106,5 @@ def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, margin_pp: float | N
     band = [Entry(f"margin \u00b1{half:g}{' pp' if metric.is_accuracy else ''}", BAND_KIND, BAND)] if half else []
     entries = band + forest.entries(marks, span, interval_words(arms), "one seed")
     what = " (percentage points)" if metric.is_accuracy else f" ({metric.direction} is better)"
-    label = f"difference in {metric_words(metric)} from {reference_words(arms)}{what}{others}"
+    label = f"difference in {metric_words(metric)} from {reference_words(arms)}{what}{others}{rows.words}"
     return _Plan(marks, span, rows, entries, label, half, rows.room(width))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 MEAN_STYLE: dict[str, Any] = {"markersize": 5.5, "markeredgecolor": PAPER, "markeredgewidth": 0.5, "linestyle": ""}
-CUT = "beyond the axis, as told beside"
+CUT = "beyond the axis"
 _BELOW_THE_MEAN = 0.085
 """Inches, of single seeds."""
 
@@ -134,7 +134,6 @@ class _Forest:
     def tell_what_is_cut(self, place: int) -> None:
         """The values of an arm, above the edge that it goes beyond; of both the one where its mean is."""
         marks, span = self.marks, self.span
-        colour, _ = VERDICT_STYLE[marks.verdicts[place]]
         low = np.fmin(marks.low[place], marks.mean[place])
         at_low = bool(low < span.least) and not marks.mean[place] > span.most
         side = "left" if at_low else "right"
@@ -142,5 +141,4 @@ class _Forest:
         away = (3 if at_low else -3, 4)
         self.ax.annotate(
             marks.words(place), where, away, textcoords="offset points", ha=side, va="bottom", fontsize="small",
-            color=colour,
         )  # fmt: skip

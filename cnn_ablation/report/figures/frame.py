@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnn_ablation.report.figures.colours import GRID, INK, MUTED
-from cnn_ablation.report.figures.lettering import LINE, SMALL, folded, points, wrapped
+from cnn_ablation.report.figures.lettering import LINE, SMALL, folded, lines_of, points, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -17,7 +17,7 @@ _USUAL_SHARE = 0.775
 """Of a figure's width, for the axes, before anything is arranged."""
 _HANDLE, _PAD, _BETWEEN = 1.6, 0.6, 1.6
 """In sizes of letters: the mark of an entry, what stands between it and its text, and between columns."""
-_BELOW_THE_AXES = 0.26
+_BELOW_THE_AXES = 0.38
 _MOST_COLUMNS = 4
 
 
@@ -44,7 +44,7 @@ def label_lines(text: str, room: float) -> int:
         text: its words.
         room: inches.
     """
-    return 1 + wrapped(text, 72 * room, _LABEL).count("\n")
+    return lines_of(wrapped(text, 72 * room, _LABEL))
 
 
 _LABEL = 9.0
@@ -71,7 +71,7 @@ class Entry:
 
 
 INTERVAL, SEED, BAND, SHADE, LINE_ALONE = "interval", "seed", "band", "shade", "line"
-SEED_STYLE: dict[str, Any] = {"marker": "o", "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.5}
+SEED_STYLE: dict[str, Any] = {"marker": "o", "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.45}
 
 
 def legend_columns(labels: Sequence[str], room: float) -> int:
@@ -111,64 +111,98 @@ def _handle(entry: Entry) -> Artist:
     return Line2D([], [], color=entry.colour, marker=entry.marker, markersize=5.5, linestyle="")
 
 
-def key_below(ax: Axes, handles: Sequence[Artist], names: Sequence[str], room: float) -> None:
-    """Names of marks below the axes and their label.
+@dataclass(frozen=True)
+class Named:
+    """An arm in a key: its number, if it has one, its name, and how it is drawn."""
+
+    name: str
+    number: str = ""
+    colour: str = MUTED
+    marker: str = ""
+    """A marker, `LINE_ALONE`, or nothing."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Names of marks below the axes, in columns."""
+
+    entries: Sequence[Named]
+    labels: list[str]
+    columns: int
+    width: float
+    """Inches of a column."""
+    indent: float
+    """Inches from a column's edge to its names."""
+
+    @property
+    def height(self) -> float:
+        return max((-y for _, y in self.places), default=0.0) + 0.1 if self.entries else 0.0
+
+    @property
+    def places(self) -> list[tuple[float, float]]:
+        """Inches of the upper left corner of each entry from that of the key, and last the lower end of the longest
+        column.
+        """
+        heights = [LINE * lines_of(label) + 0.02 for label in self.labels]
+        rows = -(-len(heights) // self.columns) if heights else 1
+        found, lowest = [], 0.0
+        for start in range(0, len(heights), rows):
+            column = heights[start : start + rows]
+            left = start // rows * self.width
+            found += [(left, -sum(column[:place])) for place in range(len(column))]
+            lowest = max(lowest, sum(column))
+        return [*found, (0.0, -lowest)]
+
+
+def key_of(entries: Sequence[Named], width: float) -> Key:
+    """A key in as many columns as leave every setting of a name in one line.
 
     Args:
-        ax: drawn on.
-        handles: one for each name, with its number, if it has one, as label.
-        names: of arms.
-        room: inches.
+        entries: of arms.
+        width: of the picture in inches.
     """
-    from matplotlib.legend import Legend
+    numbers = max((points(entry.number) for entry in entries), default=0.0) / 72
+    indent, room = _MARK_IN_A_KEY + (numbers + 0.08 if numbers else 0.0), width - 2 * _EDGE
+    names = [folded(entry.name) for entry in entries]
+    widest = max(map(points, names), default=0.0) / 72 + indent + _GUTTER
+    columns = max(1, min(_MOST_COLUMNS, len(entries), int((room + _GUTTER) // widest)))
+    if columns == 1:
+        names = [folded(entry.name, 72 * (room - indent)) for entry in entries]
+    return Key(entries, names, columns, min(widest, room), indent)
+
+
+def key_below(ax: Axes, key: Key) -> None:
+    """Draws a key below the axes and their label."""
+    from matplotlib.lines import Line2D
     from matplotlib.transforms import ScaledTranslation
 
     figure = ax.get_figure()
     assert figure is not None
-    labels, columns = key_of(names, [str(handle.get_label()) for handle in handles], room)
-    below = _BELOW_THE_AXES + LINE * (1 + 1.2 * ax.get_xlabel().count("\n") + 1.0)
-    place = ax.transAxes + ScaledTranslation(-_LEFT_OF_THE_AXES, -below, figure.dpi_scale_trans)
-    above = ax.get_legend()
-    key = Legend(
-        ax, list(handles), labels, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=place, ncols=columns,
-        alignment="left", **_STYLE,
-    )  # fmt: skip
-    ax.add_artist(key)
-    key.set_clip_on(False)  # else it is taken for hidden outside the axes, and has no room in the layout
-    if above is not None:
-        ax.legend_ = above
+    top = -(_BELOW_THE_AXES + 0.15 * lines_of(ax.get_xlabel()))
+    inches = figure.dpi_scale_trans + ScaledTranslation(0, 0, ax.transAxes)  # type: ignore[arg-type]  # it is affine
+    for entry, label, (x, y) in zip(key.entries, key.labels, key.places, strict=False):
+        left, middle = x - _LEFT_OF_THE_AXES, top + y - 0.055
+        style: dict[str, Any] = {"transform": inches, "fontsize": "small", "va": "top"}
+        ax.text(left + key.indent, top + y, label, **style)
+        if entry.number:
+            ax.text(left + key.indent - 0.08, top + y, entry.number, ha="right", **style)
+        if entry.marker == LINE_ALONE:
+            mark = Line2D([left, left + 0.2], [middle] * 2, color=entry.colour, linewidth=1.8, transform=inches)
+        elif entry.marker:
+            mark = Line2D([left + 0.08], [middle], transform=inches, color=entry.colour, **_key_mark(entry.marker))
+        else:
+            continue
+        ax.add_artist(mark)
+        mark.set_clip_on(False)  # else it is taken for hidden outside the axes
 
 
-_LEFT_OF_THE_AXES = 0.4
+def _key_mark(marker: str) -> dict[str, Any]:
+    return {"marker": marker, "markersize": 5.5, "markeredgewidth": 0, "linestyle": ""}
 
 
-def key_of(names: Sequence[str], numbers: Sequence[str], room: float) -> tuple[list[str], int]:
-    """Labels of a key, and in how many columns they stand.
-
-    Args:
-        names: of arms.
-        numbers: that stand before them; empty for none.
-        room: inches.
-    """
-    digits = max(map(len, numbers), default=0)
-    indent = " " * (2 * digits + 2 if digits else 0)  # a digit is as wide as two spaces
-    for columns in range(_MOST_COLUMNS, 0, -1):
-        width = 72 * room / columns - (_HANDLE + _PAD + _BETWEEN) * SMALL - points(indent)
-        lines = [folded(name, width).split("\n") for name in names]
-        if columns == 1 or all(
-            len(each) == 1 + folded(name).count("\n") for name, each in zip(names, lines, strict=True)
-        ):
-            break
-    heads = ["  " * (digits - len(number)) + number + "  " if digits else "" for number in numbers]
-    return [head + f"\n{indent}".join(each) for head, each in zip(heads, lines, strict=True)], columns
-
-
-def key_height(names: Sequence[str], numbers: Sequence[str], room: float) -> float:
-    """Inches of a key below the axes."""
-    labels, columns = key_of(names, numbers, room)
-    heights = [LINE * (1 + label.count("\n")) + 0.02 for label in labels]
-    rows = -(-len(labels) // columns)
-    return max((sum(heights[start : start + rows]) for start in range(0, len(heights), rows)), default=0.0) + 0.1
+_LEFT_OF_THE_AXES = 0.42
+"""Inches; ticks and a label stand above."""
+_MARK_IN_A_KEY, _GUTTER, _EDGE = 0.28, 0.25, 0.2
 
 
 _STYLE: dict[str, Any] = {

@@ -21,17 +21,18 @@ Box = tuple[float, float, float, float]
 
 _MARKER = 3.5
 """Points from the middle of a marker to where no label stands."""
+_NEAR = 14
+"""Points of a label's edge from its mark from which a line leads to it."""
 _TURNS, _RINGS = 16, 40
 
 
-def draw_labels(ax: Axes, at: Sequence[tuple[float, float]], texts: Sequence[str], colours: Sequence[str]) -> None:
+def draw_labels(ax: Axes, at: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
     """Labels points; where each label stands is found whenever they are drawn, for whatever size the axes have by then.
 
     Args:
         ax: drawn on.
         at: n points in its data.
         texts: n short texts.
-        colours: n colours.
     """
     from matplotlib.artist import Artist
 
@@ -44,12 +45,14 @@ def draw_labels(ax: Axes, at: Sequence[tuple[float, float]], texts: Sequence[str
             ha="center",
             va="center",
             fontsize="small",
-            color=colour,
             arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.4, "shrinkA": 4.5, "shrinkB": 3},
             zorder=4,
         )
-        for text, place, colour in zip(texts, at, colours, strict=True)
+        for text, place in zip(texts, at, strict=True)
     ]
+
+    for note in notes:
+        note.set_in_layout(False)  # inside the axes; measuring it takes time
 
     class Places(Artist):
         """Drawn before the labels, which it puts into their places."""
@@ -60,6 +63,8 @@ def draw_labels(ax: Axes, at: Sequence[tuple[float, float]], texts: Sequence[str
             box = scale * np.array(ax.bbox.extents)
             for note, offset in zip(notes, placed(marks, texts, box), strict=True):
                 note.set_position(offset)
+                if note.arrow_patch is not None:
+                    note.arrow_patch.set_visible(math.hypot(*offset) > _NEAR + points(note.get_text()) / 2)
 
     if notes:
         places = Places()

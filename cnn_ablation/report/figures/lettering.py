@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 SMALL = 8.33
 """Points, of names and numbers: what matplotlib calls small beside its usual 10."""
-LINE = 0.14
+LINE = 0.147
 """Inches from one line of such letters to the next."""
 
 # Advances of DejaVu Sans, matplotlib's own font, in hundredths of an em, rounded up; letters of other alphabets are
@@ -38,6 +38,11 @@ _ELLIPSIS = "\u2026"
 def points(text: str, size: float = SMALL) -> float:
     """The width of a text in points; of several lines that of the longest."""
     return max(sum(_ADVANCE.get(letter, 1.0) for letter in line) * size for line in text.split("\n"))
+
+
+def lines_of(text: str) -> int:
+    """How many lines a text has."""
+    return 1 + text.count("\n")
 
 
 def folded(arm: str, room: float = math.inf) -> str:

@@ -186,5 +186,4 @@ def _tell_what_is_cut(plan: _Plan, x: Floats, ax: Axes) -> None:
     marks = plan.marks
     cut = np.flatnonzero(forest.is_cut(marks, plan.span))
     heights = plan.span.clipped(np.where(marks.high > plan.span.most, marks.high, np.fmin(marks.low, marks.mean)))
-    colours = [VERDICT_STYLE[marks.verdicts[place]][0] for place in cut]
-    draw_labels(ax, [(x[place], heights[place]) for place in cut], [marks.words(int(place)) for place in cut], colours)
+    draw_labels(ax, [(x[place], heights[place]) for place in cut], [marks.words(int(place)) for place in cut])

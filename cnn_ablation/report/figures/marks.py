@@ -165,10 +165,15 @@ def _marks(
     )
 
 
+def told_of_runs(arms: pd.DataFrame) -> list[str]:
+    """Of every arm which runs failed or diverged, in the words of its notes; empty where none did."""
+    notes = arms["notes"].astype(str) if "notes" in arms else pd.Series("", index=arms.index)
+    return [", ".join(_REMARK.findall(note)) for note in notes]
+
+
 def _remarks(arms: pd.DataFrame, mean: Floats, missing: str) -> list[str]:
     """What a reader must know before the mark: which runs failed or diverged, or that there is no comparison."""
-    notes = arms["notes"].astype(str) if "notes" in arms else pd.Series("", index=arms.index)
-    found = [", ".join(_REMARK.findall(note)) for note in notes]
+    found = told_of_runs(arms)
     return [remark or (missing if np.isnan(value) else "") for remark, value in zip(found, mean, strict=True)]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation.report.figures.colours import INK, MUTED
-from cnn_ablation.report.figures.lettering import LINE, as_text, folded, points, shortened, wrapped
+from cnn_ablation.report.figures.colours import INK, PAPER
+from cnn_ablation.report.figures.lettering import LINE, as_text, folded, lines_of, points, shortened, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,9 @@ _MARK = 0.17
 _GAP = 0.12
 _HIGHEST = 26.0
 """Inches; of a picture that would be higher, names are shortened."""
+
+
+SHORTENED = "; names are shortened, whole in the table"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Rows:
     @property
     def height(self) -> float:
         return float(self.heights.sum())
+
+    @property
+    def words(self) -> str:
+        """What a label has to say of the names."""
+        return SHORTENED if self.shortened else ""
 
     @property
     def tops(self) -> Floats:
@@ -82,7 +90,7 @@ def _placed(
     names: Sequence[str], remarks: Sequence[str], has_more: Sequence[bool], beside: bool, *, is_short: bool
 ) -> Rows:
     labels = [f"{name}\n{remark}" if remark else name for name, remark in zip(names, remarks, strict=True)]
-    lettering = np.array([LINE * (1 + label.count("\n")) for label in labels])
+    lettering = LINE * np.array([lines_of(label) for label in labels])
     more = np.where(has_more, LINE, 0.0)
     if beside:
         heights = np.maximum(lettering, _MARK + more) + _GAP
@@ -99,9 +107,13 @@ def draw_names(rows: Rows, ax: Axes) -> None:
     ax.set_yticks(rows.marks, rows.names if rows.beside else [""] * len(rows.names), fontsize="small", color=INK)
     ax.tick_params(axis="y", length=0)
     if not rows.beside:
+        ground: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
         for name, top in zip(rows.names, rows.tops, strict=True):
             place = (0, top + _GAP / 2)
-            ax.annotate(name, place, (2, 0), ("axes fraction", "data"), "offset points", va="top", fontsize="small")
-    if rows.shortened:
-        words = "names are shortened; whole in the table"
-        ax.text(1, 1, words, transform=ax.transAxes, ha="right", va="bottom", fontsize="x-small", color=MUTED)
+            how: dict[str, Any] = {
+                "va": "top",
+                "fontsize": "small",
+                "bbox": ground,
+                "in_layout": False,
+            }  # it lies within the axes
+            ax.annotate(name, place, (2, 0), ("axes fraction", "data"), "offset points", **how)

@@ -76,5 +76,5 @@ def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> _Pl
     span = span_of(marks.groups, float(np.median(means)) if len(means) else 0.0)
     rows = forest.rows_for(marks, span, width)
     entries = forest.entries(marks, span, interval_words(arms), "one seed")
-    label = axis_words(metric_of_arms(arms)) + others
+    label = axis_words(metric_of_arms(arms)) + others + rows.words
     return _Plan(marks, span, rows, entries, label, rows.room(width))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from cnn_ablation.report.figures.forest import MEAN_STYLE
 from cnn_ablation.report.figures.frame import (
     SEED_STYLE,
     Entry,
+    Key,
+    Named,
     inches_of,
     key_below,
-    key_height,
+    key_of,
     label_x,
     label_y,
     legend_above,
@@ -40,7 +42,6 @@ from cnn_ablation.report.figures.ticks import plain_log
 from cnn_ablation.report.figures.titles import titled
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.float64]
@@ -59,9 +60,8 @@ class _Plan:
     marks: Marks
     span: Span
     entries: list[Entry]
-    names: list[str]
-    """For the key: of all arms, those that have no point too."""
-    numbers: list[str]
+    key: Key
+    """Of all arms, those that have no point too."""
     label: str
     room: float
     width: float
@@ -69,8 +69,7 @@ class _Plan:
     @property
     def height(self) -> float:
         plot = min(_PLOT, 0.8 * self.width)
-        key = key_height(self.names, self.numbers, self.room)
-        return plot + legend_height(self.entries, self.room) + key + _AROUND
+        return plot + legend_height(self.entries, self.room) + self.key.height + _AROUND
 
 
 def plot_metric_against_time(
@@ -87,15 +86,18 @@ def plot_metric_against_time(
     plan = _planned(arms, runs, width or inches_of(ax))
     times = _times(without_dropped(arms)[0], runs)
     tidied(ax, grid="both")
-    _scale(times, ax)
+    along = _seconds_span(times)
+    if _is_log(times):
+        plain_log(ax)
+    ax.set_xlim(along.low, along.high)
     ax.set_ylim(plan.span.low, plan.span.high)
     for verdict in VERDICT_STYLE:
-        _draw_arms(plan, times, verdict, ax)
+        _draw_arms(plan, times.clipped(along), verdict, ax)
     label_x(ax, plan.label, plan.room)
     label_y(ax, axis_words(metric_of_arms(arms)), min(_PLOT, 0.8 * plan.width))
     _number(plan, times, ax)
     legend_above(ax, plan.entries, plan.room)
-    key_below(ax, _handles(plan), plan.names, plan.room)
+    key_below(ax, plan.key)
     return ax
 
 
@@ -111,11 +113,19 @@ def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> _Pl
     marks = marks.without(np.isnan(timed), "no time")
     means = marks.mean[~np.isnan(marks.mean)]
     span = span_of(marks.groups, float(np.median(means)) if len(means) else 0.0)
-    entries = forest.entries(marks, span, f"{interval_words(arms)}, of times too" if runs is not None else
-                             interval_words(arms), "one seed")  # fmt: skip
-    names = [f"{arm} ({remark})" if remark else arm for arm, remark in zip(marks.arms, marks.remarks, strict=True)]
-    numbers = ["" if np.isnan(mean) else str(number) for number, mean in enumerate(marks.mean)]
-    return _Plan(marks, span, entries, names, numbers, f"training time (s){others}", width - 0.75, width)
+    entries = forest.entries(marks, span, interval_words(arms), "one seed")
+    key = key_of([_named(marks, place) for place in range(len(marks.arms))], width)
+    return _Plan(marks, span, entries, key, f"training time (s){others}", width - 0.75, width)
+
+
+def _named(marks: Marks, place: int) -> Named:
+    """An arm in the key, with what is to be told of its runs."""
+    arm, remark = marks.arms[place], marks.remarks[place]
+    name = f"{arm} ({remark})" if remark else arm
+    if np.isnan(marks.mean[place]):
+        return Named(name)
+    colour, marker = VERDICT_STYLE[marks.verdicts[place]]
+    return Named(name, str(place), colour, marker)
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,10 @@ class _Times:
     low: Floats
     high: Floats
     seeds: list[pd.Series[float]]
+
+    def clipped(self, span: Span) -> _Times:
+        """The same with intervals that end at the edges of the axis."""
+        return replace(self, low=np.fmax(self.low, span.low), high=np.fmin(self.high, span.high))
 
 
 def _times(arms: pd.DataFrame, runs: pd.DataFrame | None) -> _Times:
@@ -142,18 +156,30 @@ def _times(arms: pd.DataFrame, runs: pd.DataFrame | None) -> _Times:
     return _Times(mean, np.clip(low, 0, mean), np.fmax(high, mean), seeds)
 
 
-def _scale(times: _Times, ax: Axes) -> None:
-    """Decades where arms are so far apart; a time that its interval does not tell from 0 ends at the axis there."""
+def _seconds_span(times: _Times) -> Span:
+    """All means and seeds, and of intervals no more than as much again on either side: two seeds may leave any width.
+
+    On a logarithmic axis, where a time may end that its interval does not tell from 0, a decade.
+    """
+    seen = np.concatenate([times.mean, *times.seeds])
+    seen = seen[~np.isnan(seen)]
+    if not len(seen):
+        return Span(0.0, 1.0, 0.0, 1.0)
+    least, most = float(seen.min()), float(seen.max())
+    if _is_log(times):
+        low, high = max(float(np.nanmin(times.low)), least / 10), min(float(np.nanmax(times.high)), most * 10)
+        return Span(low / 1.3, high * 1.3, low, high)
+    width = (most - least) or 0.2 * max(most, 1e-9)
+    low = max(float(np.nanmin(times.low)), least - width)
+    high = min(float(np.nanmax(times.high)), most + width)
+    edge = 0.05 * (high - low or width)
+    return Span(max(low - edge, 0.0), high + edge, low, high)
+
+
+def _is_log(times: _Times) -> bool:
+    """Whether arms are so far apart that decades show them."""
     seen = times.mean[~np.isnan(times.mean)]
-    if len(seen) and seen.min() > 0 and seen.max() >= MIN_LOG_SPAN * seen.min():
-        plain_log(ax)
-        ax.set_xlim(seen.min() / 1.6, np.nanmax([seen.max() * 1.6, min(np.nanmax(times.high), seen.max() * 10)]))
-    else:
-        values = np.concatenate([times.low, times.high, *times.seeds])
-        values = values[~np.isnan(values)]
-        least, most = (values.min(), values.max()) if len(values) else (0.0, 1.0)
-        edge = 0.05 * (most - least or max(most, 1.0))
-        ax.set_xlim(least - edge, most + edge)
+    return bool(len(seen) and seen.min() > 0 and seen.max() >= MIN_LOG_SPAN * seen.min())
 
 
 def _draw_arms(plan: _Plan, times: _Times, verdict: str, ax: Axes) -> None:
@@ -198,17 +224,8 @@ def _number(plan: _Plan, times: _Times, ax: Axes) -> None:
     there = np.flatnonzero(~np.isnan(marks.mean))
     heights = plan.span.clipped(marks.mean)
     is_cut = ~plan.span.holds(marks.mean)
-    texts = [plan.numbers[place] + (f": {marks.number(marks.mean[place])}" if is_cut[place] else "") for place in there]
-    colours = [VERDICT_STYLE[marks.verdicts[place]][0] for place in there]
-    draw_labels(ax, [(times.mean[place], heights[place]) for place in there], texts, colours)
-
-
-def _handles(plan: _Plan) -> list[Artist]:
-    from matplotlib.lines import Line2D
-
-    styles = [VERDICT_STYLE[verdict] if number else ("none", "") for verdict, number in
-              zip(plan.marks.verdicts, plan.numbers, strict=True)]  # fmt: skip
-    return [
-        Line2D([], [], color=colour, marker=marker or None, label=number, **MEAN_STYLE)
-        for (colour, marker), number in zip(styles, plan.numbers, strict=True)
+    texts = [
+        plan.key.entries[int(place)].number + (f": {marks.number(marks.mean[place])}" if is_cut[place] else "")
+        for place in there
     ]
+    draw_labels(ax, [(times.mean[place], heights[place]) for place in there], texts)

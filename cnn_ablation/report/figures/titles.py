@@ -24,7 +24,7 @@ def titled(artist: Artist, texts: Sequence[str]) -> None:
 
 def marked(figure: Figure) -> dict[str, tuple[str, ...]]:
     """Gives every such artist of a figure an id for its group in SVG; the texts by id."""
-    artists = figure.findobj(lambda artist: hasattr(artist, _TITLES), include_self=False)
+    artists = figure.findobj(lambda artist: bool(getattr(artist, _TITLES, ())), include_self=False)  # empty: no mark
     found = {f"titled-{number}": artist for number, artist in enumerate(dict.fromkeys(artists))}
     for name, artist in found.items():
         artist.set_gid(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +12,18 @@ from typing import Any
 import pandas as pd
 
 from cnn_ablation.analysis.tables import reference_words
+from cnn_ablation.analysis.variance import ALL, SUM, variance_columns
 from cnn_ablation.common.words import counted, listed
 from cnn_ablation.report.page import numbers
-from cnn_ablation.report.page.names import Names, capitalised, knob_names
-from cnn_ablation.report.text import NOT_YET, more_seeds, score_formats
+from cnn_ablation.report.page.names import Names, capitalised, knob_names, metric_title
+from cnn_ablation.report.text import NOT_YET, more_seeds, number_format, score_formats
 from cnn_ablation.study.chance import VARY
 from cnn_ablation.study.designs import BASELINE
 from cnn_ablation.study.metric import Metric, metric_of_table
 
 NOT_COMPARED = "not compared"
 _ORDER = {"better": 0, "worse": 0, "equivalent": 1, "undecided": 2, NOT_COMPARED: 3}
+_NO_TEST = re.compile(r"no (?:test|verdict) possible|a verdict needs|it is never better")  # notes that say why
 _MOST_NAMED = 4  # knobs in a heading
 _MOST_FLAT = 12  # answers that are read without folding
 
@@ -72,13 +75,43 @@ def _clearness(row: Mapping[Any, Any], metric: Metric) -> tuple[float, float]:
     return (p_value if math.isfinite(p_value) else 1.0), -distance if math.isfinite(distance) else 0.0
 
 
+def of_variance(variance: pd.DataFrame, metric: Metric) -> list[Answer]:
+    """Of a study that asks what makes seeds differ: a sentence for each source of chance.
+
+    Args:
+        variance: from `variance_by_source`.
+        metric: of the study.
+    """
+    unit = " points" if metric.is_accuracy else f" in {metric.column}"
+    columns = list(variance_columns(metric)[2:5])
+    form = "{:.2f}" if metric.is_accuracy else number_format(variance[columns])
+    return [_of_source(row, columns, form, unit) for row in variance.to_dict("records") if row["source"] != SUM]
+
+
+def _of_source(row: Mapping[Any, Any], columns: Sequence[str], form: str, unit: str) -> Answer:
+    deviation, low, high = (float(row[name]) for name in columns)
+    name, share = capitalised(str(row["source"])), float(row["share"])
+    if not deviation > 0:
+        return Answer(str(row["source"]), name, VARY, NOT_COMPARED, "", "no spread", f": {row['note']}")
+    of_all = "" if row["source"] == ALL or not math.isfinite(share) else f"; {100 * share:.0f} % of all variance"
+    limits = f" {numbers.interval(low, high, form)}".rstrip()
+    before, after = "standard deviation ", f"{limits}{of_all}"
+    return Answer(
+        str(row["source"]), name, VARY, NOT_COMPARED, before, f"{numbers.written(deviation, form)}{unit}", after
+    )
+
+
 def grouped(found: Sequence[Answer], names: Names) -> list[Group]:
-    """By knob where they are many, knobs with the clearest answer first; else all in one group without a heading."""
+    """By knob where they are many, knobs with the clearest answer first; else in one group without a heading.
+
+    Where many have one knob, those behind the first dozen are a group of their own.
+    """
     by_knob: dict[str, list[Answer]] = {}
     for answer in found:
         by_knob.setdefault(answer.knob, []).append(answer)
     if len(found) <= _MOST_FLAT or not 1 < len(by_knob) < len(found):
-        return [Group("", "", list(found))]
+        first, rest = list(found[:_MOST_FLAT]), list(found[_MOST_FLAT:])
+        return [Group("", "", first)] + ([Group(f"{len(rest)} more", summary(rest), rest)] if rest else [])
     return [Group(names.knob(knob), summary(group), group) for knob, group in by_knob.items()]
 
 
@@ -100,7 +133,8 @@ class _Said:
         if not difference:
             return NOT_COMPARED, "", NOT_COMPARED, _why_not(row)
         if verdict == "undecided":
-            return verdict, "", "cannot tell yet", f": {_joined(difference, _seeds(row), _time(row))}"
+            why = next(filter(_NO_TEST.search, str(row["notes"]).split("; ")), "")
+            return verdict, "", "cannot tell yet", f": {_joined(difference, _seeds(row), why, _time(row))}"
         within = f" within {self._margin()}" if verdict == "equivalent" else ""
         return verdict, f"{difference}, ", f"{verdict}{within}", _joined("", _time(row))
 
@@ -131,7 +165,7 @@ def _joined(first: str, *others: str) -> str:
 def _seeds(row: Mapping[Any, Any]) -> str:
     wanted = more_seeds(row)
     if not wanted or wanted == NOT_YET:
-        return "how many more seeds would tell cannot be said either" if wanted else ""
+        return "too early to say how many more seeds would tell" if wanted else ""
     if wanted.startswith(">"):
         return f"more than {wanted[1:]} more seeds would be needed"
     seeds = "seed" if wanted == "1" else "seeds"
@@ -149,7 +183,7 @@ def question(arms: pd.DataFrame, names: Names) -> str:
     """The heading of the page."""
     metric, knobs = metric_of_table(arms.attrs, arms.columns), knob_names(arms)
     if not knobs:
-        return f"{capitalised(metric.words)} of one configuration"
+        return f"{metric_title(metric)} of one configuration"
     if knobs == [VARY]:
         return f"What makes {metric.words} differ from seed to seed?"
     if len(knobs) > _MOST_NAMED:
@@ -164,12 +198,27 @@ def varied(arms: pd.DataFrame, names: Names) -> str:
     return f"{capitalised(listed([names.knob(knob) for knob in knobs]))}." if len(knobs) > _MOST_NAMED else ""
 
 
-def conclusion(arms: pd.DataFrame, found: Sequence[Answer]) -> Iterator[str]:
+def conclusion(arms: pd.DataFrame, found: Sequence[Answer]) -> list[str]:
     """One or two sentences above the answers: what arms are compared with, and how many have which verdict."""
-    yield _reference(arms)
-    if len(found) > 1:
-        verdicts = [f"{count} {_verb(verdict, count)}" for verdict, count in _counts(found).items()]
-        yield f"Of {len(found)} arms compared with it, {listed(verdicts)}."
+    return [_reference(arms), *_verdicts(found)]
+
+
+def _verdicts(found: Sequence[Answer]) -> Iterator[str]:
+    counts = _counts(found)
+    if len(counts) == 1 and len(found) > 1:
+        yield _ALL_ALIKE[next(iter(counts))].format(len(found))
+    elif len(found) > 1:
+        verdicts = [f"{count} {_verb(verdict, count)}" for verdict, count in counts.items()]
+        yield f"Of {len(found)} other arms {listed(verdicts)}."
+
+
+_ALL_ALIKE = {
+    "better": "All {} other arms are better.",
+    "worse": "All {} other arms are worse.",
+    "equivalent": "All {} other arms are equivalent.",
+    "undecided": "None of {} other arms can be told from it yet.",
+    NOT_COMPARED: "None of {} other arms is compared with it.",
+}
 
 
 def _counts(found: Sequence[Answer]) -> dict[str, int]:
@@ -181,7 +230,7 @@ def _verb(verdict: str, count: int) -> str:
     if verdict == "undecided":
         return "cannot be told from it yet"
     if verdict == NOT_COMPARED:
-        return "has no comparison" if count == 1 else "have no comparison"
+        return "is not compared" if count == 1 else "are not compared"
     return f"{'is' if count == 1 else 'are'} {verdict}"
 
 

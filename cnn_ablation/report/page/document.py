@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from cnn_ablation.common.words import counted
 from cnn_ablation.report.findings import Findings
 from cnn_ablation.report.page import answers, classes, curves, protocol, rows, side_effects
 from cnn_ablation.report.page.citation import citation
-from cnn_ablation.report.page.names import Names
+from cnn_ablation.report.page.names import Names, knob_names, metric_title
 from cnn_ablation.report.page.plots import plots
 from cnn_ablation.report.page.simple_table import SimpleTable
 from cnn_ablation.report.paper import HOW_TO_READ as OF_PAPER
@@ -25,6 +26,9 @@ from cnn_ablation.report.paper import readable_comparison
 from cnn_ablation.report.pictures import left_out
 from cnn_ablation.report.variance import HOW_TO_READ as OF_VARIANCE
 from cnn_ablation.report.variance import readable_variance
+from cnn_ablation.runs.provenance import code_version, versions
+from cnn_ablation.runs.store.memory import key_of
+from cnn_ablation.study.chance import VARY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +49,25 @@ def files(found: Findings) -> dict[str, bytes]:
 
 
 def document(found: Findings) -> bytes:
-    """The page as UTF-8; what is no Unicode is a question mark. The same findings give the same bytes."""
-    text = _templates().get_template("report.html.jinja").render(_content(found))
-    return text.encode(errors="replace")
+    """The page as UTF-8; what is no Unicode is a question mark. The same findings give the same bytes.
+
+    One that would show what is remembered is taken from the store: a template takes a tenth of a second to compile.
+    """
+    content, memory = _content(found), found.memory
+    key = f"{key_of(repr(content), _version())}.html"
+    page = memory.find(key) if memory else None
+    if page is None:
+        page = _templates().get_template("report.html.jinja").render(content).encode(errors="replace")
+        if memory:
+            memory.keep(key, page)
+    return page
+
+
+@cache
+def _version() -> tuple[Any, ...]:
+    """Of what makes a page from its content."""
+    templates = [path.read_bytes() for path in sorted(_TEMPLATES.iterdir())]
+    return sha256(b"\0".join(templates)).hexdigest(), code_version(("report",)), versions(("jinja2",))
 
 
 @cache
@@ -76,18 +96,21 @@ def _printable(value: Any) -> Any:
 
 def _content(found: Findings) -> dict[str, Any]:
     names = Names(found.arms)
+    is_of_chance = len(found.variance) > 0 and knob_names(found.arms) == [VARY]
     said = answers.answers(found.arms, names)
+    shown = answers.of_variance(found.variance, found.metric) if is_of_chance else said
     failures, more_failures = side_effects.failures(found.runs, names)
     return {
         "question": answers.question(found.arms, names),
         "varied": answers.varied(found.arms, names),
         "of_what": list(_of_what(found)),
-        "conclusion": list(answers.conclusion(found.arms, said)),
-        "answers": answers.grouped(said, names),
+        "conclusion": answers.conclusion(found.arms, [] if is_of_chance else said),
+        "answers": answers.grouped(shown, names),
         "basis": list(_basis(found)),
         "table": rows.table_of_arms(found.arms, names),
         "interval_width": rows.WIDTH,
         "plots": list(plots(found, names)),
+        "metric": metric_title(found.metric),
         "left_out": left_out(found.arms),
         "curves": curves.curves_of(found, names, [answer.arm for answer in said]),
         "panel_axes": curves.AXES,

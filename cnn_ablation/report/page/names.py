@@ -9,9 +9,11 @@ from collections.abc import Iterable
 import pandas as pd
 
 from cnn_ablation.study.designs import BASELINE, FULL
+from cnn_ablation.study.metric import Metric
 
 _SPELLED_OUT = {"lr": "learning rate"}
 _BETWEEN_SETTINGS = r",(?=[\w.]+=)"
+_BETWEEN_ZIPPED = r",(?=[\w.]+:)"
 _ZIPPED = re.compile(r"\{(.+:.+)\}")
 
 
@@ -26,6 +28,9 @@ class Names:
         rows = list(zip(arms["arm"], arms["knob"], arms["level"], strict=True))
         knobs = {part for _, knob, _ in rows for part in knobs_of(str(knob))}
         knobs |= {key for arm, _, _ in rows for key, _ in _settings(str(arm))}
+        knobs |= {
+            key for _, _, level in rows if (found := _ZIPPED.fullmatch(str(level))) for key, _ in _zipped(found[1])
+        }
         self._ambiguous = {name for name, count in Counter(map(_last_part, sorted(knobs))).items() if count > 1}
         words = {str(arm): self._in_words(str(arm), str(knob), str(level)) for arm, knob, level in rows}
         counts = Counter(words.values())
@@ -64,7 +69,7 @@ class Names:
         if level == "false":
             return f"{words} off"
         if found := _ZIPPED.fullmatch(level):
-            return f"{words} ({found[1].replace(',', ', ').replace(':', '=')})"
+            return f"{words} ({', '.join(self._setting(*each) for each in _zipped(found[1]))})"
         return f"{words} {level}"
 
 
@@ -79,8 +84,19 @@ def _settings(arm: str) -> list[tuple[str, str]]:
     return [(key, level) for key, _, level in parts] if all(separator for _, separator, _ in parts) else []
 
 
+def _zipped(settings: str) -> list[tuple[str, str]]:
+    """`a.b:1,c:[2,3]` -> (a.b, 1), (c, [2,3])."""
+    parts = [part.partition(":") for part in re.split(_BETWEEN_ZIPPED, settings)]
+    return [(key, level) for key, _, level in parts]
+
+
 def _last_part(key: str) -> str:
     return key.rpartition(".")[2] or key
+
+
+def metric_title(metric: Metric) -> str:
+    """`Test accuracy`; another column keeps its name."""
+    return capitalised(metric.words) if metric.is_accuracy else metric.words
 
 
 def capitalised(words: str) -> str:

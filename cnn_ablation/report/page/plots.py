@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,17 +11,15 @@ from cnn_ablation.common.errors import one_line
 from cnn_ablation.common.progress import warn
 from cnn_ablation.report.drawing import Drawing
 from cnn_ablation.report.findings import Findings
-from cnn_ablation.report.page.names import Names, capitalised
+from cnn_ablation.report.page.names import Names, capitalised, metric_title
 from cnn_ablation.report.pictures import drawings
-from cnn_ablation.report.variance import plot_variance
+from cnn_ablation.report.variance import variance_drawing
 from cnn_ablation.report.vector import inline
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WIDE, NARROW = 7.2, 3.6
 """Inches: a column of text on a screen, and a telephone held upright."""
 _NO_CURVES = pd.DataFrame()  # the page has its own, one for each arm
+_OF_KNOBS = "levels_"  # small pictures, which stand beside each other
 _FIRST = ("differences", "variance", "accuracy_against_time", "metric_against_time")
 
 
@@ -34,34 +31,33 @@ class Plot:
     title: str
     how_to_read: str
     wide: str
+    """Empty where the narrow one serves all."""
     narrow: str
 
 
 def plots(found: Findings, names: Names) -> Iterator[Plot]:
     """All that can be drawn; one that cannot is told of and costs nothing else."""
-    wide, narrow = (_drawings(found, width) for width in (WIDE, NARROW))
+    try:
+        wide, narrow = (_drawings(found, width) for width in (WIDE, NARROW))
+    except Exception as error:
+        warn(f"report.html has no pictures ({one_line(error)})")
+        return
     for name in sorted(wide, key=_place):
         try:
-            svgs = [inline(each[name], f"{name}-{size}", found.memory) for size, each in
-                    (("wide", wide), ("narrow", narrow))]  # fmt: skip
+            of_knob = name.startswith(_OF_KNOBS)
+            first = "" if of_knob else inline(wide[name], f"{name}-wide", found.memory)
+            second = inline(narrow[name], f"{name}-narrow", found.memory)
         except Exception as error:  # whatever matplotlib makes of names and values that nobody foresaw
             warn(f"report.html lacks the picture {name} ({one_line(error)})")
             continue
-        yield Plot(name, *_words(name, found, names), *svgs)
+        yield Plot(name, *_words(name, found, names), first, second)
 
 
 def _drawings(found: Findings, width: float) -> dict[str, Drawing]:
     made = drawings(found.runs, found.arms, _NO_CURVES, found.settings, width=width)
     if len(found.variance):
-        made["variance"] = _of_variance(found, width)
+        made["variance"] = variance_drawing(found.variance, found.metric, width=width)
     return made
-
-
-def _of_variance(found: Findings, width: float) -> Drawing:
-    def draw(figure: Figure) -> None:
-        plot_variance(found.variance, figure.add_subplot(), metric=found.metric)
-
-    return Drawing(draw, (width, 1.6 + 0.42 * len(found.variance)), (found.variance, found.metric))
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -71,7 +67,6 @@ def _place(name: str) -> tuple[int, str]:
 
 def _words(name: str, found: Findings, names: Names) -> tuple[str, str]:
     """Title, and how to read it."""
-    metric = found.metric.words
     if name == "differences":
         return "Differences", (
             "How far each arm is from the one that it is compared with, and the interval of that. The band is where "
@@ -80,6 +75,5 @@ def _words(name: str, found: Findings, names: Names) -> tuple[str, str]:
     if name == "variance":
         return "Variance by source", "The standard deviation over seeds where one source of chance varies alone."
     if name.endswith("_against_time"):
-        return f"{capitalised(metric)} against time", "What an arm gains, and what it costs in training time."
-    key = name.removeprefix("levels_")
-    return capitalised(names.knob(key)), f"{capitalised(metric)} over the values of this knob."
+        return f"{metric_title(found.metric)} against time", "What an arm gains, and what it costs in training time."
+    return capitalised(names.knob(name.removeprefix(_OF_KNOBS))), ""

@@ -12,14 +12,15 @@ import pandas as pd
 
 from cnn_ablation.report.page import numbers
 from cnn_ablation.report.page.answers import NOT_COMPARED
-from cnn_ablation.report.page.names import Names, capitalised
-from cnn_ablation.report.text import more_seeds, score_formats
+from cnn_ablation.report.page.names import Names, capitalised, metric_title
+from cnn_ablation.report.text import NOT_YET, more_seeds, score_formats
 from cnn_ablation.study.designs import BASELINE
 from cnn_ablation.study.metric import Metric, metric_of_table
 
 WIDTH = 160.0
 """Of a drawn interval, in its own units."""
 _MOST_ROWS_FLAT = 12
+_LONG_NAME = 40
 _WIDEST = 4.0  # an interval that reaches further than so many times the largest difference is cut off
 
 
@@ -29,6 +30,7 @@ class Cell:
 
     text: str = ""
     interval: str = ""
+    """Below it."""
     word: str = ""
     """Of a verdict on times."""
     order: float | str = ""
@@ -67,6 +69,11 @@ class Row:
     cells: dict[str, Cell]
     drawn: Drawn | None
     notes: list[str]
+
+    @property
+    def has_long_name(self) -> bool:
+        """Which needs the width of the table, not of a column."""
+        return len(self.arm) > _LONG_NAME
 
 
 @dataclass(frozen=True)
@@ -135,9 +142,8 @@ def _columns(arms: pd.DataFrame, metric: Metric) -> Iterator[Column]:
     yield Column("difference", "Difference", "points" if metric.is_accuracy else metric.column)
     yield Column("verdict", "Verdict", is_text=True)
     yield Column("p", "p", "Dunnett" if arms.attrs.get("test") == "dunnett" else "Holm")
-    yield Column("score", capitalised(metric.words), "%" if metric.is_accuracy else "mean")
+    yield Column("score", metric_title(metric), "%" if metric.is_accuracy else "mean")
     yield Column("n", "Seeds")
-    yield Column("more", "More seeds")
     yield Column("time", "Time ratio")
     yield Column("seconds", "Training", "s")
 
@@ -174,11 +180,10 @@ def _row(row: Mapping[Any, Any], metric: Metric, forms: tuple[str, str], scale: 
         cells={
             "arm": Cell(order=row["arm"]),
             "difference": _estimate(difference, forms[1]),
-            "verdict": Cell(verdict, order=verdict),
+            "verdict": Cell(verdict, _more(row), order=verdict),
             "p": Cell(_p_value(float(row["p_holm"])), order=_order(float(row["p_holm"]))),
             "score": _estimate([metric.factor * float(row[metric.estimate[place]]) for place in (0, 2, 3)], forms[0]),
             "n": Cell(str(row["n"]), order=int(row["n"])),
-            "more": _more(row),
             "time": Cell() if is_reference else _time(row),
             "seconds": _number(float(row["train_seconds_mean"]), "{:.2f}"),
         },
@@ -204,10 +209,12 @@ def _p_value(value: float) -> str:
     return "<0.001" if value < 0.001 else numbers.written(value, "{:.3f}")
 
 
-def _more(row: Mapping[Any, Any]) -> Cell:
-    text = more_seeds(row)
-    needed = float(row["seeds_needed"]) - row["n"]
-    return Cell(text.replace("-", "\u2013"), order=_order(needed) if text else "")
+def _more(row: Mapping[Any, Any]) -> str:
+    """`14 to 35 more seeds`; empty where a verdict is there, or none can be expected."""
+    wanted = more_seeds(row)
+    if not wanted or wanted == NOT_YET:
+        return ""
+    return f"{wanted.replace('-', ' to ')} more {'seed' if wanted == '1' else 'seeds'}"
 
 
 def _time(row: Mapping[Any, Any]) -> Cell:

@@ -83,7 +83,9 @@ class _Means:
         wanted = [name for name in (*_COSTS, *_DIAGNOSES) if name in runs.columns]
         scored = runs[runs["status"].isin(COUNTED)]
         figures = scored[wanted].apply(pd.to_numeric, errors="coerce")
-        self._means = figures.groupby(scored["arm"]).mean().to_dict("index")
+        numbers_of = {arm: number for number, arm in enumerate(dict.fromkeys(scored["arm"]))}
+        means = figures.groupby([numbers_of[arm] for arm in scored["arm"]]).mean()  # by number: a name may be any text
+        self._means = dict(zip(numbers_of, means.to_dict("records"), strict=True))
 
     def of(self, arm: str, column: str) -> float:
         """NaN where there is none."""

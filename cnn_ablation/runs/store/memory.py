@@ -17,7 +17,7 @@ DIGESTS = "digests"
 PICTURES = "pictures"
 """Files of pictures, by all that they show and what draws them."""
 FOLDERS = (DIGESTS, PICTURES)
-_MOST = 256  # entries of a kind; the one that was not asked for longest goes first
+_MOST = 512  # entries of a kind; the one that was not asked for longest goes first
 _CHECKED = hashlib.sha256().digest_size
 
 

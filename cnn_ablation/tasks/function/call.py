@@ -18,6 +18,7 @@ from cnn_ablation.common import machine, progress
 from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.config import all_settings, shown
 from cnn_ablation.runs import provenance
+from cnn_ablation.runs.epochs import Tell
 from cnn_ablation.runs.records import TAKEN_NAMES, Run, labels
 from cnn_ablation.runs.task import How, Place, Trained
 from cnn_ablation.study.metric import ACCURACIES
@@ -42,6 +43,7 @@ class RunContext:
     checkpoint: Path
     """Where it may keep what it needs to go on after an interruption. Removed once the run is finished."""
     _curves: list[dict[str, float]] = field(default_factory=list, repr=False)
+    _tell: Tell | None = field(default=None, repr=False)
 
     def report(self, epoch: int, **metrics: float) -> None:
         """Leaves a point of the learning curves.
@@ -51,6 +53,8 @@ class RunContext:
             metrics: by name.
         """
         self._curves.append({"epoch": int(epoch), **{name: _number(name, value) for name, value in metrics.items()}})
+        if self._tell:
+            self._tell(self._curves[-1])
 
 
 def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
@@ -63,7 +67,7 @@ def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
     function = function_named(config.settings.target)
     place.folder.mkdir(parents=True, exist_ok=True)
     place.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    context = RunContext(place.folder, how.device, how.threads, place.checkpoint)
+    context = RunContext(place.folder, how.device, how.threads, place.checkpoint, _tell=place.tell)
     ours = {"seed": seed, "run": context}
     asked = {name: ours[name] for name in ours if name in signature(function).parameters}
     started, cpu_started = time.perf_counter(), _cpu_seconds()

@@ -30,7 +30,7 @@ from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 from cnn_ablation.tasks.image_classification.lengths import num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES
 from cnn_ablation.tasks.image_classification.seeds import stream_seeds
-from cnn_ablation.tasks.image_classification.training import TrainingResult, autocast
+from cnn_ablation.tasks.image_classification.training import Epoch, TrainingResult, autocast
 
 _MOST_CLASSES_CONFUSED = 100  # a matrix of more would outgrow the rest of a record
 _FEW_IMAGES = 16  # tell outputs that are probabilities from those that are not
@@ -74,9 +74,13 @@ def train(config: Config, seed: int, how: Computing, place: Place) -> Trained:
     devices.reset_peak_memory(device)
     epochs = num_epochs(config.train, len(images.train))
     with progress.bar(f"epochs of {config.arm.name}, seed {seed}", epochs) as advance:
-        result = engine.train(
-            config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=lambda epoch: advance(1)
-        )
+
+        def after_epoch(epoch: Epoch) -> None:
+            advance(1)
+            if place.tell:
+                place.tell(dataclasses.asdict(epoch))
+
+        result = engine.train(config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=after_epoch)
     record = _record(config, images, result, seed, device, total_seconds=checkpoints.elapsed_seconds)
     return Trained(record, _weights(config, images, result))
 
