@@ -35,6 +35,8 @@ TINY = (
     "train.batch_size=16",
 )
 
+UNDRAWN_COMMAND = str(Path(__file__).parent / "undrawn.py")  # `python -m cnn_ablation` without pictures
+
 
 _COLLECT_AFTER = 200  # tests
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import TINY, Answer
+from conftest import TINY, UNDRAWN_COMMAND, Answer
 
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.runs.records import Run, write_run
@@ -463,7 +463,8 @@ def test_a_full_disk_is_named_and_nothing_finished_is_lost(cli: Cli, tmp_path: P
 def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:
     """Started together, each gets a folder of its own, and every run is trained by one of them only."""
     study = ["-m", *TINY, "model.activation=relu,leaky", "replicates=2"]
-    running = [subprocess.Popen(command(*study), cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(2)]
+    both = [sys.executable, UNDRAWN_COMMAND, *study]
+    running = [subprocess.Popen(both, cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(2)]
     errors = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], errors
     tables = [pd.read_csv(path) for path in tmp_path.glob("multirun/*/*/ablation.csv")]
