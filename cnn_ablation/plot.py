@@ -7,8 +7,8 @@
     cnn_ablation.plot.curves(curves)                learning curves
     cnn_ablation.plot.confusion(counts, class_names)        a confusion matrix
 
-Without `ax` each makes a new figure through pyplot, as high as what it shows needs, and returns its axes. Names and keys
-stand beside and below axes: a figure of your own wants `layout="constrained"`, which leaves them room.
+Without `ax` each makes a new figure through pyplot, as high as what it shows needs, and returns its axes. Names and
+keys stand beside and below axes: a figure of your own wants `layout="constrained"`, which leaves them room.
 """
 
 from __future__ import annotations

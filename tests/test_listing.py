@@ -53,7 +53,10 @@ def test_studies_are_listed_newest_first(folder: Path, capsys: pytest.CaptureFix
     assert [each.verdicts for each in found] == ["no table yet", "1 better, 1 undecided", "no table yet", ""]
 
 
-def test_the_list_is_printed_and_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_is_printed_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # which some that run tests side by side set
     before = sorted(folder.rglob("*"))
     assert report([str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()

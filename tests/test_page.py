@@ -303,6 +303,25 @@ def test_pictures_are_drawn_beside_an_arm_without_any_score(tmp_path: Path, caps
     assert "not compared: 4 of 4 runs failed" in parsed.all("ul", class_="answers")[0]["text"]
 
 
+def test_a_papers_figures_stand_beside_ours(tmp_path: Path) -> None:
+    """Those of single classes are left to the file."""
+    write_study(
+        tmp_path, {"baseline": [0.80, 0.81, 0.83], "blocks=5": [0.84, 0.85, 0.86]}, baseline={"paper": "sorensen"}
+    )
+    report_study(tmp_path)
+    parsed = Parsed((tmp_path / "report.html").read_bytes())
+    section = parsed.text("section", **{"aria-labelledby": "paper"})
+    assert "Figures of sorensen (UBC, 2019)." in section
+    assert "Otherwise than in the paper: data=digits here, cifar10 in the paper" in section
+    frame = pd.read_csv(tmp_path / "paper.csv", dtype=str, keep_default_na=False)
+    whole = frame[frame["class"] == ""]
+    rows = [row for row in parsed.all("tr") if "tbody" in row["inside"]]
+    assert len(whole) > 1
+    assert len(parsed.all("table", id="paper-table")) == 1
+    for where in whole["where"]:
+        assert any(where in row["text"] for row in rows)
+
+
 def test_a_single_configuration_has_a_result(tmp_path: Path) -> None:
     write_study(tmp_path, {"baseline": [0.9, 0.91, 0.92]})
     parsed = page_of(tmp_path)

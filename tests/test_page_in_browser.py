@@ -233,6 +233,24 @@ def test_a_mark_says_its_value_to_the_pointer(show: Show) -> None:
     assert page.locator("#tip").is_hidden()
 
 
+def test_a_picture_is_walked_through_with_arrow_keys(show: Show) -> None:
+    page = show("knobs").page
+    tip, plot = page.locator("#tip"), page.locator(".plot.wide").first
+    plot.focus()
+    said = []
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+        said.append(tip.inner_text())
+    assert all(said)
+    assert len(set(said)) > 1
+    page.keyboard.press("ArrowLeft")
+    assert tip.inner_text() == said[1]
+    assert plot.locator(".chosen").count() == 1
+    page.keyboard.press("Tab")
+    assert tip.is_hidden()
+    assert page.locator(".chosen").count() == 0
+
+
 def test_without_a_script_everything_is_there(show: Show) -> None:
     page = show("knobs", scripted=False).page
     assert page.locator(".panel").count() == page.locator("table.arms tbody.arm").count()

@@ -337,6 +337,8 @@ class TestWandb:
             )  # fmt: skip
             assert each.run.run_group == f"model.activation {tmp_path.name}/out"
             assert each.config["fingerprint"] == row["fingerprint"]
+            words = (f"study {each.config['study']}", f"arm {arm}", f"seed {seed}", f"fingerprint {row['fingerprint']}")
+            assert set(each.run.tags) == set(words)
             assert each.config["model.activation"] == ("leaky" if "leaky" in arm else "relu")
             curve = [point["curve/val_loss"] for point in each.history if "curve/val_loss" in point]
             assert len(curve) == EPOCHS

@@ -260,6 +260,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.chdir(folder)
+        patch.delenv("COLUMNS", raising=False)  # xdist sets it in its processes, and tables are as wide as it says
         patch.setattr(sys, "argv", ["cnn_ablation", *small])
         with pytest.raises(SystemExit) as ended:
             command_line()

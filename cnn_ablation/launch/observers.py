@@ -49,6 +49,7 @@ class ObservedStudy:
     seeds: Sequence[int]
     """That every arm gets; with `replicates=auto` more may come."""
     metric: str
+    """As asked for; a function for which nobody asks is judged by the first figure that it returns."""
     direction: str
     """`higher` or `lower` is better."""
 

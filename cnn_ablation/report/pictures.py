@@ -176,7 +176,7 @@ def _naming_arms(
         inches = figures.differences_height(arms, runs, width)
         title = f"Difference in {metric.words} of every arm from the one it is compared with, with its interval"
         drawings["differences"] = of_arms(figures.plot_differences, arms, inches=inches, title=title)
-    if column := _curve(curves, metric.column):
+    if column := curve_column(curves, metric.column):
         drawings["learning_curves"] = _learning_curves(arms, curves, column, width)
     return drawings
 
@@ -200,7 +200,7 @@ def left_out(arms: pd.DataFrame) -> str:
     return f"pictures that name every arm are left out: at most {_MOST_ARMS} names can be read, here are {len(arms)}"
 
 
-def _curve(curves: pd.DataFrame, metric: str) -> str:
+def curve_column(curves: pd.DataFrame, metric: str) -> str:
     """The column of learning curves that is drawn: what validation says of the metric, as far as it was reported."""
     others = [str(name) for name in curves.columns if name not in _NO_CURVES]
     wanted = (chosen_by(metric, curves.columns), metric, "val_accuracy", *others)

@@ -46,7 +46,7 @@ class Tracker:
             return
         labels = {"arm": run.arm, "knob": run.knob, "level": run.level, "fingerprint": run.fingerprint}
         config = {**run.settings, **labels, "study": self._study.id, "reused": run.reused}
-        tags = [f"arm {run.arm}", f"seed {run.seed}"]
+        tags = [f"study {self._study.id}", f"arm {run.arm}", f"seed {run.seed}", f"fingerprint {run.fingerprint}"]
         self._open[run.arm, run.seed] = self._begun(run_id, run.arm, run_name(run.arm, run.seed), config, tags)
 
     def on_epoch(self, arm: str, seed: int, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -96,9 +96,7 @@ def _of_source(row: Mapping[Any, Any], columns: Sequence[str], form: str, unit: 
     of_all = "" if row["source"] == ALL or not math.isfinite(share) else f"; {100 * share:.0f} % of all variance"
     limits = f" {numbers.interval(low, high, form)}".rstrip()
     before, after = "standard deviation ", f"{limits}{of_all}"
-    return Answer(
-        str(row["source"]), name, VARY, NOT_COMPARED, before, f"{numbers.written(deviation, form)}{unit}", after
-    )
+    return Answer(str(row["source"]), name, VARY, BASELINE, before, f"{numbers.written(deviation, form)}{unit}", after)
 
 
 def grouped(found: Sequence[Answer], names: Names) -> list[Group]:

@@ -13,7 +13,8 @@ import pandas as pd
 from cnn_ablation.report.findings import Findings
 from cnn_ablation.report.page import numbers
 from cnn_ablation.report.page.names import Names
-from cnn_ablation.study.metric import Metric, chosen_by
+from cnn_ablation.report.pictures import curve_column
+from cnn_ablation.study.metric import Metric
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,7 +76,7 @@ def curves_of(found: Findings, names: Names, order: Sequence[str]) -> Curves | N
         names: of its arms.
         order: the arms, those first that a reader looks for first.
     """
-    column = _column(found.curves, found.metric.column)
+    column = curve_column(found.curves, found.metric.column)
     arms = [str(arm) for arm in found.arms["arm"]]
     if not column or len(arms) > _MOST_ARMS:
         return None
@@ -98,16 +99,6 @@ def curves_of(found: Findings, names: Names, order: Sequence[str]) -> Curves | N
     unit = ", %" if metric.is_accuracy else ""
     first, last = f"{axes.first:g}", f"{axes.last:g}"
     return Curves(f"{metric.words}{unit}", panels, reference, axes.ticks(), first, last)
-
-
-def _column(curves: pd.DataFrame, metric: str) -> str:
-    """What is drawn: what validation says of the metric, as far as it was reported."""
-    others = [str(name) for name in curves.columns if name not in _NO_CURVES]
-    wanted = (chosen_by(metric, curves.columns), metric, "val_accuracy", *others)
-    return next((name for name in wanted if name in others and curves[name].notna().any()), "")
-
-
-_NO_CURVES = ("arm", "seed", "epoch", "train_seconds")
 
 
 class _Axes:

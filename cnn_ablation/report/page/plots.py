@@ -68,9 +68,10 @@ def _place(name: str) -> tuple[int, str]:
 def _words(name: str, found: Findings, names: Names) -> tuple[str, str]:
     """Title, and how to read it."""
     if name == "differences":
-        return "Differences", (
-            "How far each arm is from the one that it is compared with, and the interval of that. The band is where "
-            "differences do not matter."
+        band = "" if found.metric.margin is None else " The band is where differences do not matter."
+        return (
+            "Differences",
+            f"How far each arm is from the one that it is compared with, and the interval of that.{band}",
         )
     if name == "variance":
         return "Variance by source", "The standard deviation over seeds where one source of chance varies alone."

@@ -1,0 +1,53 @@
+"""ablation.html in a real browser: nothing off the screen, no request, and axe-core's rules of accessibility."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arm_tables import STUDIES
+
+from cnn_ablation.report.html_table import html_page
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "these tests need Chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "light"), (1280, "dark")])
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_the_page_can_be_read_by_everybody(study: Any, width: int, scheme: str, browser: Any, tmp_path: Path) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    path = tmp_path / "ablation.html"
+    path.write_text(html_page(*study()), encoding="utf-8")
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, said, asked = context.new_page(), list[str](), list[str]()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    notes = page.evaluate(
+        "Array.from(document.querySelectorAll('.notes div'), (each) => each.getBoundingClientRect().right)"
+    )
+    assert [right for right in notes if right > width] == []
+    assert (said, asked) == ([], [path.as_uri()])
+    violations = Axe().run(page).response["violations"]
+    assert [violation["id"] for violation in violations] == []
+    context.close()
