@@ -281,7 +281,6 @@ def Net(num_classes):
 """
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_reading_what_somebody_sent_imports_nothing_of_it(tmp_path: Path, cli: Callable[..., Answer]) -> None:
     """A study's files name a network and an extension; only `predict` with their names imports them."""
     (tmp_path / "ext_sent.py").write_text(NETS)
