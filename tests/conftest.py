@@ -35,6 +35,8 @@ TINY = (
     "train.batch_size=16",
 )
 
+UNDRAWN_COMMAND = str(Path(__file__).parent / "undrawn.py")  # `python -m cnn_ablation` without pictures
+
 
 _COLLECT_AFTER = 200  # tests
 
@@ -109,6 +111,13 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Answer(int(ended.value.code or 0), printed.out, printed.err)
 
     return call
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of this process are tables alone: pictures and the page take longer than all the rest of a tiny study."""
+    monkeypatch.setattr("cnn_ablation.report.study.picture_files", lambda *_: {})
+    monkeypatch.setattr("cnn_ablation.report.page.files", lambda _: {})
 
 
 @contextmanager

@@ -283,7 +283,12 @@ def test_a_library_of_another_user_is_refused(own_cache: Path) -> None:
     assert f"{own_cache} belongs to another user" in why_not
 
 
-def test_a_compiled_library_is_ours_alone_whatever_the_umask_says(own_cache: Path) -> None:
+def test_a_compiled_library_is_ours_alone_whatever_the_umask_says(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "few.c").write_text("int answer(void) { return 42; }")  # all of them take seconds to compile
+    assert compiled._path() == own_cache
+    monkeypatch.setattr(compiled, "_SOURCES", [tmp_path / "few.c"])
     own_cache.unlink()
     own_cache.parent.rmdir()
     before = os.umask(0)

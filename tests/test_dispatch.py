@@ -110,8 +110,7 @@ def _reason(job: str) -> str:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr("cnn_ablation.report.study.picture_files", lambda *_: {})
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Iterator[Path]:
     (tmp_path / "far.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     yield tmp_path

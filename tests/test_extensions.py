@@ -219,6 +219,7 @@ def test_parts_that_other_processes_can_import_are_packed(tmp_path: Path) -> Non
     assert parts.lives_here_alone(config)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_of_own_parts_side_by_side(cli: Callable[..., Answer]) -> None:
     answer = cli(
         "-m", "extensions=[ext_parts]", *SMALL, "model=tiny", "model.width=2,4", "optimizer=signs", "train.loss=focal",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Answer
+from conftest import UNDRAWN_COMMAND, Answer
 
 import cnn_ablation
 from cnn_ablation import store
@@ -232,7 +232,7 @@ def test_a_wrong_result_is_a_row(here: Path, result: str, status: str, words: st
 def test_finished_runs_are_reused_until_the_code_changes(here: Path) -> None:
     def reused(job: str) -> bool:
         done = subprocess.run(
-            [sys.executable, "-m", "cnn_ablation", "task=function", "task.target=my_train.train", "replicates=1",
+            [sys.executable, UNDRAWN_COMMAND, "task=function", "task.target=my_train.train", "replicates=1",
              f"hydra.run.dir={job}", "timing=isolated"],
             cwd=here, capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -275,6 +275,8 @@ def train(lr: float = 0.1, *, seed):
     return {"loss": helper(lr) + 0.01 * seed ** 2 * lr}
 
 if __name__ == "__main__":
+    from cnn_ablation.report import page, study
+    study.picture_files = page.files = lambda *_: {}  # nobody looks at them
     baseline = cnn_ablation.compose(["task=function", "task.target=__main__.train", "replicates=3"])
     cnn_ablation.ablate(baseline, {"settings.lr": [0.2]}, sys.argv[1])
     print("reused", int(cnn_ablation.load_runs(sys.argv[1])["reused"].sum()))
@@ -318,7 +320,7 @@ def test_lines_about_the_study_stay_out_of_the_output_of_runs(here: Path) -> Non
     """In one process, where a thread says what has finished while the next function prints."""
     (here / "my_train.py").write_text(MODULE.replace("    print(", "    import time; time.sleep(0.4); print("))
     done = subprocess.run(
-        [sys.executable, "-m", "cnn_ablation", "-m", "task=function", "task.target=my_train.train", "replicates=2",
+        [sys.executable, UNDRAWN_COMMAND, "-m", "task=function", "task.target=my_train.train", "replicates=2",
          "settings.lr=0.1,0.2", "timing=isolated", "hydra.sweep.dir=study"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

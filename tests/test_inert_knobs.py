@@ -472,6 +472,7 @@ def test_a_knob_that_may_wake_up_is_not_refused_however_many_come_before(tiny_co
     check_effects("grid", [TANH, PLACE], lambda arm: made(wide, dict(arm.settings)))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_arm_of_a_later_step_is_checked_before_it_is_trained(tiny_config: Config, tmp_path: Path) -> None:
     """Each level is right alone; together they are not. What was trained until then is reported."""
     easy = {"data.difficulty": 0.0, "data.image_size": 16, "data.train_images": 300, "optimizer.lr": 1e-12}

@@ -80,6 +80,7 @@ class Noting(Callback):
 """
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_callbacks_of_a_persons_own_are_called_for_every_job(
     tmp_path: Path, cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

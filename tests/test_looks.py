@@ -124,6 +124,7 @@ def test_a_run_trains_what_lies_there_now(config: Config, root: Path, tmp_path: 
     assert identity(tmp_path / "0") != identity(tmp_path / "1") == data.load(config.data).digest
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_trains_what_lies_there_now(config: Config, root: Path, tmp_path: Path) -> None:
     baseline = replace(config, timing="isolated", replicates=2)
     for name in ("first", "second"):
@@ -132,6 +133,7 @@ def test_a_study_trains_what_lies_there_now(config: Config, root: Path, tmp_path
     assert identity(tmp_path / "first" / "0") != identity(tmp_path / "second" / "0")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_is_listed_once_when_planned_and_once_when_trained(
     config: Config, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

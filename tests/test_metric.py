@@ -567,6 +567,7 @@ def test_a_report_of_ones_own_task(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(again / "ablation.csv").set_index("arm"), arms)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_direction_and_margin_go_with_the_metric_they_were_given_for(tmp_path: Path) -> None:
     write_own_study(tmp_path, direction="lower", margin=0.5)
     assert report([str(tmp_path), "--metric", "steps", "--out", str(tmp_path / "steps")]) == 0
@@ -586,6 +587,7 @@ def test_a_metric_that_a_study_lacks_is_one_message(tmp_path: Path, capsys: pyte
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("metric", "shown", "note"),
     [
@@ -653,6 +655,7 @@ def test_a_finished_run_shows_what_its_study_chooses_by(words: str, run: Run, se
     assert figure_words(run, settings) == words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_greedy_keeps_the_lowest_validation_loss(cli: Cli, tmp_path: Path) -> None:
     """The path is recomputed here from the losses in runs.csv; by accuracy it would be another one."""
     answer = cli("-m", *TINY, "optimizer.lr=1e-9,0.01", "model.activation=relu,tanh", "replicates=2",

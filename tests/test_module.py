@@ -258,6 +258,7 @@ OWN = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_over_a_key_of_kwargs_side_by_side(cli: Callable[..., Answer], tmp_path: Path) -> None:
     """In processes that import the module anew; a level that is the default of the signature is the baseline."""
     (tmp_path / "own_nets_copy.py").write_text((Path(__file__).parent / "own_nets.py").read_text())

@@ -71,9 +71,7 @@ def choosing(lr: float = 0.1, width: int = 1, *, seed):
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Reports are made without their pictures, which take ten times as long as all the rest."""
-    monkeypatch.setattr("cnn_ablation.report.study.picture_files", lambda *_: {})
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Iterator[Path]:
     (tmp_path / "decides.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     yield tmp_path

@@ -177,6 +177,7 @@ def test_a_folder_without_a_study_is_free(tiny_config: Config, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_keeps_its_study_and_grows(tiny_config: Config, tmp_path: Path) -> None:
     """Trained, extended under another `timing`, then asked to hold another study."""
     folder, knobs = tmp_path / "study", {"model.activation": ["leaky"]}

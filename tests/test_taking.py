@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, Answer
+from conftest import TINY, UNDRAWN_COMMAND, Answer
 from PIL import Image
 
 import cnn_ablation
@@ -30,6 +30,7 @@ from cnn_ablation.study.designs import knob
 from cnn_ablation.tasks.image_classification import compiled, computing, data
 from cnn_ablation.tasks.image_classification.config import Config, ImageFolderConfig
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 Cli = Callable[..., Answer]
 OWN_DATA = ("data=arrays", "data.target=own_data.load")
 MOMENT = re.compile(rb"^\[\d{4}-[^]]*\]", flags=re.MULTILINE)
@@ -88,8 +89,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_study_of_the_command_line_leaves_the_same_files(
     study: tuple[str, ...], cli: Cli, no_taking: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("picture_files", "confusion_files"):  # no part of what is compared, and slow
-        monkeypatch.setattr(f"cnn_ablation.report.study.{name}", lambda *_: {})
+    monkeypatch.setattr("cnn_ablation.report.study.confusion_files", lambda *_, **__: {})  # slow, and not compared
     words = ("-m", *study)
     trained = cli(*words, "hydra.sweep.dir=trained")
     assert trained.code == 0, trained.err
@@ -244,7 +244,7 @@ def test_a_function_is_called_only_where_its_code_has_changed(cli: Cli, tmp_path
     source, words = tmp_path / "taken_train.py", ["-m", "task=function", "task.target=taken_train.train"]
     source.write_text(FUNCTION)
     words += ["settings.lr=0.1,0.2", "replicates=1"]
-    command = [sys.executable, "-m", "cnn_ablation", *words, "timing=isolated"]
+    command = [sys.executable, UNDRAWN_COMMAND, *words, "timing=isolated"]
     found = []
     for folder in ("a", "b", "c"):
         source.write_text(FUNCTION if folder != "c" else FUNCTION.replace("lr + seed", "lr - seed"))

@@ -21,6 +21,7 @@ from cnn_ablation.tasks.image_classification import task as images_task
 from cnn_ablation.tasks.image_classification.config import Config
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_lone_runs_are_trained_back_and_forth_and_say_when(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, timing="isolated", replicates=3)
     ablate(config, {"model.activation": ["leaky"], "model.dropout": [0.5]}, tmp_path / "study")
@@ -36,6 +37,7 @@ def test_lone_runs_are_trained_back_and_forth_and_say_when(tiny_config: Config, 
     assert trained["cpu_seconds"].between(0, 1.5 * trained["train_seconds"] * trained["threads"], "neither").all()
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("timing", "expected"),
     [

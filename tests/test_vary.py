@@ -378,6 +378,7 @@ def test_a_caption_names_what_was_varied_and_nothing_more(
     assert (told.words, told.same_tests) == (words, same_tests)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_tells_what_its_seeds_vary(cli: Callable[..., Answer], tmp_path: Path) -> None:
     study = ("-m", "train.batch_size=16,32", "replicates=2", "hydra.sweep.dir=study")
     assert cli(*TINY, "vary=[init,split]", *study).code == 0

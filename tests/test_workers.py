@@ -199,6 +199,7 @@ def test_workers_end_with_an_interrupted_parent(tiny_config: Config, tmp_path: P
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_packed_study_leaves_the_files_of_jobs(cli: Callable[..., Answer], tmp_path: Path) -> None:
     study = ("-m", *TINY, "model.activation=relu,leaky", "replicates=2", "hydra.sweep.dir=s", "timing=packed")
     answer = cli(*study)
