@@ -408,3 +408,22 @@ def test_a_column_of_several_types_keeps_its_gaps_in_parquet(tmp_path: Path) -> 
     found = pd.read_parquet(tmp_path / "runs.parquet")["key"]
     assert found.isna().tolist() == [False, False, True] * 2
     assert found.dropna().tolist() == ["1", "a"] * 2
+
+
+@pytest.mark.parametrize("width", [20, 60, 120])
+def test_the_last_line_names_the_page_to_open_and_no_name_is_broken(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = "a folder/of-a-study"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(width))
+    write_study(Path(folder))
+    assert report([folder]) == 0
+    table, _, end = capsys.readouterr().out.partition("written to ")
+    *files, last = end.splitlines()
+    assert last == f"open {folder}/report.html"
+    assert files[0].startswith(f"{folder}:")
+    written = [name.strip() for name in "".join(files).partition(":")[2].split(",")]
+    assert {"runs.csv .parquet", "ablation.csv .parquet .md .tex .html", "differences.png .svg"} <= set(written)
+    assert [line for line in files if len(line) > width and "," in line.strip().rstrip(",")] == []
+    assert "report.html" not in table

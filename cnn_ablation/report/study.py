@@ -21,7 +21,7 @@ from cnn_ablation.report.origin import made_with
 from cnn_ablation.report.paper import print_section
 from cnn_ablation.report.pictures import confusion_files, left_out, picture_files
 from cnn_ablation.report.runs_file import read_runs_file
-from cnn_ablation.report.terminal import print_table, printable
+from cnn_ablation.report.terminal import print_files, print_table, printable
 from cnn_ablation.report.variance import print_variance, variance_files
 from cnn_ablation.runs.task import Chance, task_of_settings
 
@@ -142,22 +142,14 @@ def _leave(found: Findings, out: Path) -> Report:
         print_table(found.arms, str(found.caption))
         if len(found.variance):
             print_variance(found.variance, found.metric)
-    print(printable(f"written to {_short(out)}: {', '.join(_grouped(written[: len(files)]))}"))
+        if found.paper:
+            print_section(found.paper.paper, found.paper.rows, found.paper.departures)
+    print_files(_short(out), [path.name for path in written])
     if sentence := left_out(found.arms):
         print(printable(sentence))
-    if found.paper:
-        print_section(found.paper.paper, found.paper.rows, found.paper.departures)
-    if more:
-        print(printable(f"and {', '.join(_grouped(written[len(files) :]))}"))
+    if page.NAME in files:
+        print(printable(f"open {_short(out) / page.NAME}"))
     return Report(found.runs, found.arms)
-
-
-def _grouped(files: list[Path]) -> list[str]:
-    """`ablation.csv .parquet .md`: files of one name together."""
-    by_stem: dict[str, list[str]] = {}
-    for path in files:
-        by_stem.setdefault(path.stem, []).append(path.suffix)
-    return [f"{stem}{' '.join(suffixes)}" for stem, suffixes in by_stem.items()]
 
 
 def _short(folder: Path) -> Path:

@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -53,6 +54,21 @@ def print_table(arms: pd.DataFrame, caption: str) -> None:
     console = standard_output(_WIDTH_WITHOUT_TERMINAL)
     lines = Text("\n").join(_lines(shown, caption, console.width))
     console.print(lines, soft_wrap=True)  # in one go: a notebook shows each print apart
+
+
+def print_files(folder: Path, names: Sequence[str]) -> None:
+    """Prints what was written: `ablation.csv .parquet .md` for files of one stem, and none of them over two lines."""
+    by_stem: dict[str, list[str]] = {}
+    for name in map(Path, names):
+        by_stem.setdefault(name.stem, []).append(name.suffix)
+    joined = "\0"  # no place for `textwrap` to fold a line at, and in no name
+    files = ", ".join(f"{stem}{joined.join(suffixes)}" for stem, suffixes in by_stem.items())
+    lines = textwrap.wrap(
+        f"{f'written to {folder}:'.replace(' ', joined)} {files}",
+        min(max(standard_output(_WIDTH_WITHOUT_TERMINAL).width, 20), _WIDEST_PROSE),
+        subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    print(printable("\n".join(lines).replace(joined, " ")))
 
 
 def _score(arms: pd.DataFrame) -> Metric:
