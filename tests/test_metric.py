@@ -423,7 +423,7 @@ def test_a_task_of_ones_own_claims_nothing_of_images() -> None:
     text = caption(frame, ablation_table(frame, metric="f1"), StatsConfig(metric="f1"), choice="")
     assert "images" not in text
     assert "training steps" not in text
-    assert "Train s is the time that a run's training took." in text
+    assert "Times are those of a run's whole training." in text
 
 
 def test_pictures_are_in_the_unit_of_the_metric(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ WIDE = """\
 """
 CAPTION = (
     "Top-1 test accuracy, mean and 95 % t interval over seeds (n = 3). Holm's correction over 3 comparisons at 0.05. "
-    "More seeds is how many decide an arm in half and in 80 % of what these seeds leave possible. Train s is the time "
-    "of training steps alone, measured with 2 runs side by side. Trained on Intel(R) Xeon(R) Processor with 1 thread, "
+    "More seeds is how many decide an arm in half and in 80 % of what these seeds leave possible. Times are those of "
+    "training steps alone, measured with 2 runs side by side. Trained on Intel(R) Xeon(R) Processor with 1 thread, "
     "torch 2.15.0, cnn_ablation 0.1.0.\n"
 )
 WRITTEN = "written to multirun/2026-11-21/10-53-37: runs.csv .parquet, differences.png .svg\n"

@@ -319,6 +319,11 @@ def test_the_readable_table_and_its_caption_say_the_verdict() -> None:
     assert "Slower" not in caption(alone, ablation_table(alone), StatsConfig())
 
 
+def test_times_are_compared_with_what_differences_are_compared_with() -> None:
+    runs = pd.concat(arms_of_all_kinds(), ignore_index=True).replace({"arm": {"baseline": "full"}})
+    assert "1.05 times the full configuration's." in caption(runs, ablation_table(runs), StatsConfig())
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -160,8 +160,8 @@ def _timed(runs: pd.DataFrame, *, of_images: bool) -> Iterator[str]:
     counts = sorted(set(trained["concurrent_runs"].dropna())) if "concurrent_runs" in runs.columns else []
     words = ["one run at a time" if count == 1 else f"{count:g} runs side by side" for count in counts]
     how = f", measured with {' and with '.join(words)}{_more_company(trained)}" if words else ""
-    what = "the time of training steps alone" if of_images else "the time that a run's training took"
-    yield f"Train s is {what}{how}."
+    which = "training steps alone" if of_images else "a run's whole training"
+    yield f"Times are those of {which}{how}."
 
 
 _UNSEEN_COMPANY = 0.25
@@ -181,13 +181,15 @@ def _more_company(trained: pd.DataFrame) -> str:
 
 def _times_compared(arms: pd.DataFrame, settings: StatsConfig) -> Iterator[str]:
     """What the verdicts on times mean; nothing where there is none."""
+    from cnn_ablation.analysis.tables import reference_words
+
     num_tested = int((arms["time_verdict"] != "").sum())
     if num_tested:
         most = 1 + settings.time_margin
         yield (
             f"Slower and faster hold after Holm's correction over {counted(num_tested, 'comparison')} of times, a "
             f"family of its own, at {settings.alpha:g}; equal means shown to lie between {1 / most:.3g} and {most:.3g} "
-            "times the baseline's."
+            f"times {reference_words(arms)}'s."
         )
 
 
