@@ -331,6 +331,25 @@ def test_a_single_configuration_has_a_result(tmp_path: Path) -> None:
     assert not parsed.all("button", **{"data-sort": "verdict"})
 
 
+def test_the_level_of_intervals_stands_beside_the_answers(folder: Path, tmp_path: Path) -> None:
+    report_study(folder, tmp_path, {"alpha": 0.2})
+    basis = Parsed((tmp_path / "report.html").read_bytes()).text("dl", class_="facts")
+    assert "Intervals80 %, for the mean over seeds" in re.sub(r"\s*\n\s*", "", basis)
+    assert "at 0.2" in basis
+
+
+def test_one_seed_promises_no_verdict(tmp_path: Path) -> None:
+    """The table names what differences are from, since sorting moves the row."""
+    write_study(tmp_path, {"baseline": [0.9], "k=v": [0.91]})
+    parsed = page_of(tmp_path)
+    basis = parsed.text("dl", class_="facts")
+    assert "none: with these seeds no test is possible" in basis
+    assert "Holm" not in basis
+    assert "Equivalent" not in basis
+    assert "Intervals" not in basis
+    assert parsed.text("caption").startswith("Differences from the baseline, with intervals in brackets.")
+
+
 def test_a_table_of_runs_alone_has_its_page(folder: Path, tmp_path: Path) -> None:
     report_runs(folder / "runs.csv", tmp_path / "out")
     parsed = Parsed((tmp_path / "out" / "report.html").read_bytes())
