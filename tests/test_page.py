@@ -303,6 +303,15 @@ def test_pictures_are_drawn_beside_an_arm_without_any_score(tmp_path: Path, caps
     assert "not compared: 4 of 4 runs failed" in parsed.all("ul", class_="answers")[0]["text"]
 
 
+def test_seeds_of_other_times_than_the_mean_are_on_the_axis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many seeds they lie outside of the interval of the mean."""
+    scores = [0.9 + 0.001 * seed for seed in range(25)]
+    write_study(tmp_path, {"baseline": scores, "k=v": scores[::-1]})
+    parsed = page_of(tmp_path)
+    assert capsys.readouterr().err == ""
+    assert "Test accuracy against time" in [each["aria-label"] for each in parsed.all("div", class_="plot wide")]
+
+
 def test_a_papers_figures_stand_beside_ours(tmp_path: Path) -> None:
     """Those of single classes are left to the file."""
     write_study(

@@ -158,8 +158,9 @@ def test_many_answers_are_grouped_by_knob() -> None:
 @pytest.mark.parametrize(
     ("words", "verdicts"),
     [
-        ("None of 2 other arms can be told from it yet.", ["undecided", "undecided"]),
-        ("All 2 other arms are worse.", ["worse", "worse"]),
+        ("Neither of 2 other arms can be told from it yet.", ["undecided", "undecided"]),
+        ("Both other arms are worse.", ["worse", "worse"]),
+        ("All 3 other arms are worse.", ["worse", "worse", "worse"]),
         ("Of 3 other arms 1 is better, 1 is equivalent and 1 cannot be told from it yet.",
          ["undecided", "better", "equivalent"]),
         ("", ["better"]),

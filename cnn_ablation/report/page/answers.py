@@ -212,18 +212,19 @@ def conclusion(arms: pd.DataFrame, found: Sequence[Answer]) -> list[str]:
 def _verdicts(found: Sequence[Answer]) -> Iterator[str]:
     counts = _counts(found)
     if len(counts) == 1 and len(found) > 1:
-        yield _ALL_ALIKE[next(iter(counts))].format(len(found))
+        several, both = _ALL_ALIKE[next(iter(counts))]
+        yield both if len(found) == 2 else several.format(len(found))
     elif len(found) > 1:
         verdicts = [f"{count} {_verb(verdict, count)}" for verdict, count in counts.items()]
         yield f"Of {len(found)} other arms {listed(verdicts)}."
 
 
-_ALL_ALIKE = {
-    "better": "All {} other arms are better.",
-    "worse": "All {} other arms are worse.",
-    "equivalent": "All {} other arms are equivalent.",
-    "undecided": "None of {} other arms can be told from it yet.",
-    NOT_COMPARED: "None of {} other arms is compared with it.",
+_ALL_ALIKE = {  # of more than two arms, and of two
+    "better": ("All {} other arms are better.", "Both other arms are better."),
+    "worse": ("All {} other arms are worse.", "Both other arms are worse."),
+    "equivalent": ("All {} other arms are equivalent.", "Both other arms are equivalent."),
+    "undecided": ("None of {} other arms can be told from it yet.", "Neither of 2 other arms can be told from it yet."),
+    NOT_COMPARED: ("None of {} other arms is compared with it.", "Neither of 2 other arms is compared with it."),
 }
 
 
