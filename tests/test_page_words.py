@@ -258,7 +258,14 @@ def test_a_note_has_minus_signs_where_numbers_are_negative(words: str, note: str
 
 @pytest.mark.parametrize(
     ("words", "ratio"),
-    [("2.2 times", 2.19), ("1.07 times", 1.07), ("0.50 times", 0.5), ("12 times", 12.4), ("1.2 times", 1.2)],
+    [
+        ("2.2 times", 2.19),
+        ("1.07 times", 1.07),
+        ("0.50 times", 0.5),
+        ("12 times", 12.4),
+        ("1.2 times", 1.2),
+        ("0.0042 times", 0.0042),
+    ],
 )
 def test_a_ratio_has_two_digits_and_a_third_near_one(words: str, ratio: float) -> None:
     assert numbers.times(ratio) == words
