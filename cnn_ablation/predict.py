@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -395,10 +394,7 @@ def _grid(part: data.Split, class_names: Sequence[str], probabilities: npt.NDArr
 def _written(figure: Any, path: Path) -> Path:
     from cnn_ablation.report.drawing import rendered
 
-    with warnings.catch_warnings():  # a character that the font lacks is drawn as a box, which says enough
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        content = rendered(figure, "png")
-    write_atomically(path, content)
+    write_atomically(path, rendered(figure, "png"))
     return path
 
 

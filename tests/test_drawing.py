@@ -97,6 +97,12 @@ SHOWN: dict[str, Callable[[], tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_letter_that_the_font_lacks_is_drawn_as_a_box_without_a_word() -> None:
+    shown = Drawing(lambda figure: figure.suptitle("\N{CAT}"), (2, 1), ())
+    assert set(picture(shown, "cat", None)) == {"cat.png", "cat.svg"}
+
+
 def _with_attribute(frame: pd.DataFrame, value: Any) -> pd.DataFrame:
     found = frame.copy()
     found.attrs["looks"] = {"seeds": value}

@@ -53,6 +53,14 @@ def test_studies_are_listed_newest_first(folder: Path, capsys: pytest.CaptureFix
     assert [each.verdicts for each in found] == ["no table yet", "1 better, 1 undecided", "no table yet", ""]
 
 
+def test_arms_that_are_not_compared_are_not_undecided(tmp_path: Path) -> None:
+    """Runs that are the baseline's, and an arm whose every run failed."""
+    scores = [0.9, 0.91, 0.905]
+    write_study(tmp_path / "one", {"baseline": scores, "k=1": scores, "k=2": [NAN] * 3, "k=3": [0.9, 0.93, 0.89]})
+    report_study(tmp_path / "one")
+    assert [each.verdicts for each in studies_below(tmp_path)] == ["1 undecided, 2 not compared"]
+
+
 def test_the_list_is_printed_and_writes_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

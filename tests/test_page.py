@@ -303,6 +303,15 @@ def test_pictures_are_drawn_beside_an_arm_without_any_score(tmp_path: Path, caps
     assert "not compared: 4 of 4 runs failed" in parsed.all("ul", class_="answers")[0]["text"]
 
 
+def test_seeds_of_other_times_than_the_mean_are_on_the_axis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many seeds they lie outside of the interval of the mean."""
+    scores = [0.9 + 0.001 * seed for seed in range(25)]
+    write_study(tmp_path, {"baseline": scores, "k=v": scores[::-1]})
+    parsed = page_of(tmp_path)
+    assert capsys.readouterr().err == ""
+    assert "Test accuracy against time" in [each["aria-label"] for each in parsed.all("div", class_="plot wide")]
+
+
 def test_a_papers_figures_stand_beside_ours(tmp_path: Path) -> None:
     """Those of single classes are left to the file."""
     write_study(
@@ -329,6 +338,25 @@ def test_a_single_configuration_has_a_result(tmp_path: Path) -> None:
     assert parsed.text("h2") == "Result"
     assert parsed.text("p", class_="lede") == "The baseline has 91.00 % [88.52, 93.48] test accuracy, from 3 seeds."
     assert not parsed.all("button", **{"data-sort": "verdict"})
+
+
+def test_the_level_of_intervals_stands_beside_the_answers(folder: Path, tmp_path: Path) -> None:
+    report_study(folder, tmp_path, {"alpha": 0.2})
+    basis = Parsed((tmp_path / "report.html").read_bytes()).text("dl", class_="facts")
+    assert "Intervals80 %, for the mean over seeds" in re.sub(r"\s*\n\s*", "", basis)
+    assert "at 0.2" in basis
+
+
+def test_one_seed_promises_no_verdict(tmp_path: Path) -> None:
+    """The table names what differences are from, since sorting moves the row."""
+    write_study(tmp_path, {"baseline": [0.9], "k=v": [0.91]})
+    parsed = page_of(tmp_path)
+    basis = parsed.text("dl", class_="facts")
+    assert "none: with these seeds no test is possible" in basis
+    assert "Holm" not in basis
+    assert "Equivalent" not in basis
+    assert "Intervals" not in basis
+    assert parsed.text("caption").startswith("Differences from the baseline, with intervals in brackets.")
 
 
 def test_a_table_of_runs_alone_has_its_page(folder: Path, tmp_path: Path) -> None:

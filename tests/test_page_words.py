@@ -61,12 +61,13 @@ SENTENCES: dict[str, tuple[str, dict[str, Any]]] = {
         difference(-0.01, -0.40, 0.25, "equivalent", time_ratio=1.01, time_verdict="equal"),
     ),
     "undecided": (
-        "Batch norm: cannot tell yet: +0.18 points [−0.33, 0.63]; 47 to 80 more seeds would tell; 1.07 times the time",
+        "Batch norm: cannot tell yet: +0.18 points [−0.33, 0.63]; 47 to 80 more seeds would probably tell; "
+        "1.07 times the time",
         difference(0.18, -0.33, 0.63, "undecided", n=30, seeds_needed_low=77, seeds_needed=110, time_ratio=1.07,
                    time_verdict="slower"),
     ),
     "one more seed": (
-        "Batch norm: cannot tell yet: +0.18 points [−0.33, 0.63]; 1 more seed would tell",
+        "Batch norm: cannot tell yet: +0.18 points [−0.33, 0.63]; 1 more seed would probably tell",
         difference(0.18, -0.33, 0.63, "undecided", n=3, seeds_needed_low=4, seeds_needed=4),
     ),
     "out of reach": (
@@ -85,6 +86,20 @@ SENTENCES: dict[str, tuple[str, dict[str, Any]]] = {
     "times undecided": (
         "Batch norm: +3.3 points [2.4, 4.2], better",
         difference(3.33, 2.44, 4.23, "better", time_ratio=2.19, time_verdict="undecided"),
+    ),
+    "runs that diverged": (
+        "Batch norm: −69.9 points [−71.2, −68.6], worse; 5 of 5 runs diverged at epoch 2",
+        difference(-69.86, -71.16, -68.56, "worse", notes="+18 % parameters; 5 of 5 runs diverged at epoch 2"),
+    ),
+    "runs that failed": (
+        "Batch norm: cannot tell yet: +0.18 points [−0.33, 0.63]; 2 of 3 runs failed",
+        difference(0.18, -0.33, 0.63, "undecided", notes="2 of 3 runs failed"),
+    ),
+    "no common seed": (
+        "Batch norm: not compared: 0 seeds to compare: a verdict needs two or more",
+        difference(NAN, NAN, NAN, "undecided",
+                   notes="+18 % parameters; times are not compared: other hardware; "
+                         "0 seeds to compare: a verdict needs two or more"),
     ),
     "the same runs": (
         "Batch norm: not compared: its runs are the baseline's bit for bit: the knob did nothing here",
@@ -143,8 +158,9 @@ def test_many_answers_are_grouped_by_knob() -> None:
 @pytest.mark.parametrize(
     ("words", "verdicts"),
     [
-        ("None of 2 other arms can be told from it yet.", ["undecided", "undecided"]),
-        ("All 2 other arms are worse.", ["worse", "worse"]),
+        ("Neither of 2 other arms can be told from it yet.", ["undecided", "undecided"]),
+        ("Both other arms are worse.", ["worse", "worse"]),
+        ("All 3 other arms are worse.", ["worse", "worse", "worse"]),
         ("Of 3 other arms 1 is better, 1 is equivalent and 1 cannot be told from it yet.",
          ["undecided", "better", "equivalent"]),
         ("", ["better"]),
@@ -242,7 +258,14 @@ def test_a_note_has_minus_signs_where_numbers_are_negative(words: str, note: str
 
 @pytest.mark.parametrize(
     ("words", "ratio"),
-    [("2.2 times", 2.19), ("1.07 times", 1.07), ("0.50 times", 0.5), ("12 times", 12.4), ("1.2 times", 1.2)],
+    [
+        ("2.2 times", 2.19),
+        ("1.07 times", 1.07),
+        ("0.50 times", 0.5),
+        ("12 times", 12.4),
+        ("1.2 times", 1.2),
+        ("0.0042 times", 0.0042),
+    ],
 )
 def test_a_ratio_has_two_digits_and_a_third_near_one(words: str, ratio: float) -> None:
     assert numbers.times(ratio) == words
@@ -331,7 +354,7 @@ def test_a_learning_curve_goes_through_its_values() -> None:
         "seed 1: 70.00 % after epoch 3",
     ]
     assert found.panels[1].band == ""
-    assert found.title == "validation accuracy, %"
+    assert found.title == "Validation accuracy, %"
 
 
 def test_a_curve_that_leaves_all_bounds_leaves_the_others_room() -> None:

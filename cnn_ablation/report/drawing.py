@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -99,8 +101,9 @@ def arranged(drawing: Drawing) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=drawing.inches, layout="constrained")
-    drawing.draw(figure)
-    figure.draw_without_rendering()
+    with _boxes_for_unknown_letters():
+        drawing.draw(figure)
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
@@ -110,9 +113,17 @@ def rendered(figure: Figure, suffix: str) -> bytes:
     import matplotlib as mpl
 
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "cnn_ablation"}):
+    with mpl.rc_context({"svg.hashsalt": "cnn_ablation"}), _boxes_for_unknown_letters():
         figure.savefig(buffer, format=suffix, dpi=_DPI, metadata={"Date": None} if suffix == "svg" else None)
     return buffer.getvalue()
+
+
+@contextmanager
+def _boxes_for_unknown_letters() -> Iterator[None]:
+    """A character that the font lacks is drawn as a box, which says enough."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from cnn_ablation.study.plans import FILE_NAME, Plan
 _DEEPEST = 4  # folders below the one that is given: multirun/DATE/TIME is two
 _MOST_KNOBS = 4  # that are named
 _WIDTH_WITHOUT_TERMINAL = 160
-_VERDICTS = ("better", "worse", "equivalent", "undecided")
+_NOT_COMPARED = "not compared"
+_VERDICTS = ("better", "worse", "equivalent", "undecided", _NOT_COMPARED)
+_DIFFERENCES = ("delta_pp", "delta")
 _NO_TABLE = "no table yet"
 
 
@@ -116,10 +118,17 @@ def _verdicts(folder: Path) -> str:
     """As the study's table says; judging anew would be another look at it."""
     try:
         with open(folder / "ablation.csv", encoding="utf-8", errors="replace", newline="") as file:
-            counts = Counter(row.get("verdict") for row in csv.DictReader(file))
+            counts = Counter(map(_verdict, csv.DictReader(file)))
     except (OSError, csv.Error):
         return _NO_TABLE
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICTS if counts[verdict])
+
+
+def _verdict(row: Mapping[str, str]) -> str:
+    """An arm without a difference, such as one that a greedy study dropped, is not one that seeds will decide."""
+    verdict = row.get("verdict") or ""
+    differences = [row[name] for name in _DIFFERENCES if name in row]
+    return verdict if verdict != "undecided" or not differences or any(differences) else _NOT_COMPARED
 
 
 def print_studies(found: list[Listed]) -> None:

@@ -166,12 +166,12 @@ def _seconds_span(times: _Times) -> Span:
     if not len(seen):
         return Span(0.0, 1.0, 0.0, 1.0)
     least, most = float(seen.min()), float(seen.max())
+    first, last = min(float(np.nanmin(times.low)), least), max(float(np.nanmax(times.high)), most)
     if _is_log(times):
-        low, high = max(float(np.nanmin(times.low)), least / 10), min(float(np.nanmax(times.high)), most * 10)
+        low, high = max(first, least / 10), min(last, most * 10)
         return Span(low / 1.3, high * 1.3, low, high)
     width = (most - least) or 0.2 * max(most, 1e-9)
-    low = max(float(np.nanmin(times.low)), least - width)
-    high = min(float(np.nanmax(times.high)), most + width)
+    low, high = max(first, least - width), min(last, most + width)
     edge = 0.05 * (high - low or width)
     return Span(max(low - edge, 0.0), high + edge, low, high)
 

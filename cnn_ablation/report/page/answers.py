@@ -24,6 +24,11 @@ from cnn_ablation.study.metric import Metric, metric_of_table
 NOT_COMPARED = "not compared"
 _ORDER = {"better": 0, "worse": 0, "equivalent": 1, "undecided": 2, NOT_COMPARED: 3}
 _NO_TEST = re.compile(r"no (?:test|verdict) possible|a verdict needs|it is never better")  # notes that say why
+_NO_COMPARISON = re.compile(
+    r"step \d+:|its runs are|not compared:|no .*: not compared|\d+ of \d+ runs? failed|\d+ seeds? to compare|"
+    r"no run to compare"
+)  # likewise, of an arm without a difference
+_LOST = re.compile(r"\d+ of \d+ runs? (?:diverged|failed|without)\b.*")  # notes on runs that make a score another one
 _MOST_NAMED = 4  # knobs in a heading
 _MOST_FLAT = 12  # answers that are read without folding
 
@@ -127,14 +132,15 @@ class _Said:
 
     def of(self, row: Mapping[Any, Any]) -> tuple[str, str, str, str]:
         """Verdict, and what stands before it, in its place and behind it."""
-        verdict, difference = str(row["verdict"]), self._difference(row)
+        verdict, difference, remarks = str(row["verdict"]), self._difference(row), str(row["notes"]).split("; ")
+        lost = [remark for remark in remarks if _LOST.fullmatch(remark)]
         if not difference:
             return NOT_COMPARED, "", NOT_COMPARED, _why_not(row)
         if verdict == "undecided":
-            why = next(filter(_NO_TEST.search, str(row["notes"]).split("; ")), "")
-            return verdict, "", "cannot tell yet", f": {_joined(difference, _seeds(row), why, _time(row))}"
+            why = next(filter(_NO_TEST.search, remarks), "")
+            return verdict, "", "cannot tell yet", f": {_joined(difference, _seeds(row), why, _time(row), *lost)}"
         within = f" within {self._margin()}" if verdict == "equivalent" else ""
-        return verdict, f"{difference}, ", f"{verdict}{within}", _joined("", _time(row))
+        return verdict, f"{difference}, ", f"{verdict}{within}", _joined("", _time(row), *lost)
 
     def _difference(self, row: Mapping[Any, Any]) -> str:
         mean, low, high = (float(row[name]) for name in self.metric.delta)
@@ -150,8 +156,10 @@ class _Said:
 
 
 def _why_not(row: Mapping[Any, Any]) -> str:
-    """The first note says it: no score, another arm's runs, a step of a greedy study."""
-    first = str(row["notes"]).partition("; ")[0].removeprefix(f"{NOT_COMPARED}: ").removesuffix(f": {NOT_COMPARED}")
+    """One of the notes says it: no score, another arm's runs, a step of a greedy study."""
+    remarks = str(row["notes"]).split("; ")
+    found = next(filter(_NO_COMPARISON.match, remarks), remarks[0])
+    first = found.removeprefix(f"{NOT_COMPARED}: ").removesuffix(f": {NOT_COMPARED}")
     return f": {numbers.with_minus(first)}" if first else ""
 
 
@@ -167,7 +175,7 @@ def _seeds(row: Mapping[Any, Any]) -> str:
     if wanted.startswith(">"):
         return f"more than {wanted[1:]} more seeds would be needed"
     seeds = "seed" if wanted == "1" else "seeds"
-    return f"{wanted.replace('-', ' to ')} more {seeds} would tell"
+    return f"{wanted.replace('-', ' to ')} more {seeds} would probably tell"
 
 
 def _time(row: Mapping[Any, Any]) -> str:
@@ -204,18 +212,19 @@ def conclusion(arms: pd.DataFrame, found: Sequence[Answer]) -> list[str]:
 def _verdicts(found: Sequence[Answer]) -> Iterator[str]:
     counts = _counts(found)
     if len(counts) == 1 and len(found) > 1:
-        yield _ALL_ALIKE[next(iter(counts))].format(len(found))
+        several, both = _ALL_ALIKE[next(iter(counts))]
+        yield both if len(found) == 2 else several.format(len(found))
     elif len(found) > 1:
         verdicts = [f"{count} {_verb(verdict, count)}" for verdict, count in counts.items()]
         yield f"Of {len(found)} other arms {listed(verdicts)}."
 
 
-_ALL_ALIKE = {
-    "better": "All {} other arms are better.",
-    "worse": "All {} other arms are worse.",
-    "equivalent": "All {} other arms are equivalent.",
-    "undecided": "None of {} other arms can be told from it yet.",
-    NOT_COMPARED: "None of {} other arms is compared with it.",
+_ALL_ALIKE = {  # of more than two arms, and of two
+    "better": ("All {} other arms are better.", "Both other arms are better."),
+    "worse": ("All {} other arms are worse.", "Both other arms are worse."),
+    "equivalent": ("All {} other arms are equivalent.", "Both other arms are equivalent."),
+    "undecided": ("None of {} other arms can be told from it yet.", "Neither of 2 other arms can be told from it yet."),
+    NOT_COMPARED: ("None of {} other arms is compared with it.", "Neither of 2 other arms is compared with it."),
 }
 
 

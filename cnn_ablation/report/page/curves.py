@@ -12,7 +12,7 @@ import pandas as pd
 
 from cnn_ablation.report.findings import Findings
 from cnn_ablation.report.page import numbers
-from cnn_ablation.report.page.names import Names
+from cnn_ablation.report.page.names import Names, metric_title
 from cnn_ablation.report.pictures import curve_column
 from cnn_ablation.study.metric import Metric
 
@@ -98,7 +98,7 @@ def curves_of(found: Findings, names: Names, order: Sequence[str]) -> Curves | N
     reference = axes.path(tables[arms[0]].mean(axis=1)) if arms[0] in tables else ""
     unit = ", %" if metric.is_accuracy else ""
     first, last = f"{axes.first:g}", f"{axes.last:g}"
-    return Curves(f"{metric.words}{unit}", panels, reference, axes.ticks(), first, last)
+    return Curves(f"{metric_title(metric)}{unit}", panels, reference, axes.ticks(), first, last)
 
 
 class _Axes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnn_ablation.analysis.metrics import WEIGHTED
-from cnn_ablation.analysis.tables import num_comparisons
+from cnn_ablation.analysis.tables import num_comparisons, reference_words
 from cnn_ablation.common.errors import one_line
 from cnn_ablation.common.progress import warn
 from cnn_ablation.common.words import counted
@@ -109,6 +109,7 @@ def _content(found: Findings) -> dict[str, Any]:
         "basis": list(_basis(found)),
         "table": rows.table_of_arms(found.arms, names),
         "interval_width": rows.WIDTH,
+        "reference": reference_words(found.arms),
         "plots": list(plots(found, names)),
         "metric": metric_title(found.metric),
         "left_out": left_out(found.arms),
@@ -178,13 +179,17 @@ def _basis(found: Findings) -> Iterator[tuple[str, str]]:
     counts = found.arms["n"]
     least, most = int(counts.min()), int(counts.max())
     yield "Seeds", f"{counted(most, 'seed')} an arm" if least == most else f"{least} to {most} an arm"
+    if most > 1:
+        yield "Intervals", f"{100 * (1 - found.settings.alpha):g} %, for the mean over seeds"
     if examples := _num_examples(found):
         yield "Tested on", f"{examples:,} examples"
     comparisons = num_comparisons(found.arms)
-    if comparisons:
+    if comparisons and found.arms["p_value"].isna().all():
+        yield "Verdicts", "none: with these seeds no test is possible"
+    elif comparisons:
         how = "Dunnett's test" if found.settings.test == "dunnett" else "Holm's correction"
         yield "Verdicts", f"hold after {how} over {counted(comparisons, 'comparison')} at {found.settings.alpha:g}"
-    if metric.margin is not None and comparisons:
+    if metric.margin is not None and comparisons and found.arms["p_value"].notna().any():
         yield "Equivalent", f"within ±{metric.margin:g}{' points' if metric.is_accuracy else ''}"
 
 

@@ -40,6 +40,8 @@ def times(ratio: float) -> str:
     """`2.2 times`, `1.07 times`, `12 times`: two digits, and a third one near 1."""
     if ratio >= 9.95:
         return f"{ratio:.0f} times"
+    if ratio < 0.0995:
+        return f"{ratio:.2g} times"
     return f"{ratio:.2f} times" if ratio < 1.095 else f"{ratio:.1f} times"
 
 
