@@ -84,13 +84,15 @@ def show(model: AnyNetworkConfig, input_shape: Shape, num_classes: int) -> None:
     """
     from rich.console import Console
 
+    from cnn_ablation.common.progress import screen_environment
     from cnn_ablation.tasks.image_classification import checks, models
 
     problems = checks.network_problems(model, input_shape, num_classes)
     if problems:
         raise ConfigError(problems)
     spec = models.describe(model, num_classes, input_shape)
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False, markup=False)
+    width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
+    console = Console(width=width, highlight=False, markup=False, _environ=screen_environment())
     name = getattr(model, "target", model.name)
     console.print(_table(spec, f"{name}, input {_times(input_shape)}"))
     work = f"{spec.multiply_adds:,.0f}" if math.isfinite(spec.multiply_adds) else "an unknown number of"

@@ -129,10 +129,12 @@ def _print(found: Sequence[Entry]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cnn_ablation.common.progress import screen_environment
     from cnn_ablation.common.words import counted
 
     is_terminal = sys.stdout.isatty()
-    console = Console(force_terminal=is_terminal, width=None if is_terminal else _WIDTH_WITHOUT_TERMINAL, markup=False)
+    width = None if is_terminal else _WIDTH_WITHOUT_TERMINAL
+    console = Console(force_terminal=is_terminal, width=width, markup=False, _environ=screen_environment())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("run", "state", "reusable", "seed", "figure", "train s", "age", "first trained as"):
         table.add_column(name, no_wrap=name == "run", overflow="fold")

@@ -29,7 +29,7 @@ from cnn_ablation.launch import live
 from cnn_ablation.launch.live import Board
 from cnn_ablation.runs.records import Run, record_path, write_run
 
-HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+HIDE, SHOW, CLEARED = "\x1b[?25l", "\x1b[?25h", "\x1b[2K"
 
 
 def plain(shown: str) -> str:
@@ -454,6 +454,22 @@ def test_a_study_on_a_terminal(tmp_path: Path, terminals: Callable[..., Terminal
     assert shown.rindex(SHOW) > shown.rindex(HIDE)
     assert "[1/9]" not in shown
     assert "settings.x=2" in shown.rpartition("written to")[0].rpartition(SHOW)[2]
+
+
+def test_a_suspended_study_gives_the_terminal_back_and_draws_over_nothing(
+    tmp_path: Path, terminals: Callable[..., Terminal]
+) -> None:
+    terminal = terminals(tmp_path, *STUDY, seconds=1)
+    terminal.until("score")
+    before = len(terminal.shown)
+    os.kill(terminal.process.pid, signal.SIGTSTP)  # in a session of its own it goes on at once
+    shown = terminal.until("")[before:]
+    assert terminal.process.wait(timeout=60) == 1
+    suspended = shown[shown.index(SHOW) :]
+    assert suspended.count(HIDE) == 1
+    drawn_anew = suspended[suspended.index(HIDE) :]
+    assert CLEARED not in drawn_anew[: drawn_anew.index("of 9 runs")]
+    assert drawn_anew.count(SHOW) == 1
 
 
 def test_an_interrupted_study_leaves_the_terminal_as_it_was(tmp_path: Path, terminals: Callable[..., Terminal]) -> None:

@@ -77,6 +77,8 @@ def test_every_row_has_as_many_cells_as_the_heading(study: object) -> None:
         (r"a\|b\*c\`d\$\~", "a|b*c`d$~"),
         (r"\<b> <0.001 < 3", "<b> <0.001 < 3"),
         (r"two lines \\n", "two\nlines \\n"),
+        (r"\&copy; a & b \&#38;", "&copy; a & b &#38;"),
+        (r"[a\](http://b) ![a\](b) [a\][b] [4,8,16]", "[a](http://b) ![a](b) [a][b] [4,8,16]"),
     ],
 )
 def test_names_are_no_markup(expected: str, text: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 
 import pandas as pd
 import pytest
 from arm_tables import STUDIES, knobs, long_names
+from rich.console import Console
 
+from cnn_ablation.common import progress
 from cnn_ablation.report import print_table, readable_table
+from cnn_ablation.report.terminal import standard_output
 
 WIDTHS = (60, 80, 100, 120, 200)
 Printed = Callable[..., list[str]]
@@ -108,6 +112,14 @@ def test_columns_count_also_where_no_terminal_is(width: int, columns: str | None
     assert max(len(line) for line in lines if "─" not in line and "note" not in line) <= max(width, 120)
     names = [line for line in lines if line.startswith("zip.large")]
     assert all(len(line) >= 90 for line in names) == (width >= 100)
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "-1", "wide", "²", ""])
+def test_a_width_that_is_none_hides_nothing_on_a_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert standard_output(200).width >= 20
+    assert Console(force_terminal=True, _environ=progress.screen_environment()).width >= 20
 
 
 def test_the_arm_that_others_are_compared_with_shows_its_seconds(printed: Printed) -> None:

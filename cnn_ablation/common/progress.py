@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -24,8 +26,25 @@ from rich.progress import (
 
 T = TypeVar("T")
 
+
+def screen_environment() -> dict[str, str]:
+    """What rich is to know of the environment: without sizes that are none; at a width of 0 it would show nothing."""
+    sizes = ("COLUMNS", "LINES")
+    return {name: value for name, value in os.environ.items() if name not in sizes or _is_size(value)}
+
+
+def _is_size(text: str) -> bool:
+    return text.isdecimal() and int(text) > 0
+
+
 # A terminal is what says so itself: rich alone would also believe FORCE_COLOR, which notebooks set.
-console = Console(stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True)
+console = Console(
+    stderr=True,
+    force_terminal=sys.stderr.isatty(),
+    highlight=False,
+    soft_wrap=True,
+    _environ=screen_environment(),
+)
 
 _PAUSE = 0.5  # seconds between two looks at what is finished
 _PAUSE_PER_LOOK = 20  # at most a twentieth of the time is spent on looking
@@ -113,7 +132,7 @@ def bars() -> Iterator[Progress]:
         yield _live[-1]
         return
     progress = _new_bars()
-    with progress, _on_screen(progress):
+    with progress, _suspendable(progress.stop, progress.start), _on_screen(progress):
         yield progress
 
 
@@ -143,13 +162,57 @@ def drawn(table: ConsoleRenderable) -> Iterator[Callable[[], None]]:
     Lines go above it. Nothing else draws it: what that costs is up to the caller.
     """
     below = _new_bars()
-    live = Live(Group(table, below), console=console, auto_refresh=False, transient=True)
+    shown: list[Live] = []
+
+    def draw() -> None:  # by a new one each time: one that is started again would first clear lines of others
+        shown[:] = [Live(Group(table, below), console=console, auto_refresh=False, transient=True)]
+        shown[0].start(refresh=True)
+
+    def refresh() -> None:
+        shown[0].refresh()
+
+    def remove() -> None:
+        for live in shown:
+            live.stop()
+
     try:
-        live.start(refresh=True)  # an interruption in here must give back the cursor too, which `with live` would not
-        with _on_screen(below):
-            yield live.refresh
+        draw()  # an interruption in here must give back the cursor too, which `with live` would not
+        with _suspendable(remove, draw), _on_screen(below):
+            yield refresh
     finally:
-        live.stop()
+        remove()
+
+
+@contextmanager
+def _suspendable(remove: Callable[[], None], draw: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-Z gives the terminal back, with its cursor, before this process stops; `fg` draws anew, over nothing.
+
+    Args:
+        remove: takes what is kept on screen away.
+        draw: brings it back.
+    """
+    stop = getattr(signal, "SIGTSTP", None)  # unknown on Windows
+    is_main = threading.current_thread() is threading.main_thread()
+    if stop is None or not is_main or signal.getsignal(stop) is not signal.SIG_DFL or not console.is_terminal:
+        yield
+        return
+    owner = os.getpid()
+
+    def suspend(*_: object) -> None:
+        is_owner = os.getpid() == owner  # a forked process has no part in the screen
+        if is_owner:
+            remove()
+        signal.signal(stop, signal.SIG_DFL)
+        os.kill(os.getpid(), stop)  # stops here, until the shell lets it go on
+        signal.signal(stop, suspend)
+        if is_owner:
+            draw()
+
+    signal.signal(stop, suspend)
+    try:
+        yield
+    finally:
+        signal.signal(stop, signal.SIG_DFL)
 
 
 def num_bars() -> int:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from cnn_ablation.report.text import ELSEWHERE, TEXT_COLUMNS, narrow_table
 
-_SPECIAL = re.compile(r"[\\|*`$~]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])")
-"""What Markdown would take for markup; inside a word `_` is none."""
+_SPECIAL = re.compile(r"[\\|*`$~]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|&(?=#?\w+;)")
+"""What Markdown would take for markup; inside a word `_` is none, and most brackets are none."""
 
 
 def markdown(readable: pd.DataFrame) -> str:

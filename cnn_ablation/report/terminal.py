@@ -6,7 +6,6 @@ One layout for every width: where that is narrow, intervals go below their estim
 from __future__ import annotations
 
 import math
-import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from cnn_ablation.common import progress
 from cnn_ablation.report.numbered_notes import NumberedNotes
 from cnn_ablation.report.text import name_pieces, narrow_table, readable_table
 from cnn_ablation.study.metric import Metric, metric_of_table
@@ -33,10 +33,9 @@ _INDENT = "  "
 def standard_output(width_elsewhere: int) -> Console:
     """A console on standard output: as wide as `COLUMNS` says, else as a terminal, else `width_elsewhere` columns."""
     is_terminal = sys.stdout.isatty()  # rich alone would also believe FORCE_COLOR, which notebooks set
-    wanted = os.environ.get("COLUMNS", "")
-    asked = int(wanted) if wanted.isdecimal() else 0
-    width = asked or (None if is_terminal else width_elsewhere)
-    return Console(force_terminal=is_terminal, width=width, highlight=False, markup=False)
+    environment = progress.screen_environment()
+    width = None if is_terminal or "COLUMNS" in environment else width_elsewhere
+    return Console(force_terminal=is_terminal, width=width, highlight=False, markup=False, _environ=environment)
 
 
 def printable(text: str) -> str:
