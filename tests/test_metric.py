@@ -359,6 +359,14 @@ def test_numbers_show_two_digits_of_their_uncertainty(score: str, difference: st
     assert readable["difference"][1] == difference
 
 
+@pytest.mark.parametrize("metric", ["test_accuracy", "val_accuracy"])
+def test_a_table_may_have_one_accuracy_alone(metric: str) -> None:
+    runs = pd.concat([runs_of("baseline", BASELINE, metric), runs_of("a", BASELINE + WOBBLE + 0.1, metric)])
+    arms = ablation_table(runs.assign(train_seconds=1.0), metric=metric)
+    assert arms["verdict"].tolist() == ["baseline", "better"]
+    assert arms["delta_pp"].iloc[1] == pytest.approx(10, abs=0.1)
+
+
 def test_one_seed_and_a_table_from_a_file_are_readable(tmp_path: Path) -> None:
     one = ablation_table(pd.concat([runs_of("baseline", BASELINE[:1]), runs_of("k=v", BASELINE[1:2])]),
                          metric="val_loss")  # fmt: skip

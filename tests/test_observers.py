@@ -298,6 +298,7 @@ def test_a_greedy_study_tells_no_test_figure_of_a_run(own: None, tmp_path: Path)
     cnn_ablation.ablate(config, {"settings.lr": [0.2]}, tmp_path / "out", design="greedy", observers=[noting])
     assert {name for run in noting.runs for name in run.metrics} == {"score", "seen"}
     assert {name for word in noting.told if word[0] == "epoch" for name in word[4]} == {"loss"}
+    assert {name for run in noting.runs for point in run.curves for name in point} == {"epoch", "loss"}
     assert noting.arms["arm"].tolist() == ["baseline", "settings.lr=0.2"]
 
 

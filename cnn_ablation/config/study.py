@@ -36,7 +36,7 @@ class StatsConfig(Section):
     )
     metric: str = setting(
         "test_accuracy",
-        doc="column of runs.csv by which arms are compared; of a function its first figure",
+        doc="column of runs.csv by which arms are compared; of a function without this one its first",
         role=CONDUCT,
     )
     direction: str | None = setting(

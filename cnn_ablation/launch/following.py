@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import RecordError, one_line
@@ -133,8 +132,9 @@ class _Followed:
         """Unless it has been told: a run that begins anew goes through its epochs again."""
         if place >= self._num_told:
             self._num_told = place + 1
-            metrics = {name: value for name, value in point.items() if name != "epoch" and self._shows(name, value)}
-            self._tell("on_epoch", self.expected.config.arm.name, self.expected.seed, int(point["epoch"]), metrics)
+            metrics = self._shown(point)
+            epoch = int(metrics.pop("epoch"))
+            self._tell("on_epoch", self.expected.config.arm.name, self.expected.seed, epoch, metrics)
 
     def tell_record(self) -> None:
         """The epochs that its file lacked, then the record; the file has served its purpose."""
@@ -154,9 +154,15 @@ class _Followed:
         return ObservedRun(
             arm=run.arm, knob=run.knob, level=run.level, seed=run.seed, status=run.status,
             fingerprint=run.fingerprint or self._file.fingerprint, settings=run.settings,
-            metrics={name: value for name, value in figures.items() if self._shows(name, value)},
-            train_seconds=run.train_seconds, reused=run.reused, error=run.error, curves=run.curves,
+            metrics=self._shown(figures),
+            train_seconds=run.train_seconds, reused=run.reused, error=run.error,
+            curves=[self._shown(point) for point in run.curves],
         )  # fmt: skip
 
-    def _shows(self, name: str, value: Any) -> bool:
-        return math.isfinite(value) and not (self._hides_tests and name.startswith("test_"))
+    def _shown(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Those that are numbers, and that may be seen before the study has chosen."""
+        return {
+            name: value
+            for name, value in figures.items()
+            if math.isfinite(value) and not (self._hides_tests and name.startswith("test_"))
+        }

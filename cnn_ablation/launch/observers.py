@@ -49,7 +49,7 @@ class ObservedStudy:
     seeds: Sequence[int]
     """That every arm gets; with `replicates=auto` more may come."""
     metric: str
-    """As asked for; a function for which nobody asks is judged by the first figure that it returns."""
+    """As asked for; a function that returns no `test_accuracy` is judged by its first figure where nobody asks."""
     direction: str
     """`higher` or `lower` is better."""
 
@@ -76,7 +76,7 @@ class ObservedRun:
     """Taken from the store instead of trained for this study."""
     error: str = ""
     curves: Sequence[Mapping[str, float]] = field(default=(), repr=False)
-    """One entry per epoch, as `on_epoch` was told."""
+    """One entry per epoch: its number, and what `on_epoch` was told of it."""
 
 
 class Observer(Protocol):

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,15 @@ from cnn_ablation.trackers.naming import curve_of, figures_of_arm, rows_of, run_
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow import MlflowClient
 
 PREFIX = "cnn_ablation."
 """Before the names of our tags: study, kind, arm, seed, fingerprint, verdict."""
 DATABASE, FILES = "mlflow.db", "mlartifacts"
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 """Else a server that is not there is asked for minutes."""
+_PAUSES = (2.0, 5.0, 15.0)
+"""Seconds between attempts at a database: commands that begin at once make its tables all at once, and one succeeds."""
 _MOST_AT_ONCE = 100  # parameters, and metrics too
 _LONGEST_TAG, _LONGEST_PARAM = 5000, 500
 
@@ -35,17 +39,16 @@ class Tracker:
     def __init__(self) -> None:
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"alembic\.")
         for name in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(name).setLevel(logging.WARNING)  # a line for each table of a new database
 
     def on_study(self, study: ObservedStudy) -> None:
-        from mlflow import MlflowClient
-
         self._study = study
         self._arms: dict[str, str] = {}
         self._open: dict[tuple[str, int], str] = {}
         is_elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
-        self._client = MlflowClient(is_elsewhere or f"sqlite:///{study.folder / DATABASE}")
+        self._client = _client(is_elsewhere or f"sqlite:///{study.folder / DATABASE}")
         files = None if is_elsewhere else (study.folder / FILES).as_uri()
         self._experiment = self._found_experiment() or self._new_experiment(files)
 
@@ -147,6 +150,20 @@ class Tracker:
         now = int(time.time() * 1000)
         for some in _parts([Metric(_name(name), value, now, step) for name, value in figures.items()]):
             self._client.log_batch(made, metrics=some)
+
+
+def _client(uri: str) -> MlflowClient:
+    """Of a place that answers; requests to a server are repeated by MLflow itself, of a database here."""
+    from mlflow import MlflowClient
+
+    for pause in () if uri.startswith("http") else _PAUSES:
+        try:
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+            return client
+        except Exception:  # of the database's own library
+            time.sleep(pause)
+    return MlflowClient(uri)
 
 
 def _tags(**values: Any) -> dict[str, str]:

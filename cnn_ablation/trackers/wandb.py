@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ class Tracker:
         self._study = study
         self._open: dict[tuple[str, int], Any] = {}
         self._is_offline = not any(os.environ.get(name) for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"))
+        self._folder = Path(os.environ.get("WANDB_DIR") or study.folder)
+        self._place = self._folder / PLACE
         self._finished_file = study.folder / PLACE / _FINISHED
         self._finished_file.parent.mkdir(exist_ok=True)
         self._finished = set(self._finished_file.read_text().split()) if self._finished_file.exists() else set()
@@ -83,10 +86,13 @@ class Tracker:
             begun.finish(exit_code=1)
         if self._is_offline:
             progress.say(
-                f"wandb is offline; what it has goes to a server with: wandb sync {self._study.folder / PLACE}/*"
+                f"wandb is offline; what it has goes to a server with: wandb sync {self._place / 'offline-run-*'}"
             )
 
     def _begun(self, run_id: str, kind: str, name: str, config: Mapping[str, Any], tags: list[str]) -> Any:
+        """A run in the place of an earlier one with its id, which was interrupted or is of an earlier table."""
+        for earlier in self._place.glob(f"offline-run-*-{run_id}"):
+            shutil.rmtree(earlier, ignore_errors=True)
         return wandb.init(
             id=run_id,
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
@@ -95,7 +101,7 @@ class Tracker:
             name=name,
             config=dict(config),
             tags=[tag[:_LONGEST_TAG] for tag in tags],
-            dir=os.environ.get("WANDB_DIR") or str(self._study.folder),
+            dir=str(self._folder),
             mode="offline" if self._is_offline else None,
             resume=None if self._is_offline else "allow",
             reinit="create_new",

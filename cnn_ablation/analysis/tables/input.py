@@ -18,8 +18,10 @@ from cnn_ablation.config import StatsConfig, nearest, shown, value_problems
 from cnn_ablation.study.metric import ACCURACIES, Metric, metric_of, settings_problems, unknown_metric
 
 LABELS = ("arm", "knob", "level", "seed", "status")
-REQUIRED_COLUMNS = (*LABELS, "val_accuracy", "test_accuracy", "train_seconds")
-"""For a metric that is an accuracy; for any other, the first five and the metric's column."""
+CHOICE_AND_TEST = ("val_accuracy", "test_accuracy")
+REQUIRED_COLUMNS = (*LABELS, *CHOICE_AND_TEST, "train_seconds")
+"""For a metric that is an accuracy, where the one that is not the metric may be missing; for any other, the first five
+and the metric's column."""
 STATUSES = ("ok", "diverged", "failed")
 LOSSES = ("train_loss", "val_loss", "test_loss")
 
@@ -81,7 +83,8 @@ def checked_runs(runs: object, metric: Metric | None = None) -> pd.DataFrame:
     """A copy of a table of runs in plain types: texts, whole seeds, numbers as float64 with NaN for what is missing.
 
     Args:
-        runs: has `REQUIRED_COLUMNS`, one row per run; for a metric that is no accuracy `LABELS` and its column.
+        runs: has `REQUIRED_COLUMNS`, one row per run; for a metric that is no accuracy `LABELS` and its column. Of an
+            accuracy that is not the metric the column may be missing.
         metric: what arms are compared by; None for the default.
 
     Raises:
@@ -97,6 +100,8 @@ def checked_runs(runs: object, metric: Metric | None = None) -> pd.DataFrame:
     metric = metric or metric_of(StatsConfig())
     if metric.column not in runs and "status" in runs and (runs["status"] == "failed").all():
         runs = runs.assign(**{metric.column: math.nan})  # a figure that a run leaves, and none was left
+    if metric.is_accuracy and metric.column in runs:  # a function of one's own may return this one alone
+        runs = runs.assign(**{name: math.nan for name in CHOICE_AND_TEST if name not in runs})
     _check_columns(runs, metric)
     table = _Table(runs.reset_index(drop=True))
     known: dict[str, Any] = {name: table.words(name) for name in ("knob", "level", *_WORDS) if name in runs}
