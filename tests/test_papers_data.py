@@ -1,4 +1,4 @@
-"""What docs/papers_data.py gives: CIFAR-10 as two published programs read it, from a folder of pictures."""
+"""What docs/papers_data.py and docs/papers_nets.py give: CIFAR-10 and a network as published programs have them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
 from cnn_ablation.tasks.image_classification import data
@@ -76,6 +77,21 @@ def test_values_of_one_colour_become_the_channels_of_a_pixel(papers_data: Module
         for f in range(3 * SIZE * SIZE):
             found = images[:, f // 12, f % 12 // 3, f % 3]
             assert np.array_equal(found, right[:, f % 16 // 4, f % 4, f // 16])
+
+
+def test_the_network_of_the_program_is_that_of_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters by layer as the program printed them; 967,306 in all."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    import papers_nets
+
+    network = papers_nets.eq2425(10)
+    counts = [sum(each.numel() for each in layer.parameters()) for layer in network]
+    printed = [4864, 0, 128, 0, 73856, 0, 256, 0, 295168, 0, 0, 524800, 0, 0, 1024, 65664, 0, 256, 1290, 0]
+    assert counts == printed
+    assert sum(counts) == 967306
+    outputs = network.eval()(torch.rand(2, 3, 32, 32))
+    assert outputs.sum(dim=1).tolist() == pytest.approx([1, 1])
+    assert outputs.shape == (2, 10)
 
 
 def test_the_commands_of_the_page_name_what_is_there(papers_data: ModuleType) -> None:
