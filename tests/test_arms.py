@@ -274,3 +274,29 @@ def test_the_command_says_the_same(
     slow = cli("-m", *lines, "dry_run=true")
     assert (slow.code, slow.out, slow.err) == (fast.code, fast.out, fast.err)
     assert fast.code == 2
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "softmax": {},
+    "momentum": {"optimizer.momentum": 0.9},
+    "logits": {"model.output": "logits"},
+}
+
+
+def test_columns_of_the_program_of_eq2425_are_those_of_its_table_but_for_what_the_paper_does_not_say(
+    composer: Any,
+) -> None:
+    table = composer(["study=eq2425"])
+    columns = {arm.name.removeprefix("column="): all_settings(table.config(arm)) for arm in arms_of(table)}
+    columns["3.2"] = columns.pop("baseline")
+    program = composer(["study=eq2425_program"])
+    found = {arm.name.removeprefix("column="): all_settings(program.config(arm)) for arm in arms_of(program)}
+    found["4.A.2.softmax"] = found.pop("baseline")
+    names = [f"{column}.{way}" for column in ("3.2", "4.A.2", "4.C", "4.D", "4.E") for way in WAYS]
+    assert sorted(found) == sorted([*names, "5.C.momentum"])
+    for name, settings in found.items():
+        column, _, way = name.rpartition(".")
+        expected = columns[column] | WAYS[way] | {"paper": "eq2425_program"}
+        if expected["model.batch_norm"]:
+            expected["model.batch_norm_place"] = "after"
+        assert settings == expected

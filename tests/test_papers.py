@@ -146,7 +146,10 @@ def test_seconds_of_trainings_that_diverged_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda study, paper: papers.read("eq2426"), "paper=eq2426\n  allowed: eq2425, eq2425_controlled, jappinen"),
+        (
+            lambda study, paper: papers.read("eq2426"),
+            "paper=eq2426\n  allowed: eq2425, eq2425_controlled, eq2425_program",
+        ),
         (lambda study, paper: papers.read("../papers/eq2425"), "allowed: eq2425, "),
         (lambda study, paper: papers.read(None), "paper=null"),
         (lambda study, paper: papers.compare(paper, study, alpha=5), "alpha=5.0\n  allowed: above 0 and below 0.5"),
@@ -249,7 +252,7 @@ def rows_of_the_page() -> Iterator[dict[str, str]]:
 
 def test_the_page_of_the_papers_claims_no_more_than_its_numbers_tell() -> None:
     rows = list(rows_of_the_page())
-    assert len(rows) > 40
+    assert len(rows) > 15
     for row in rows:
         word, seeds = row["the paper's is"], int(row["n"])
         if "seconds" in row["figure"]:
