@@ -119,6 +119,19 @@ def test_curves_of_all_seeds_have_one_line(ax: Axes) -> None:
     assert ax.get_xlabel() == "epoch"
 
 
+def test_the_best_curve_of_an_accuracy_is_never_cut_off(ax: Axes) -> None:
+    """Among arms that learn nothing; one that learns nothing among good ones is."""
+    others = {"baseline": 0.09, "k=1": 0.1, "k=2": 0.11}
+    for lone, others_at, is_whole in ((0.9, 0.0, True), (0.0, 0.8, False)):
+        ax.clear()
+        ends = {arm: others_at + end for arm, end in others.items()} | {"k=3": lone}
+        rows = [{"arm": arm, "seed": 0, "epoch": epoch, "val_accuracy": end - 0.001 * (2 - epoch) * (end > 0)}
+                for arm, end in ends.items() for epoch in (1, 2)]  # fmt: skip
+        figures.plot_curves(pd.DataFrame(rows), ax)
+        low, high = ax.get_ylim()
+        assert (low <= 100 * lone <= high) == is_whole
+
+
 def test_arms_that_are_not_compared_say_so_in_the_forest_plot(runs: pd.DataFrame, ax: Axes) -> None:
     twin = runs[runs["arm"] == "baseline"].assign(arm="idle=1", knob="idle", level="1")
     frame = pd.concat([runs, twin]).assign(test_loss=lambda table: 1 - table["test_accuracy"])

@@ -369,6 +369,17 @@ def test_a_curve_that_leaves_all_bounds_leaves_the_others_room() -> None:
     assert found.panels[1].last == "1e+12 after epoch 2"
 
 
+def test_the_best_curve_of_an_accuracy_is_shown_however_few_learn() -> None:
+    names = ["baseline", *(f"k={number}" for number in range(30))]
+    runs = runs_of({name: [0.1, 0.1] for name in names})
+    low = {name: [[0.1, 0.1 + 0.0001 * place]] for place, name in enumerate(names)}
+    shown = curve_frame({**low, "k=29": [[0.9, 0.9]]}, "val_accuracy")
+    arms = ablation_table(runs)
+    found = curves.curves_of(findings(arms, runs, shown), Names(arms), names)
+    assert found is not None
+    assert found.ticks[-1][1] in ("80", "90")
+
+
 def test_many_arms_wait_to_be_chosen_and_too_many_are_left_out() -> None:
     def curves_for(count: int) -> curves.Curves | None:
         scores = {"baseline": [0.5], **{f"k={number}": [0.5] for number in range(count - 1)}}

@@ -146,7 +146,8 @@ def _planned(curves: pd.DataFrame, column: str, without: Sequence[str], width: f
     points = _points(curves, column)
     extremes = [frame[["min", "max"]].to_numpy().ravel() for frame in points.values()]
     ends = [frame["mean"].iloc[-1] for frame in points.values() if len(frame)]
-    span = span_of(extremes, float(np.median(ends)) if ends else 0.0)
+    best = [float(np.nanmax(np.concatenate(extremes)))] if ends and Metric(column).is_accuracy else []  # never cut off
+    span = span_of(extremes, float(np.median(ends)) if ends else 0.0, best)
     labels = {arm: arm + _beyond(frame, span) for arm, frame in points.items()}
     others = [label for arm, label in labels.items() if arm not in (BASELINE, FULL)]
     columns, names, is_short = _arranged(others, width) if len(others) > len(LINES) else (0, [], False)

@@ -86,7 +86,7 @@ def curves_of(found: Findings, names: Names, order: Sequence[str]) -> Curves | N
     tables = {arm: table for arm, table in tables.items() if table.size}
     if not tables:
         return None
-    axes = _Axes(list(tables.values()))
+    axes = _Axes(list(tables.values()), keeps_best=metric.is_accuracy)
     single = sum(table.shape[1] for table in tables.values()) <= _MOST_LINES
     wanted = [arms[0], *order][:_MOST_SHOWN]
     panels = [
@@ -106,13 +106,14 @@ class _Axes:
 
     Args:
         tables: values by epoch (rows) and seed (columns), of each arm.
+        keeps_best: whether the largest values are shown however few they are.
     """
 
-    def __init__(self, tables: Sequence[pd.DataFrame]):
+    def __init__(self, tables: Sequence[pd.DataFrame], *, keeps_best: bool = False):
         epochs = np.concatenate([table.index.to_numpy(np.float64) for table in tables])
         self.first, self.last = float(epochs.min()), float(epochs.max())
         values = np.concatenate([table.to_numpy(np.float64).ravel() for table in tables])
-        self.low, self.high = _range(values[np.isfinite(values)])
+        self.low, self.high = _range(values[np.isfinite(values)], keeps_best=keeps_best)
 
     def path(self, line: pd.Series) -> str:
         """The line through what is finite, with no more points than one can see."""
@@ -141,7 +142,7 @@ class _Axes:
         return [(self.y(value), numbers.written(value, "{:.4g}")) for value in round_values(self.low, self.high)]
 
 
-def _range(values: Floats) -> tuple[float, float]:
+def _range(values: Floats, *, keeps_best: bool) -> tuple[float, float]:
     """Of nearly all values, where a few would leave the others no room."""
     if not len(values):
         return 0.0, 1.0
@@ -149,7 +150,8 @@ def _range(values: Floats) -> tuple[float, float]:
     usual = np.quantile(values, [0.05, 0.95])
     spread = float(usual[1] - usual[0])
     if spread > 0 and high - low > _WILD * spread:
-        low, high = max(low, float(usual[0]) - spread / 2), min(high, float(usual[1]) + spread / 2)
+        low = max(low, float(usual[0]) - spread / 2)
+        high = high if keeps_best else min(high, float(usual[1]) + spread / 2)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
