@@ -51,3 +51,16 @@ def test_the_page_can_be_read_by_everybody(study: Any, width: int, scheme: str, 
     violations = Axe().run(page).response["violations"]
     assert [violation["id"] for violation in violations] == []
     context.close()
+
+
+def test_all_columns_stand_on_a_screen_of_1280_pixels(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ablation.html"
+    arms, caption = STUDIES["knobs"]()
+    arms = arms.assign(time_verdict="undecided")  # the longest word in the widest table
+    arms.loc[1:, ["verdict", "seeds_needed_low", "seeds_needed"]] = ["undecided", 50, 117]
+    path.write_text(html_page(arms, caption), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(path.as_uri())
+    assert page.locator("thead th").all_inner_texts()[-1] == "time ratio"
+    assert page.evaluate("(region => region.scrollWidth <= region.clientWidth)(document.querySelector('.scroll'))")
+    page.close()

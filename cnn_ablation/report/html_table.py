@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -23,20 +24,21 @@ _PAGE = """<!doctype html>
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --dim: #9ea7b3; --page: #0d1117; --line: #3d444d;
   --link: #79c0ff; --better: #9be9a8; --on-better: #12301b; --worse: #ffb3ad; --on-worse: #43191c;
   --equivalent: #a5d6ff; --on-equivalent: #0f2d48; --undecided: #e8dba0; --on-undecided: #37300f; } }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 72rem; background: var(--page); color: var(--text);
+body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 80rem; background: var(--page); color: var(--text);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.4rem; margin: 0 0 1rem; }
 h2 { font-size: 1.05rem; margin: 1.5rem 0 .3rem; }
 a { color: var(--link); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; min-width: 100%%; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap; vertical-align: baseline; }
+th, td { padding: .35rem .6rem; text-align: right; vertical-align: baseline; }
+td span { white-space: nowrap; }
 th:first-child, td:first-child { padding-left: 0; }
 .words { text-align: left; }
 thead th { border-bottom: 2px solid var(--line); color: var(--dim); font-weight: 600; font-size: .9rem; }
 tbody { border-bottom: 1px solid var(--line); }
-tbody th { font-weight: 600; white-space: normal; overflow-wrap: break-word; max-width: 24rem; }
-.notes td { padding-top: 0; white-space: normal; font-size: .9rem; color: var(--dim); }
+tbody th { font-weight: 600; overflow-wrap: break-word; min-width: min(13rem, 30vw); max-width: 24rem; }
+.notes td { padding-top: 0; font-size: .9rem; color: var(--dim); }
 .notes div { position: sticky; left: 0; max-width: min(68rem, calc(100vw - 2rem)); }
 .verdict { padding: .1rem .5rem; border-radius: .6rem; }
 %(verdicts)s
@@ -59,6 +61,8 @@ p, ol { max-width: 68rem; }
 </body>
 </html>
 """
+_PARTS = re.compile(r" (?=\[)|(?<=\]) ")
+"""Between an estimate, its interval and its verdict a cell may go on in the next line."""
 _COLOURED = ("better", "worse", "equivalent", "undecided")
 _VERDICTS = "\n".join(
     f".{name} .verdict {{ color: var(--{name}); background: var(--on-{name}); }}" for name in _COLOURED
@@ -101,7 +105,8 @@ def _cell(column: str, text: str) -> str:
         return f'<th scope="row" class="words">{"<wbr>".join(map(escape, name_pieces(text)))}</th>'
     if column == "verdict":
         return f'<td class="words"><span class="verdict">{escape(text)}</span></td>'
-    return f"<td{_side(column)}>{escape(text)}</td>"
+    parts = [f"<span>{escape(part)}</span>" for part in _PARTS.split(text) if part]
+    return f"<td{_side(column)}>{' '.join(parts)}</td>"
 
 
 def _side(column: str) -> str:
