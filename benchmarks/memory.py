@@ -118,7 +118,7 @@ def as_markdown(peaks: Peaks, overrides: Sequence[str]) -> str:
         "# Memory of a study\n\n"
         f"From `python benchmarks/memory.py {' '.join(overrides)}`: "
         f"{devices.hardware_name(devices.choose('cpu'))}, {os.cpu_count()} cores; Python {platform.python_version()}, "
-        f"torch {versions['torch']}, {provenance.environment(LIBRARIES)['git_commit'][:10]}. One study.\n\n"
+        f"torch {versions['torch']}, commit {str(provenance.environment(LIBRARIES)['git_commit'])[:10]}. One study.\n\n"
         f"{markdown(pd.DataFrame(rows))}\n\n"
         f"All processes together held at most {round(peaks.sum_pss / MIB):,} MiB, each page counted once; the images "
         f"are {round(size / MIB)} MiB.\n"
