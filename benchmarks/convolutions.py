@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from cnn_ablation.analysis.stats import log_ratio_interval
-from cnn_ablation.report.files import markdown
+from cnn_ablation.report.markdown import markdown
 from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification import devices
 from cnn_ablation.tasks.image_classification.engine import convolution

@@ -27,7 +27,7 @@ import torch
 from throughput import export
 
 import cnn_ablation
-from cnn_ablation.report.files import markdown
+from cnn_ablation.report.markdown import markdown
 from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification import computing, data, devices, engine, training
 from cnn_ablation.tasks.image_classification.data.resident import resident

@@ -27,7 +27,7 @@ import pandas as pd
 import psutil
 
 import cnn_ablation
-from cnn_ablation.report.files import markdown
+from cnn_ablation.report.markdown import markdown
 from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification import data, devices
 from cnn_ablation.tasks.image_classification.identity import LIBRARIES

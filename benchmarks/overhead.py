@@ -26,7 +26,7 @@ import pandas as pd
 import cnn_ablation
 from cnn_ablation.analysis.tables.input import LOSSES
 from cnn_ablation.config import all_settings
-from cnn_ablation.report.files import markdown
+from cnn_ablation.report.markdown import markdown
 from cnn_ablation.runs import provenance, records
 from cnn_ablation.runs import run as runs
 from cnn_ablation.study import plans

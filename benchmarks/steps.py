@@ -26,7 +26,7 @@ from torch.nn import functional as F
 import cnn_ablation
 from cnn_ablation.analysis.stats import log_ratio_interval
 from cnn_ablation.common import machine
-from cnn_ablation.report.files import markdown
+from cnn_ablation.report.markdown import markdown
 from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification import devices, engine
 from cnn_ablation.tasks.image_classification.config import NetworkConfig

@@ -28,7 +28,7 @@ import pandas as pd
 
 import cnn_ablation
 from cnn_ablation.analysis.stats import log_ratio_interval, mean_interval
-from cnn_ablation.report.files import markdown
+from cnn_ablation.report.markdown import markdown
 from cnn_ablation.runs import provenance
 from cnn_ablation.tasks.image_classification import data
 from cnn_ablation.tasks.image_classification.identity import LIBRARIES

@@ -41,7 +41,7 @@ class Tracker:
             os.environ.setdefault(name, value)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"alembic\.")
         for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # a line for each table of a new database
+            logging.getLogger(name).setLevel(logging.ERROR)  # a line for each table of a new database, and each attempt
 
     def on_study(self, study: ObservedStudy) -> None:
         self._study = study
