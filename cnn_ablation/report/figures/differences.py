@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -15,46 +14,22 @@ from cnn_ablation.report.figures.frame import (
 from cnn_ablation.report.figures.frame import (
     Entry,
     inches_of,
-    label_lines,
     label_x,
     legend_above,
-    legend_height,
     tidied,
 )
 from cnn_ablation.report.figures.marks import (
-    Marks,
     differences,
     interval_words,
     metric_of_arms,
     metric_words,
     without_dropped,
 )
-from cnn_ablation.report.figures.rows import Rows, draw_names
-from cnn_ablation.report.figures.span import Span, span_of
+from cnn_ablation.report.figures.rows import draw_names
+from cnn_ablation.report.figures.span import span_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_AROUND = 0.45
-"""Inches of ticks and edges."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All of the picture before it is drawn."""
-
-    marks: Marks
-    span: Span
-    rows: Rows
-    entries: list[Entry]
-    label: str
-    half: float | None
-    room: float
-
-    @property
-    def height(self) -> float:
-        legend = legend_height(self.entries, self.room)
-        return self.rows.height + legend + 0.16 * label_lines(self.label, self.room) + _AROUND
 
 
 def plot_differences(
@@ -95,7 +70,7 @@ def differences_height(arms: pd.DataFrame, runs: pd.DataFrame | None, width: flo
     return _planned(arms, runs, None, width).height
 
 
-def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, margin_pp: float | None, width: float) -> _Plan:
+def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, margin_pp: float | None, width: float) -> forest.Plan:
     from cnn_ablation.analysis.tables import reference_words  # imports scipy, which other pictures do not need
 
     arms, others = without_dropped(arms)
@@ -107,4 +82,4 @@ def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, margin_pp: float | N
     entries = band + forest.entries(marks, span, interval_words(arms), "one seed")
     what = " (percentage points)" if metric.is_accuracy else f" ({metric.direction} is better)"
     label = f"difference in {metric_words(metric)} from {reference_words(arms)}{what}{others}{rows.words}"
-    return _Plan(marks, span, rows, entries, label, half, rows.room(width))
+    return forest.Plan(marks, span, rows, entries, label, rows.room(width), half)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_ablation.report.figures.colours import PAPER, VERDICT_STYLE
-from cnn_ablation.report.figures.frame import INTERVAL, SEED, SEED_STYLE, Entry
+from cnn_ablation.report.figures.frame import INTERVAL, SEED, SEED_STYLE, Entry, label_lines, legend_height
 from cnn_ablation.report.figures.marks import Marks
 from cnn_ablation.report.figures.rows import Rows, rows_of
 from cnn_ablation.report.figures.span import Span
@@ -24,6 +24,28 @@ MEAN_STYLE: dict[str, Any] = {"markersize": 5.5, "markeredgecolor": PAPER, "mark
 CUT = "beyond the axis"
 _BELOW_THE_MEAN = 0.085
 """Inches, of single seeds."""
+_AROUND = 0.45
+"""Inches of ticks and edges."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a picture of rows before it is drawn."""
+
+    marks: Marks
+    span: Span
+    rows: Rows
+    entries: list[Entry]
+    label: str
+    room: float
+    """Inches that the axis has."""
+    half: float | None = None
+    """Of the margin, in a picture that shows one."""
+
+    @property
+    def height(self) -> float:
+        legend = legend_height(self.entries, self.room)
+        return self.rows.height + legend + 0.16 * label_lines(self.label, self.room) + _AROUND
 
 
 def is_cut(marks: Marks, span: Span) -> list[bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,40 +9,17 @@ import pandas as pd
 
 from cnn_ablation.report.figures import forest
 from cnn_ablation.report.figures.frame import (
-    Entry,
     inches_of,
-    label_lines,
     label_x,
     legend_above,
-    legend_height,
     tidied,
 )
-from cnn_ablation.report.figures.marks import Marks, axis_words, interval_words, metric_of_arms, scores, without_dropped
-from cnn_ablation.report.figures.rows import Rows, draw_names
-from cnn_ablation.report.figures.span import Span, span_of
+from cnn_ablation.report.figures.marks import axis_words, interval_words, metric_of_arms, scores, without_dropped
+from cnn_ablation.report.figures.rows import draw_names
+from cnn_ablation.report.figures.span import span_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_AROUND = 0.45
-"""Inches of ticks and edges."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All of the picture before it is drawn."""
-
-    marks: Marks
-    span: Span
-    rows: Rows
-    entries: list[Entry]
-    label: str
-    room: float
-
-    @property
-    def height(self) -> float:
-        legend = legend_height(self.entries, self.room)
-        return self.rows.height + legend + 0.16 * label_lines(self.label, self.room) + _AROUND
 
 
 def plot_metric(arms: pd.DataFrame, ax: Axes, *, runs: pd.DataFrame | None = None, width: float | None = None) -> Axes:
@@ -69,7 +45,7 @@ def scores_height(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -
     return _planned(arms, runs, width).height
 
 
-def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> _Plan:
+def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> forest.Plan:
     arms, others = without_dropped(arms)
     marks = scores(arms, runs)
     means = marks.mean[~np.isnan(marks.mean)]
@@ -77,4 +53,4 @@ def _planned(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> _Pl
     rows = forest.rows_for(marks, span, width)
     entries = forest.entries(marks, span, interval_words(arms), "one seed")
     label = axis_words(metric_of_arms(arms)) + others + rows.words
-    return _Plan(marks, span, rows, entries, label, rows.room(width))
+    return forest.Plan(marks, span, rows, entries, label, rows.room(width))
