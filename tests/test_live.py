@@ -473,7 +473,7 @@ def test_a_suspended_study_gives_the_terminal_back_and_draws_over_nothing(
 
 
 def test_an_interrupted_study_leaves_the_terminal_as_it_was(tmp_path: Path, terminals: Callable[..., Terminal]) -> None:
-    terminal = terminals(tmp_path, *STUDY, seconds=0.5)
+    terminal = terminals(tmp_path, *STUDY, seconds=2)
     terminal.until("of 9 runs")
     os.killpg(terminal.process.pid, signal.SIGINT)
     shown = terminal.until("")
