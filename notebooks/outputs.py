@@ -59,6 +59,7 @@ _PUNCTUATION = ".,;:()[]{}'\"|"
 
 # Phrases that a machine or a clock decides -> what stands for them; nothing where they may be missing.
 PHRASES = {
+    r"<\S+ at 0x[0-9a-f]+>": "OBJECT",
     r"\d+ runs? side by side, \d+ threads? each": "",
     r"More seeds is [^.]*\.": "",
     r"Slower and faster hold .*? times the baseline's\.": "",

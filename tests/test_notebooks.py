@@ -111,6 +111,10 @@ def renamed(old: str, new: str) -> dict[str, Any]:
 THE_SAME = {
     "nothing at all": ([], []),
     "another time": ([stream(RUNS)], [stream(RUNS.replace("0.8 s", "12.5 s"))]),
+    "another place in memory": (
+        [stream("<pandas.io.formats.style.Styler at 0x7fe4f6c501d0>")],
+        [stream("<pandas.io.formats.style.Styler at 0x7f154aeaa010>")],
+    ),
     "another order of lines": (
         [stream(RUNS)],
         [stream("".join(reversed(RUNS.replace("1/2", "3/2").replace("2/2", "1/2").splitlines(True))))],
