@@ -469,5 +469,6 @@ def test_every_phrase_that_may_differ_stands_in_a_stored_notebook(scripts: dict[
     """A phrase that the package words anew is compared word by word: its rule has to follow."""
     cells = [cell for path in PATHS for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
-    text = " ".join("".join(output.get("text", "") for output in outputs).split())
+    texts = [output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    text = " ".join(" ".join(texts).split())
     assert [phrase for phrase in scripts["outputs"].PHRASES if not re.search(phrase, text)] == []
