@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -194,14 +196,22 @@ def test_a_folder_keeps_its_study_and_grows(tiny_config: Config, tmp_path: Path)
 def test_a_folder_of_a_host_that_died_is_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with monkeypatch.context() as there:
-        there.setenv(HOST_VARIABLE, "node7")
-        leases.acquire(tmp_path / ".lease")
+    dying = (
+        "import os, sys; from pathlib import Path; from cnn_ablation.common import leases\n"
+        "leases.acquire(Path(sys.argv[1], '.lease')); print(os.getpid(), flush=True); os._exit(0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", dying, str(tmp_path)],
+        env={**os.environ, HOST_VARIABLE: "node7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     monkeypatch.setattr(leases, "EXPIRY_SECONDS", 0.2)
     with claimed(tmp_path):
         pass
     said = " ".join(capsys.readouterr().err.split())
-    assert said.startswith(f"{tmp_path} was in use by process {os.getpid()} on node7, since ")
+    assert said.startswith(f"{tmp_path} was in use by process {ended.stdout.strip()} on node7, since ")
     assert said.endswith("; looking up to 0 s whether it still is")
 
 
