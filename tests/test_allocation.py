@@ -214,7 +214,7 @@ def test_a_plan_says_what_only_the_node_knows(tiny_config: Config, monkeypatch: 
         assert computing.resolve(told, planned=True).precision == "float32"
         assert computing.resolve(told, planned=True).kernels == computing.NO_KERNELS
     assert on_cpu == computing.Computing("cpu", 2, unknown, unknown, unknown)
-    assert on_gpu == computing.Computing("cuda", 0, unknown, unknown, unknown)
+    assert on_gpu == computing.Computing("cuda", 0, unknown, unknown, unknown, gpu=unknown)
 
 
 @pytest.mark.parametrize("task", TASKS)

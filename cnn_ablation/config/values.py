@@ -89,7 +89,7 @@ def _bounds_problem(key: str, value: object, bounds: Bounds) -> Problem:
         value if isinstance(value, str | int | float) else shown(value),
         str(bounds) if is_finite else f"a finite number, {bounds}",
         nearest=_nearest_choice(key, value, bounds),
-        remedy=f"the group sets this name; write {group}={value}" if group else _list_remedy(key, value, bounds),
+        remedy=f"the group sets this name; write {group}={value}" if group else _remedy(key, value, bounds),
     )
 
 
@@ -102,8 +102,10 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST_LETTERS_SHOWN else f"{text[:_MOST_LETTERS_SHOWN]}..."
 
 
-def _list_remedy(key: str, value: object, bounds: Bounds) -> str | None:
-    """A list of one of the words that may be in it."""
+def _remedy(key: str, value: object, bounds: Bounds) -> str | None:
+    """One of several of a kind, or a list of one of the words that may be in it."""
+    if bounds.numbered and ":" in str(value):
+        return f"{key}={bounds.numbered}:0 is the first of several"
     is_of_words = isinstance(value, list) and bounds.choices and not bounds.per_layer
     return f"{key}=[{bounds.choices()[0]}]" if is_of_words and bounds.choices else None
 
