@@ -24,6 +24,7 @@ from cnn_ablation.launch import workers
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Crew, Packing, packing, packing_of_job
 from cnn_ablation.runs import provenance
+from cnn_ablation.runs.records import record_paths
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import check_gpu_is_there
 from cnn_ablation.study.checks import check_gpu
@@ -331,6 +332,27 @@ def test_the_gpu_that_is_asked_for_has_processes_alone(
 
 
 @pytest.mark.parametrize(
+    ("expected", "flips", "num_arms"),
+    [
+        (ONE_AT_A_TIME, False, 1),
+        (Packing(1, 4, devices=("0", "1")), False, 2),
+        (Packing(3, 1, by_memory=True, devices=("0", "1")), True, 1),
+        (Packing(4, 1, by_memory=True, devices=("0", "1")), True, 2),
+    ],
+)
+def test_seeds_that_train_one_by_one_are_shared_out_among_gpus(
+    tiny_config: Config, with_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    *, expected: Packing, flips: bool, num_arms: int,
+) -> None:  # fmt: skip
+    """Five seeds of augmented images are five jobs, not one."""
+    with_gpus()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    train = replace(tiny_config.train, horizontal_flip=flips)
+    config = replace(tiny_config, device="cuda", replicates=5, train=train)
+    assert packing(config, 5 * num_arms, [config] * num_arms) == expected
+
+
+@pytest.mark.parametrize(
     ("expected", "how"),
     [
         ("up to 3 arms side by side on GPU 5, as the GPU's memory allows", Packing(3, 2, True, ("5",))),
@@ -498,6 +520,19 @@ def test_a_job_that_no_gpu_can_begin_has_ended(team: workers._Team, job: Assignm
     assert team.raised == ["GPU 1 computes nothing"] * 2
     assert ended == [job] * 2
     assert [group.is_open for group in team.groups] == [False, True]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it computes")
+def test_a_study_whose_gpus_compute_nothing_comes_to_its_end(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two names of GPUs on a machine that has none, and real processes; `auto` does not come to the CPU there."""
+    job = Assignment(replace(tiny_config, device="auto", replicates=1), tmp_path / "0", tmp_path)
+    ended: list[Assignment] = []
+    assert Crew("image_classification", OF_TWO).train([job], ended.append) == ["GPU 1 computes nothing"]
+    assert "GPU 0 computes nothing: its arms are trained on the other GPUs" in capsys.readouterr().err
+    assert ended == [job]
+    assert record_paths(tmp_path) == []
 
 
 def test_a_worker_that_has_lost_its_gpu_is_replaced(team: workers._Team, job: Assignment) -> None:

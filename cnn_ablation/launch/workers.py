@@ -88,7 +88,7 @@ def packing(config: StudyConfig, num_runs: int, arms: Sequence[StudyConfig] = ()
     if not all(task_of(config).is_known_elsewhere(arm) for arm in arms):
         return ONE_AT_A_TIME
     if task_of(config).device(config) == "cuda":
-        how = _on_gpus(config.device, num_runs // len(config.seeds))
+        how = _on_gpus(config.device, _num_jobs(config, num_runs, arms))
         return how if how.workers > 1 else ONE_AT_A_TIME
     return _on_cores(config, num_runs, arms)
 
@@ -110,6 +110,14 @@ def packing_of_job(config: StudyConfig, num_runs_of_study: int, num_jobs: int, a
     if task_of(config).device(config) == "cuda":
         return _on_gpus(config.device, num_jobs)
     return _on_cores(config, num_jobs, arms)
+
+
+def _num_jobs(config: StudyConfig, num_runs: int, arms: Sequence[StudyConfig]) -> int:
+    """Of a study on GPUs: an arm with all its seeds, where they train in one go; else each run."""
+    if machine.is_elsewhere() or not arms:
+        return num_runs // len(config.seeds)
+    task, on_gpu = task_of(config), How("cuda", threads=0)
+    return sum(1 if task.trains_together(arm, on_gpu) else len(config.seeds) for arm in arms)
 
 
 def _on_gpus(device: str, num_jobs: int) -> Packing:
