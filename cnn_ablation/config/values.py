@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from cnn_ablation.common.device_names import kind_of
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.words import nearest
 from cnn_ablation.config.schema import (
@@ -115,9 +116,10 @@ def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
         wrong = next((each for each in value if not bounds.allows(each)), None)
         found = _nearest_choice("", wrong, bounds)
         return f"{key}=[{found.removeprefix('=')}]" if found else None
-    choices = [str(choice) for choice in bounds.choices()] if bounds.choices else [bounds.or_word]
-    found = nearest(str(value), [choice for choice in choices if choice])
-    return f"{key}={found}" if found else None
+    choices = {str(choice): str(choice) for choice in (bounds.choices() if bounds.choices else [bounds.or_word])}
+    choices |= {"gpu": bounds.numbered} if bounds.numbered else {}  # else `gpu` were spelled most like `cpu`
+    found = nearest(kind_of(str(value)), [choice for choice in choices if choice])
+    return f"{key}={choices[found]}" if found else None
 
 
 def unknown_key(owner: Section, name: str, value: object) -> Problem:
