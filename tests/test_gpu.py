@@ -32,6 +32,7 @@ from cnn_ablation.tasks.image_classification.training import TrainingResult
 pytestmark = pytest.mark.gpu
 
 GPU = torch.device("cuda")
+LAST = torch.device("cuda", max(0, torch.cuda.device_count() - 1))
 SEEDS = [0, 1, 2]
 
 KNOBS = [
@@ -264,6 +265,13 @@ def test_images_that_do_not_fit_train_from_host_memory(
         assert run.val_loss == pytest.approx(alone.val.loss, rel=1e-4)
 
 
+def test_images_are_on_the_device_once_by_whatever_name() -> None:
+    images = data.load(composed().data)
+    with devices.on(LAST):
+        assert resident(images, GPU) is resident(images, LAST)
+        assert resident(images, GPU).train.pixels.device == LAST
+
+
 def test_free_memory_counts_what_the_allocator_keeps() -> None:
     def free() -> int:
         return devices.free_memory(GPU) or 0
@@ -273,9 +281,6 @@ def test_free_memory_counts_what_the_allocator_keeps() -> None:
     assert before - free() == pytest.approx(2**28, rel=0.1)
     del taken
     assert free() == pytest.approx(before, rel=0.01)
-
-
-LAST = torch.device("cuda", max(0, torch.cuda.device_count() - 1))
 
 
 @pytest.mark.parametrize("overrides", [[], ["train.horizontal_flip=true"], ["engine=reference"]], ids=str)

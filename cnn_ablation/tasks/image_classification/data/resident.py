@@ -116,7 +116,7 @@ def resident(
         return found
     forget()
     found = Resident(*(to_device(part, data, device, memory_format) for part in (data.train, data.val, data.test)))
-    _kept.append((data, (device, memory_format), found))
+    _kept.append((data, (_exactly(device), memory_format), found))
     return found
 
 
@@ -124,8 +124,13 @@ def kept(
     data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
 ) -> Resident | None:
     """The data set where it is the one that is there already."""
-    key = (device, memory_format)
+    key = (_exactly(device), memory_format)
     return next((found for one, its_key, found in _kept if one is data and its_key == key), None)
+
+
+def _exactly(device: torch.device) -> torch.device:
+    """`cuda` is the GPU that is current, which whoever works in a notebook may change."""
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
 def forget() -> None:
