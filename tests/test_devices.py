@@ -399,6 +399,19 @@ def test_a_gpu_is_current_only_where_it_was_named(monkeypatch: pytest.MonkeyPatc
     assert entered == [torch.device("cuda:1")]
 
 
+def test_runs_are_computed_on_the_gpu_that_they_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's own way to make one current is watched, as there may be none."""
+    entered = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(str(device)) or devices.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("cuda:1", "cuda"):
+        with images_task.computing_as(Computing(name, 0, "float32", "AVX2", "PyTorch's")):
+            pass
+        with function_task.computing_as(function_task.FunctionHow(name, 0, "AVX2")):
+            pass
+    assert entered == ["cuda:1", "cuda:1"]
+
+
 # -- a GPU that is lost -----------------------------------------------------------------------------------------------
 
 
