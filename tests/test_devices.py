@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -416,9 +417,9 @@ def test_runs_are_computed_on_the_gpu_that_they_name(monkeypatch: pytest.MonkeyP
 
 
 def test_a_device_computes_or_does_not() -> None:
-    assert devices.computes(torch.device("cpu"))
+    assert devices.trouble(torch.device("cpu")) == ""
     if not torch.cuda.is_available():
-        assert not devices.computes(torch.device("cuda:1"))
+        assert re.fullmatch(r"\w+: .+", devices.trouble(torch.device("cuda:1"))), "one line"
 
 
 @pytest.mark.parametrize(
@@ -438,12 +439,12 @@ def test_one_process_at_a_time_where_that_gpus_administrator_wants_it(expected: 
 
 
 class Lost:
-    """A task whose GPU goes on for so many answers, as `Task.still_computes` gives them."""
+    """A task whose GPU goes on for so many answers, as `Task.trouble` gives them."""
 
-    def __init__(self, answers: list[bool]):
+    def __init__(self, answers: list[str]):
         self.answers = answers
 
-    def still_computes(self, config: object) -> bool:
+    def trouble(self, config: object) -> str:
         return self.answers.pop(0)
 
 
@@ -453,20 +454,22 @@ def job(config_of: Callable[..., StudyConfig], tmp_path: Path) -> Assignment:
 
 
 OF_TWO = Packing(1, 1, devices=("0", "1"))
+LOST = "AcceleratorError: CUDA error"
 
 
 @pytest.mark.parametrize(
     ("expected", "answers", "how", "num_jobs"),
     [
-        ([("done", [], True), ("done", [], True)], [True, True, True], OF_TWO, 2),
-        ([("done", [], True), ("done", [], False)], [True, True, False], OF_TWO, 3),
-        ([("nothing computed",)], [False], OF_TWO, 2),
-        ([("done", [], False)], [False], Packing(2, 1), 2),
+        ([("done", [], ""), ("done", [], "")], ["", "", ""], OF_TWO, 2),
+        ([("done", [], ""), ("done", [], LOST)], ["", "", LOST], OF_TWO, 3),
+        ([("not begun", LOST)], [LOST], OF_TWO, 2),
+        ([("done", [], LOST)], [LOST], Packing(2, 1), 2),
+        ([("done", [], LOST)], [LOST], Packing(2, 1, devices=("5",)), 2),
     ],
-    ids=["well", "lost while it trains", "lost before", "the only one"],
+    ids=["well", "lost while it trains", "lost before", "one for all", "the only one"],
 )
 def test_a_worker_leaves_when_its_gpu_does_nothing_more_for_it(
-    job: Assignment, expected: list[Any], answers: list[bool], how: Packing, num_jobs: int
+    job: Assignment, expected: list[Any], answers: list[str], how: Packing, num_jobs: int
 ) -> None:
     ours, theirs = multiprocessing.Pipe()
     task: Any = Lost(list(answers))
@@ -512,12 +515,15 @@ def test_jobs_of_a_lost_gpu_go_to_the_others(
     ended: list[Assignment] = []
     team.on_end = ended.append
     _, lost = hired(team, 1, job)
-    lost.send(("nothing computed",))
+    lost.send(("not begun", LOST))
     team.listen(timeout=10)
     assert list(team.waiting) == [job], "it comes first again"
     assert (team.workers, team.raised, ended) == ([], [], [])
     assert [group.is_open for group in team.groups] == [True, False]
-    assert "GPU 1 computes nothing: its arms are trained on the other GPUs" in capsys.readouterr().err
+    assert (
+        "GPU 1 computes nothing (AcceleratorError: CUDA error): its arms are trained on the other GPUs"
+        in capsys.readouterr().err
+    )
     lost.close()
 
 
@@ -527,11 +533,11 @@ def test_a_job_that_no_gpu_can_begin_has_ended(team: workers._Team, job: Assignm
     team.on_end = ended.append
     for group in (0, 1, 1):
         _, lost = hired(team, group, job)
-        lost.send(("nothing computed",))
+        lost.send(("not begun", LOST))
         team.listen(timeout=10)
         lost.close()
     assert list(team.waiting) == [job]
-    assert team.raised == ["GPU 1 computes nothing"] * 2
+    assert team.raised == ["GPU 1 computes nothing (AcceleratorError: CUDA error)"] * 2
     assert ended == [job] * 2
     assert [group.is_open for group in team.groups] == [False, True]
 
@@ -540,12 +546,12 @@ def test_a_worker_that_has_lost_its_gpu_is_replaced(team: workers._Team, job: As
     ended: list[Assignment] = []
     team.on_end = ended.append
     _, lost = hired(team, 0, job)
-    lost.send(("done", ["CUDA error"], False))
+    lost.send(("done", ["CUDA error"], LOST))
     team.listen(timeout=10)
     assert (team.workers, ended, team.raised) == ([], [job], ["CUDA error"])
     assert [group.is_open for group in team.groups] == [True, True], "whether the GPU is lost a new process tells"
     worker, well = hired(team, 0, job)
-    well.send(("done", [], True))
+    well.send(("done", [], ""))
     team.listen(timeout=10)
     assert (team.workers, worker.assignment, ended) == ([worker], None, [job, job])
     lost.close()
@@ -565,11 +571,11 @@ def test_a_closed_group_is_not_opened_by_what_its_last_process_says_of_memory(
 
 def test_functions_are_asked_through_pytorch_alone(config_of: Callable[..., StudyConfig]) -> None:
     for name in ("cpu", "cuda", "cuda:1"):
-        assert function_task.still_computes(config_of("function", name)) is True
+        assert function_task.trouble(config_of("function", name)) == ""
         assert function_task.room_for_more(function_task.FunctionHow(name, 0, "")) == 0
 
 
 def test_images_on_a_processor_are_always_computed(tiny_config: Config) -> None:
-    assert images_task.still_computes(tiny_config)
+    assert images_task.trouble(tiny_config) == ""
     if not torch.cuda.is_available():
-        assert not images_task.still_computes(replace(tiny_config, device="cuda:1"))
+        assert images_task.trouble(replace(tiny_config, device="cuda:1"))

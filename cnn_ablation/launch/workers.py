@@ -343,14 +343,14 @@ class _Team:
                 self._bury(worker)
                 continue
             if kind == "done":
-                raised, computes = content
+                raised, trouble = content
                 self.raised += raised
                 ended, worker.assignment = worker.assignment, None
-                if not computes:
+                if trouble:
                     self._dismiss(worker)
                 self._has_ended(ended)
-            elif kind == "nothing computed":
-                self._close_group_of(worker)
+            elif kind == "not begun":
+                self._close_group_of(worker, *content)
             elif kind == "fit" and worker.group.is_open:
                 group = worker.group
                 group.limit = content[0]
@@ -358,12 +358,12 @@ class _Team:
             elif kind != "fit":
                 progress.show(worker.bars, kind, *content)
 
-    def _close_group_of(self, worker: _Worker) -> None:
+    def _close_group_of(self, worker: _Worker, trouble: str) -> None:
         """Hands the job that a new worker could not even begin to the other GPUs; with the last one it has ended."""
         group, job = worker.group, worker.assignment
         worker.assignment = None
         self._dismiss(worker)
-        said = f"GPU {group.device} computes nothing"
+        said = f"GPU {group.device} computes nothing ({trouble})"
         if not any(other.is_open for other in self.groups if other is not group):
             self.raised.append(said)
             self._has_ended(job)
@@ -493,20 +493,20 @@ def _live(connection: Connection, name: str, how: Packing) -> None:
 
 def _serve(connection: Connection, task: Task, how: Packing, concurrent_jobs: ConcurrentJobs) -> None:
     """Trains what it is given until the connection is closed, or the GPU does nothing more for this process."""
-    has_computed = not how.devices
+    is_asked = len(how.devices) > 1  # first, where others can take its place
     while True:
         try:
             assignment = _as_seen(connection.recv(), how)
         except (EOFError, OSError):
             return
-        if not has_computed and not task.still_computes(assignment.config):
-            connection.send(("nothing computed",))
+        if is_asked and (trouble := task.trouble(assignment.config)):
+            connection.send(("not begun", trouble))
             return
-        has_computed = True
+        is_asked = False
         raised = _carry_out(assignment, how, concurrent_jobs)
-        computes = task.still_computes(assignment.config)
-        connection.send(("done", raised, computes))
-        if not computes:
+        trouble = task.trouble(assignment.config)
+        connection.send(("done", raised, trouble))
+        if trouble:
             return
 
 

@@ -252,8 +252,8 @@ class Task(Protocol):
     def room_for_more(self, how: How) -> int:
         """How many more processes that train what this one does the device has room for."""
 
-    def still_computes(self, config: Any) -> bool:
-        """Whether the device does what it is asked: after some errors a GPU does nothing more for this process."""
+    def trouble(self, config: Any) -> str:
+        """Why a configuration's device does nothing more for this process, as a GPU after some errors; else empty."""
 
     def computing_as(self, how: How) -> AbstractContextManager[None]:
         """Within it this process computes as decided; everything is put back afterwards."""

@@ -176,14 +176,14 @@ def room_for_more(how: How) -> int:
     return devices.room_for_more(torch.device(how.device))
 
 
-def still_computes(config: FunctionConfig) -> bool:
+def trouble(config: FunctionConfig) -> str:
     """As PyTorch tells where the function computes with it; nobody else is asked."""
     torch = _torch_on_gpu()
     if device(config) != "cuda" or torch is None:
-        return True
+        return ""
     from cnn_ablation.tasks.image_classification import devices
 
-    return devices.computes(torch.device("cuda" if config.device == "auto" else config.device))
+    return devices.trouble(torch.device("cuda" if config.device == "auto" else config.device))
 
 
 def _torch_on_gpu() -> Any:

@@ -175,14 +175,15 @@ def takes_one_process(modes: str, uuid: str) -> bool:
     return any(mode.strip() != "Default" for mode in own or [mode for _, _, mode in lines])
 
 
-def computes(device: torch.device) -> bool:
-    """Whether a device does what it is asked: after some errors a GPU does nothing more for the process that met them.
+def trouble(device: torch.device) -> str:
+    """Why a device does nothing that it is asked; empty where it does.
 
-    A GPU whose memory is full does.
+    After some errors a GPU does nothing more for the process that met them. One whose memory is full does.
     """
     try:
-        return float(torch.ones(2, device=device).sum()) == 2
+        torch.ones(2, device=device).sum().item()
     except torch.OutOfMemoryError:
-        return True
-    except Exception:  # of a driver; and there may be no such device any more
-        return False
+        return ""
+    except Exception as error:  # of a driver; and there may be no such device any more
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return ""

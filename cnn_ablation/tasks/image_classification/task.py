@@ -188,12 +188,12 @@ def computing_as(how: Computing) -> Iterator[None]:
         yield
 
 
-def still_computes(config: Config) -> bool:
+def trouble(config: Config) -> str:
     if device(config) != "cuda":
-        return True
+        return ""
     from cnn_ablation.tasks.image_classification import devices
 
-    return devices.computes(_torch_device("cuda" if config.device == "auto" else config.device))
+    return devices.trouble(_torch_device("cuda" if config.device == "auto" else config.device))
 
 
 def trains_together(config: Config, how: Computing) -> bool:
