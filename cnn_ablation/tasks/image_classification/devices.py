@@ -87,9 +87,12 @@ def settings(*, threads: int, precision: str) -> Iterator[None]:
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until the device has done all it was given; a clock read before that would be wrong."""
+    """Waits until the device has done all that this thread gave it; a clock read before that would be wrong.
+
+    On CUDA for this thread's current stream: a wait for all of them would end what another thread captures.
+    """
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
     elif device.type == "mps":
         torch.mps.synchronize()
 
