@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -53,6 +56,41 @@ def test_the_callers_generator_is_as_it_was_after_an_error() -> None:
     with ThreadPoolExecutor(1) as pool, generators.kept():
         other = pool.submit(lambda: lanes.turn.acquire(blocking=False))
         assert not other.result(), "it is this thread's"
+
+
+def test_a_run_lets_others_have_them_between_its_epochs(tiny_config: Config) -> None:
+    def is_free(_: training.Epoch) -> None:
+        found.append(other.submit(lambda: lanes.turn.acquire(blocking=False) and not lanes.turn.release()).result())
+
+    found: list[bool] = []
+    with ThreadPoolExecutor(1) as other:
+        training.train(tiny_config, data.load(tiny_config.data), seed=0, device=CPU, on_epoch=is_free)
+    assert found == [True] * tiny_config.train.epochs
+
+
+FORKED = """
+import os, threading
+from cnn_ablation.common import lanes
+held, done = threading.Event(), threading.Event()
+def hold():
+    with lanes.turn:
+        held.set()
+        done.wait(10)
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait(10)
+child = os.fork()
+if not child:
+    os._exit(0 if lanes.turn.acquire(timeout=5) else 3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_forked_process_waits_for_no_thread_of_its_parent() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 def test_runs_of_the_reference_loop_in_threads_are_those_one_after_the_other(tiny_config: Config) -> None:

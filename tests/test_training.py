@@ -62,9 +62,13 @@ def test_dropout_draws_from_a_stream_of_the_seed_on_every_kind_of_device(monkeyp
     monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: held.update(mps=state))
     device = torch.device("mps")
     before = torch.get_rng_state()
-    with generators.kept(device):
-        generators.set_states({"cpu": torch.Generator().manual_seed(1).get_state(), "mps": torch.arange(5)}, device)
+    place = {"cpu": torch.Generator().manual_seed(1).get_state(), "mps": torch.arange(5)}
+    with generators.at(place, device):
         assert held["mps"].tolist() == generators.states(device)["mps"].tolist() == [0, 1, 2, 3, 4]
+        held["mps"] = torch.arange(2)
+        drawn = torch.rand(1)
+    assert place["mps"].tolist() == [0, 1], "where it has come to"
+    assert torch.equal(drawn, torch.rand(1, generator=torch.Generator().manual_seed(1)))
     assert held["mps"].tolist() == [0, 1, 2]
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -39,8 +39,7 @@ def states(device: torch.device) -> dict[str, Tensor]:
     return {kind: get_state() for kind, (get_state, _, _) in _generators(device).items()}
 
 
-def set_states(wanted: dict[str, Tensor], device: torch.device) -> None:
-    """Puts them where `states` found them."""
+def _set_states(wanted: dict[str, Tensor], device: torch.device) -> None:
     for kind, (_, set_state, _) in _generators(device).items():
         set_state(wanted[kind])
 
@@ -53,7 +52,7 @@ def kept(device: torch.device = _CPU) -> Iterator[None]:
         try:
             yield
         finally:
-            set_states(before, device)
+            _set_states(before, device)
 
 
 @contextmanager
@@ -63,3 +62,12 @@ def seeded(seed: int, device: torch.device = _CPU) -> Iterator[None]:
         for _, _, set_seed in _generators(device).values():
             set_seed(seed)
         yield
+
+
+@contextmanager
+def at(place: dict[str, Tensor], device: torch.device) -> Iterator[None]:
+    """`kept`, and within it where `states` once found them; afterwards `place` is where they have come to."""
+    with kept(device):
+        _set_states(place, device)
+        yield
+        place.update(states(device))

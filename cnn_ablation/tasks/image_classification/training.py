@@ -204,17 +204,18 @@ def train(
     for epoch in state.curves:
         on_epoch(epoch)
 
-    with generators.kept(device):  # dropout can only draw from torch's global generators
+    with generators.kept(device):
         warm_up(state.computed, next(parts.train.in_order(batch_size)), precision=precision, loss_of=state.trained_loss)
-        generators.set_states(state.random, device)
-        while not state.is_finished(num_images):
-            order, draws = next(epochs)
-            rest = slice(state.sums.num_batches * batch_size, epoch_images(config.train, len(state.curves), num_images))
-            draws = None if draws is None else draws[rest].to(device)
-            batches = parts.train.training_batches(order[rest].to(device), batch_size, draws)
+    while not state.is_finished(num_images):
+        order, draws = next(epochs)
+        rest = slice(state.sums.num_batches * batch_size, epoch_images(config.train, len(state.curves), num_images))
+        draws = None if draws is None else draws[rest].to(device)
+        batches = parts.train.training_batches(order[rest].to(device), batch_size, draws)
+        with generators.at(state.random, device):  # dropout can only draw from torch's global generators
             train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
             state.end_epoch(train_loss, score(state, parts.val, precision), state.clock.seconds)
-            on_epoch(state.curves[-1])
+        on_epoch(state.curves[-1])
+    with generators.at(state.random, device):
         return result_of(state, parts, precision=precision)
 
 
@@ -300,7 +301,7 @@ def _train_epoch(
             ended = steps(pause=checkpoints.due)
         if ended:
             return float(state.sums.loss) / state.sums.num_images
-        state.random = generators.states(state.device)
+        state.random.update(generators.states(state.device))
         checkpoints.save(state.state_dict())
 
 
