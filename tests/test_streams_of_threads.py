@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 
 import pytest
 import torch
 
+from cnn_ablation.common import lanes
 from cnn_ablation.tasks.image_classification.engine import streams
 
-GPU = torch.device("cuda")
+GPU = torch.device("cuda:0")
 
 
 class Stream:
@@ -28,6 +30,7 @@ class Stream:
 def pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(streams, "_owners", {})
+    monkeypatch.setattr(streams, "_own", streams._Own())
     Stream.turn = itertools.count()
 
 
@@ -63,6 +66,22 @@ def test_a_thread_keeps_its_streams_from_arm_to_arm_and_alone_has_as_many_as_it_
     with ThreadPoolExecutor(1) as thread:
         found = thread.submit(arms, [3, 5, 2, 40]).result()
     assert found == [[0, 1, 2], [0, 1, 2, 3, 4], [0, 1], [*range(32), *range(8)]]
+
+
+def test_a_lane_launches_into_the_first_of_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a thread that is none into PyTorch's current one."""
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+
+    def current(device: torch.device) -> Stream | None:
+        with streams.of_a_lane(device) as stream:
+            return stream
+
+    ours, theirs = multiprocessing.Pipe()
+    with closing(ours), closing(theirs):
+        assert current(GPU) is None
+        with lanes.lane(theirs):
+            assert current(GPU) is streams.of_this_thread(GPU, 3)[0]
+            assert current(torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize(("own", "expected"), [(7, 3), (8, 3), (12, 1), (17, 0), (32, 0), (40, 0)])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cnn_ablation.common import machine
+from cnn_ablation.common import lanes, machine
 from cnn_ablation.common.allocation import least
 from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, Problem
@@ -116,6 +116,8 @@ def free_memory(device: torch.device) -> int | None:
 
 def reset_peak_memory(device: torch.device) -> None:
     """Starts a new measurement of `peak_memory_mib`."""
+    if lanes.in_one():
+        return
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -127,8 +129,10 @@ def peak_memory_mib(device: torch.device) -> float:
     """The most memory in use since `reset_peak_memory`: the GPU's, or the whole process's on a CPU, in MiB.
 
     On a CPU without /proc the mark cannot be reset, and this is the peak since the process started; NaN where the
-    system keeps none.
+    system keeps none, and where several jobs share the process.
     """
+    if lanes.in_one():
+        return float("nan")
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if _STATUS.exists():

@@ -39,7 +39,7 @@ class GraphedSteps:
     ):
         self.batch_size = config.train.batch_size
         self.seeds = [Seed(state, images, precision) for state in states]
-        self.side, *self.streams = streams.of_this_thread(images.labels.device, 1 + len(states))
+        _, self.side, *self.streams = streams.of_this_thread(images.labels.device, 2 + len(states))
         for seed in self.seeds:
             _make_capturable(seed.updates.optimizer)
         self.pool = torch.cuda.graph_pool_handle()
@@ -103,7 +103,8 @@ class GraphedSteps:
 def _recovering(pool: tuple[int, int]) -> Iterator[None]:
     """After a capture that failed, the process is as it was before it, and the error is what went wrong inside.
 
-    PyTorch (2.11) leaves its current stream, its default generator and the memory pool in the capture.
+    PyTorch (2.11) leaves its current stream, its default generator and the memory pool in the capture. What cuBLAS
+    keeps for the seeds' streams lies in the pool; it stays where graphs of other arms in the process may use theirs.
     """
     stream = torch.cuda.current_stream()
     try:
@@ -116,7 +117,8 @@ def _recovering(pool: tuple[int, int]) -> Iterator[None]:
         with suppress(RuntimeError):  # where the capture has ended in order
             torch._C._cuda_endAllocateToPool(device, pool)
             torch._C._cuda_releasePool(device, pool)
-        torch._C._cuda_clearCublasWorkspaces()  # those of the seeds' streams lie in the pool
+        if not lanes.in_one():
+            torch._C._cuda_clearCublasWorkspaces()
         cause: BaseException = error
         while cause.__context__ is not None:  # leaving the capture raises once more
             cause = cause.__context__
@@ -145,7 +147,7 @@ def _put_back(states: Sequence[TrainingState], generators: Sequence[torch.Genera
     drawn = [generator.get_state() for generator in generators]
     optimizers = [copied(state.updates.optimizer) for state in states]
     yield
-    devices.synchronise(torch.device("cuda"))
+    devices.synchronise(states[0].device)
     for network, before in zip(networks, weights, strict=True):
         network.load_state_dict(before)
     for state, kept in zip(states, optimizers, strict=True):
