@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from cnn_ablation.config.schema import CONDUCT, setting
 from cnn_ablation.launch import batches, execution, submissions
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
+from cnn_ablation.launch.engines.joblib import Joblib
 from cnn_ablation.launch.execution import StudyFailedError
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.workers import Assignment
@@ -383,6 +385,38 @@ def test_another_engine_in_the_same_folder_is_refused_while_jobs_may_go_on(
     ablate(config, levels, here / "study", engine=Processes(is_far=True))
     assert ablate(config, levels, here / "study", engine=OtherProcesses(is_far=True))["n"].tolist() == [3, 3]
     assert len(trained(here)) == 6
+
+
+@pytest.mark.parametrize("written_down", [True, False], ids=["submitted", "killed while it submitted"])
+def test_a_command_without_an_engine_is_refused_while_jobs_may_go_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, written_down: bool
+) -> None:
+    """It would train beside them, and write its records where theirs go."""
+    config, levels = composed(), {"settings.word": ["waits"]}
+    if written_down:
+        _left_to_its_jobs(here, monkeypatch, config, levels, Processes())
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            ablate(config, levels, here / "study", engine=Processes(dies=True))
+    theirs = "Processes" if written_down else "the launcher of the command that was killed while it submitted jobs"
+    allowed = re.escape(f"hydra/launcher=basic\n  allowed: {theirs} in {here / 'study'}, where jobs of its own may be ")
+    with pytest.raises(ConfigError, match=allowed):
+        ablate(config, levels, here / "study")
+    (here / "go").touch()
+    assert ablate(config, levels, here / "study", engine=Processes())["n"].tolist() == [3, 3]
+    table = ablate(replace(config, replicates=4), levels, here / "study")
+    assert table["n"].tolist() == [4, 4]
+
+
+def test_jobs_that_ended_with_their_command_are_in_nobodys_way(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """joblib's: the command was killed before it could say that it had waited for them."""
+    config = composed("replicates=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(submissions.Submission, "settle", lambda _: None)
+        ablate(config, {"settings.shift": [1.0]}, here / "study", engine=Joblib(jobs=1, cpus=1))
+    assert [each.engine for each in submissions.read(here / "study")] == ["Joblib"]
+    for used in (Processes(), None):
+        assert ablate(config, {"settings.shift": [1.0]}, here / "study", engine=used)["n"].tolist() == [2, 2]
 
 
 def test_jobs_beside_each_other_are_not_isolated(here: Path) -> None:

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from cnn_ablation.common import progress
-from cnn_ablation.common.errors import ConfigError, Problem, RecordError
+from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import VISIBLE_SECONDS
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StudyConfig, all_settings
 from cnn_ablation.launch import batches, submissions
 from cnn_ablation.launch.batches import Batch
-from cnn_ablation.launch.engines import ENGINES, Engine, JobState
+from cnn_ablation.launch.engines import Engine, JobState
 from cnn_ablation.launch.observers import settings_of_runs
 from cnn_ablation.launch.submissions import Submission
 from cnn_ablation.launch.workers import Assignment, OnEnd
@@ -98,7 +98,6 @@ class Dispatch:
         """
         todo = list(assignments)
         ends = _Ends(todo, on_end, self._is_written) if on_end else None
-        self._refuse_another_engine()
         self._end_unknown()
         wanted = {record_path(each.folder, seed): (each, seed) for each in todo for seed in each.config.seeds}
         waiting, finished = self._of_earlier_commands(wanted)
@@ -115,22 +114,6 @@ class Dispatch:
         for submission in self._unsettled():
             submission.settle()
         return []
-
-    def _refuse_another_engine(self) -> None:
-        """Jobs of another engine can be neither asked nor ended, and would write into the same folders.
-
-        Raises:
-            ConfigError: nobody has waited for some to the end.
-        """
-        others = [each.engine for each in submissions.read(self.study) if each.engine != type(self.engine).__name__]
-        if others:
-            names = {path.rpartition(".")[2]: name for name, path in ENGINES.items()}
-            other = names.get(others[0], others[0])
-            allowed = f"{other} in {self.study}, where jobs of its own may be going on"
-            remedy = f"hydra/launcher={other}, or another folder with hydra.sweep.dir=DIR"
-            raise ConfigError(
-                [Problem("hydra/launcher", names.get(type(self.engine).__name__), allowed, remedy=remedy)]
-            )
 
     def _end_unknown(self) -> None:
         """Ends jobs that a command submitted and was killed before it could write down: they cannot be waited for."""
