@@ -194,6 +194,7 @@ class Study:
             if self.engine:
                 stack.callback(self.engine.close)
                 store = Path(self.baseline.store).absolute()
+                studies = submissions.studies(store)  # before the one of this name is
                 token = stack.enter_context(submissions.begun(store, self._key, self.folder))
                 self.dispatch = Dispatch(
                     self.folder,
@@ -203,6 +204,7 @@ class Study:
                     num_runs=self.planning.most_runs,
                     before=self._stamps_before,
                     seconds_per_run=self._seconds_per_run(),
+                    studies=studies,
                 )
             elif self.is_packed:
                 stack.enter_context(self.crew)
