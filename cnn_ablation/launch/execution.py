@@ -174,7 +174,8 @@ class Study:
             with self._observed():
                 with self._trainer():
                     self._train_all(launch)
-                write_plan(self.folder, self.plan)
+                with self._reported_when_interrupted():
+                    write_plan(self.folder, self.plan)
                 return self._report()
 
     @contextmanager
