@@ -61,12 +61,13 @@ _PUNCTUATION = ".,;:()[]{}'\"|"
 PHRASES = {
     r"<\S+ at 0x[0-9a-f]+>": "OBJECT",
     r"\d+ runs? side by side, \d+ threads? each": "",
-    r"More seeds is [^.]*\.": "",
+    r"More seeds is [^.]*\.( It cannot be said yet [^.]*\.)?": "",
     r"Slower and faster hold .*? times the baseline's\.": "",
     r"measured with (and with |one run at a time|\d+ runs side by side| )+": "measured with RUNS",
     r"Trained on .*? with \d+ threads?, torch \S+, cnn_ablation \d\S*": "Trained on HARDWARE",
     r"multirun/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d": "multirun/TIME",
     r"estimated time: about [\d.]+ \w+": "estimated time: about TIME",
+    r"computed on \w+ in \w+( with \d+ threads?)?": "computed on DEVICE",
     r"\d+ of (\d+) validation images are predicted right": r"SOME of \1 validation images are predicted right",
 }
 

@@ -5,6 +5,7 @@ Standard library only, so that checks run before anything heavy is imported.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
@@ -136,8 +137,8 @@ def setting(default: Any, *, doc: str = "", role: Role = RESULT, choices: Any = 
     """
     allowed = choices if choices is None or callable(choices) else lambda: tuple(choices)
     metadata = {"bounds": Bounds(choices=allowed, **bounds), "role": role, "doc": doc}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -163,6 +164,7 @@ class Section:
 
 
 def fields_of(section: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a section, or of its class, by name."""
     fields: dict[str, dataclasses.Field[Any]] = section.__dataclass_fields__
     return fields
 
@@ -278,4 +280,5 @@ def _hints(part: Any) -> dict[str, Any]:
 
 
 def is_section(kind: Any) -> bool:
+    """Whether the type of a field is that of a part with keys of its own."""
     return isinstance(kind, type) and issubclass(kind, Section)

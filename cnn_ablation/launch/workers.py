@@ -467,6 +467,7 @@ class _Team:
 
 
 def exit_reason(exit_code: int | None) -> str:
+    """How a process ended, in words: `signal SIGKILL`, `exit code 1`."""
     if exit_code is not None and exit_code < 0:
         return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"

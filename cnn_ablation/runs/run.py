@@ -106,10 +106,10 @@ def known_runs(config: StudyConfig, *, threads: int | None = None) -> list[Run] 
             return None
         if identity is None:
             return None
-        finished = _finished(config, store, provenance.fingerprint(identity))
-        if finished is None:
+        run = finished(config, store, provenance.fingerprint(identity))
+        if run is None:
             return []
-        found.append(finished)
+        found.append(run)
     return found
 
 
@@ -279,10 +279,10 @@ class _Job:
         return record
 
     def _finished(self, fingerprint: str) -> Run | None:
-        return _finished(self.config, self.store, fingerprint)
+        return finished(self.config, self.store, fingerprint)
 
 
-def _finished(config: StudyConfig, store: RunStore, fingerprint: str) -> Run | None:
+def finished(config: StudyConfig, store: RunStore, fingerprint: str) -> Run | None:
     """A run of the store as one of this arm, if it is to be reused.
 
     `timing=isolated` takes none that shared the machine.

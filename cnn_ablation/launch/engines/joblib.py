@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -166,6 +167,7 @@ class Pool:
             self._start()
 
     def state(self, name: str) -> JobState:
+        """Of a batch by its id; one that nobody here has added is over."""
         with self.lock:
             if name in self.busy:
                 return JobState(is_over=False, is_running=True)
@@ -217,7 +219,11 @@ def _reason(error: BaseException | None) -> str:
 
 
 def _begin(parent: int) -> None:
-    """A process is neither interrupted by Ctrl-C, which reaches all of a terminal, nor does it outlive its parent."""
+    """A process is neither interrupted by Ctrl-C, which reaches all of a terminal, nor does it outlive its parent.
+
+    What it starts itself, to train runs side by side, is started as anywhere: it would look for loky's own way in vain.
+    """
+    multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 

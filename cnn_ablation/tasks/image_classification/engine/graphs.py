@@ -161,6 +161,7 @@ OptimizerState = dict[Tensor, dict[str, Tensor]]
 
 
 def copied(optimizer: optim.Optimizer) -> OptimizerState:
+    """The optimiser's state by parameter, in tensors of its own, for `put_back`."""
     return {
         parameter: {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
         for parameter, values in optimizer.state.items()
