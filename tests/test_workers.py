@@ -25,8 +25,10 @@ import cnn_ablation
 from cnn_ablation.common import machine
 from cnn_ablation.config import with_settings
 from cnn_ablation.launch import sharing
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.crew import Crew
+from cnn_ablation.launch.packing import ONE_AT_A_TIME, Packing, packing
 from cnn_ablation.launch.planning import Planning
-from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Crew, Packing, packing
 from cnn_ablation.runs.records import read_run, record_paths
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Footprint
