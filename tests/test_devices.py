@@ -559,6 +559,50 @@ def test_a_worker_that_has_lost_its_gpu_is_replaced(team: Team, job: Assignment)
     well.close()
 
 
+def test_a_gpu_that_takes_no_further_process_keeps_those_it_has(
+    team: Team, job: Assignment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its memory may be full: it is not lost before one of them says so, or none is left."""
+    ended: list[Assignment] = []
+    team.on_end = ended.append
+    group = team.groups[1]
+    group.limit = 3
+    working, well = hired(team, 1, job)
+    _, refused = hired(team, 1, job)
+    refused.send(("not begun", "AcceleratorError: out of memory"))
+    team.listen(timeout=10)
+    assert (group.limit, list(team.waiting), team.workers) == (1, [job], [working])
+    assert (ended, team.raised, capsys.readouterr().err) == ([], [], "")
+    well.send(("done", ["CUDA error"], LOST))
+    team.listen(timeout=10)
+    team.waiting.clear()
+    _, last = hired(team, 1, job)
+    last.send(("not begun", LOST))
+    team.listen(timeout=10)
+    assert [each.is_open for each in team.groups] == [True, False]
+    assert list(team.waiting) == [job]
+    for connection in (well, refused, last):
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("expected", "busy", "idle"),
+    [(0, [], [0, 1]), (1, [0], [0, 1]), (0, [1], [0, 1]), (1, [0, 0, 1], [0, 1]), (0, [0], [0])],
+    ids=["the first", "the second", "the first again", "fewer jobs", "no other"],
+)
+def test_a_job_goes_to_the_gpu_with_least_to_do(
+    team: Team, job: Assignment, expected: int, busy: list[int], idle: list[int]
+) -> None:
+    """Processes stay for the next jobs: the last ones of a study are not to share a GPU while another has none."""
+    theirs = [hired(team, group, job)[1] for group in busy]
+    takers = {group: hired(team, group, None) for group in idle}
+    assert team.takes(job)
+    assert {group: worker.assignment for group, (worker, _) in takers.items() if worker.assignment} == {expected: job}
+    assert takers[expected][1].recv() == job
+    for connection in [*theirs, *(connection for _, connection in takers.values())]:
+        connection.close()
+
+
 def test_a_closed_group_is_not_opened_by_what_its_last_process_says_of_memory(team: Team, job: Assignment) -> None:
     worker, theirs = hired(team, 1, job)
     worker.group.limit = 0

@@ -60,5 +60,6 @@ def deaf_to_ctrl_c() -> Iterator[None]:
 def exit_reason(exit_code: int | None) -> str:
     """How a process ended, in words: `signal SIGKILL`, `exit code 1`."""
     if exit_code is not None and exit_code < 0:
-        return f"signal {signal.Signals(-exit_code).name}"
+        names = {each.value: each.name for each in signal.Signals}
+        return f"signal {names.get(-exit_code, -exit_code)}"  # those for real time have no names
     return f"exit code {exit_code}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -96,25 +97,26 @@ class Team:
 
     def takes(self, assignment: Assignment) -> bool:
         """Gives an assignment to an idle worker, or to a new one; False where all are busy."""
-        while worker := self._idle_or_new(assignment):
+        common = self._common_process(assignment)
+        while worker := self._idle(common):
             try:
                 worker.connection.send(assignment)
             except OSError:  # it died while idle
-                self.workers.remove(worker)
+                self._dismiss(worker)
                 continue
             worker.assignment = assignment
             return True
-        return False
-
-    def _idle_or_new(self, assignment: Assignment) -> Worker | None:
-        common = self._common_process(assignment)
-        if idle := next((worker for worker in self.workers if self._can_take(worker, common)), None):
-            return idle
         with_room = [group for group in self.groups if self._size(group) < group.limit] or self._made_room()
         if not with_room:
-            return None
+            return False
         group = min(with_room, key=self._size)
-        return self._new(group, assignment, common if group.by_threads else None)
+        self._hire(group, assignment, common if group.by_threads else None)
+        return True
+
+    def _idle(self, common: str | None) -> Worker | None:
+        """A worker that can take such a job, of the group that has least to do."""
+        idle = [worker for worker in self.workers if self._can_take(worker, common)]
+        return min(idle, key=lambda worker: self._num_busy(worker.group), default=None)
 
     def _common_process(self, assignment: Assignment) -> str | None:
         """Asked once for each job: the task may have to ask a GPU."""
@@ -139,8 +141,8 @@ class Team:
             self._dismiss(worker)
         return [worker.group for worker in leaving[:1]]
 
-    def _new(self, group: Group, assignment: Assignment, common: str | None) -> Worker:
-        """A new process, with a thread for each job that it may come to train side by side."""
+    def _hire(self, group: Group, assignment: Assignment, common: str | None) -> None:
+        """Starts a process, with a thread for each job that it may come to train side by side, and gives it a job."""
         pipes = [context().Pipe() for _ in range(min(group.how.processes, _MOST_LANES) if common else 1)]
         visible = os.environ.get(VISIBLE_GPUS) if group.device is None else group.device
         world = World(self.task, group.how, visible, machine.asked(), assignment if common else None)
@@ -151,17 +153,20 @@ class Team:
             theirs.close()
         self.shared = self.shared or sharing.Shared(task_named(self.task).loaded())
         first, *others = (Worker(process, ours, group, common=common) for ours, _ in pipes)
-        self.shared.send(first.connection, process.pid or 0)
+        first.assignment = assignment
         self.workers += [first, *others]
-        return first
+        with suppress(OSError):  # it has died already: `listen` buries it, and the job with it
+            self.shared.send(first.connection, process.pid or 0)
+            first.connection.send(assignment)
 
     def _size(self, group: Group) -> int:
         """Jobs that its processes train; an idle one counts too, for it holds memory."""
         processes = {worker.process for worker in self.workers if worker.group is group}
         return sum(max(1, self._num_busy(process)) for process in processes)
 
-    def _num_busy(self, process: BaseProcess) -> int:
-        return sum(worker.process is process and worker.assignment is not None for worker in self.workers)
+    def _num_busy(self, of: BaseProcess | Group) -> int:
+        theirs = [worker for worker in self.workers if of is worker.process or of is worker.group]
+        return sum(worker.assignment is not None for worker in theirs)
 
     def listen(self, *, timeout: float | None) -> None:
         """Takes what workers have sent; waits for the first of them up to `timeout` seconds."""
@@ -191,11 +196,18 @@ class Team:
                 progress.show(worker.bars, kind, *content)
 
     def _close_group_of(self, worker: Worker, trouble: str) -> None:
-        """Hands the job that a new worker could not even begin to the other GPUs; with the last one it has ended."""
+        """Hands the job that a new worker could not even begin to others; where there is no other it has ended.
+
+        Those that its GPU serves already go on: it may have no room for one more. If it is lost, they will say so.
+        """
         group, job = worker.group, worker.assignment
         worker.assignment = None
         self._dismiss(worker)
         said = f"GPU {group.device} computes nothing ({trouble})"
+        if (size := self._size(group)) and group.is_open:
+            group.limit = min(group.limit, size)
+            self.waiting.extendleft([job] if job else [])
+            return
         if not any(other.is_open for other in self.groups if other is not group):
             self.raised.append(said)
             self._has_ended(job)
@@ -209,10 +221,7 @@ class Team:
     def _dismiss(self, worker: Worker) -> None:
         """Lets go of a worker that leaves."""
         worker.connection.close()
-        worker.process.join(_SECONDS_TO_LEAVE)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join(_SECONDS_TO_LEAVE)
+        _see_off(worker.process)
         self.workers.remove(worker)
         progress.close(worker.bars)
 
@@ -245,6 +254,14 @@ class Team:
             if worker.assignment:
                 worker.process.terminate()
         for worker in self.workers:
-            worker.process.join()
+            _see_off(worker.process)
         if self.shared:
             self.shared.close()
+
+
+def _see_off(process: BaseProcess) -> None:
+    """Waits for a process that leaves, but not for ever."""
+    process.join(_SECONDS_TO_LEAVE)
+    if process.is_alive():
+        process.kill()
+        process.join(_SECONDS_TO_LEAVE)
