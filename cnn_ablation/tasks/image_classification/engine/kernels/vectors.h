@@ -132,6 +132,10 @@ INLINE void transpose(vector *square)
 
 #endif
 
+/* Asks for the line of the cache at an address that is read, or written, soon; nothing happens where there is none. */
+INLINE void soon_read(const void *address) { __builtin_prefetch(address); }
+INLINE void soon_written(const void *address) { __builtin_prefetch(address, 1); }
+
 /* Calls FUNCTION(..., at, count) for every vector of a row of `channels` numbers: LANES but for the last. */
 #define BY_VECTORS(channels, FUNCTION, ...) \
     do { \
