@@ -10,6 +10,7 @@
 #endif
 #define GRAIN 8
 #define PANEL (2 * LANES)
+#define LINE 16 /* floats of a line of the cache */
 
 #if LANES == 16
 #include <immintrin.h>

@@ -13,7 +13,6 @@
 #define TILES 48 /* at a time: few enough for the cache, enough for the products */
 #define MORE_TILES 96 /* backward where weights are large: a block of tiles goes through all of them and their gradient */
 #define LARGE (64 * 128) /* channels x filters whose transforms, 1.2 MB, have no room in the second cache */
-#define LINE 16 /* floats of a line of the cache; places a power of two apart would share a part of it */
 
 /* x -> B'x, Lavin and Gray's B' for inputs (6x6); x and y in steps */
 INLINE void transform_input(const vector *x, long step, vector *y)
@@ -135,7 +134,9 @@ INLINE Maps outputs_of(const Shape *shape, long most, int pooled)
     return cut(shape, most, out_height(shape) / by, out_width(shape) / by, shape->filters, 0, OUT_EDGE / by, OUT_EDGE / by);
 }
 
-INLINE long place_of(const Maps *maps) { return maps->most * maps->channels + LINE; } /* floats from a place to the next */
+
+/* Floats from a place to the next: a power of two apart they would share a part of the cache. */
+INLINE long place_of(const Maps *maps) { return maps->most * maps->channels + LINE; }
 
 /* Where each pixel of a tile lies, -1 for one outside its map. */
 static void pixels_of(const Maps *maps, long tile, long *pixels)
