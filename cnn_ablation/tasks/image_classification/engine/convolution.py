@@ -180,14 +180,14 @@ class Winograd(torch.autograd.Function):
         own = [_room("winograd_scratch", inputs, shape)]
         shared = [inputs, transformed, bias, slope or 0.0, outputs, index]
         call("winograd_forward", len(inputs), shared, ctypes.byref(shape), own=own)
-        ctx.save_for_backward(inputs, weight, *([] if index is None else [outputs, index]))
+        ctx.save_for_backward(inputs, weight, index)
         ctx.shape, ctx.slope, ctx.has_bias = shape, slope, bias is not None
         return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
         """Of inputs, weights and bias, from the gradient of the outputs."""
-        inputs, weight, *pooled = ctx.saved_tensors
+        inputs, weight, index = ctx.saved_tensors
         shape: Shape = ctx.shape
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         in_gradient = transposed = None
@@ -197,8 +197,7 @@ class Winograd(torch.autograd.Function):
         sums = torch.empty(parts_of(len(inputs)), library().winograd_weights_size(ctypes.byref(shape)))
         bias_sums = torch.empty(len(sums), shape.filters)
         own = [sums, bias_sums, _room("winograd_scratch", inputs, shape)]
-        outputs, index = pooled or (None, None)
-        shared = [inputs, transposed, gradient, outputs, index, ctx.slope or 0.0, in_gradient]
+        shared = [inputs, transposed, gradient, index, ctx.slope or 0.0, in_gradient]
         call("winograd_backward", len(inputs), shared, ctypes.byref(shape), own=own)
         of_weight = torch.empty_like(weight, memory_format=torch.channels_last)
         addresses = ctypes.c_void_p(sums.data_ptr()), ctypes.c_long(len(sums)), ctypes.c_void_p(of_weight.data_ptr())
@@ -258,21 +257,21 @@ class FirstPooled(torch.autograd.Function):
             name, weights = "direct_pooled", _panels(rows)
         shared, own = [padded, weights, bias, slope, outputs, index], [_room(f"{name}_scratch", inputs, shape)]
         call(f"{name}_forward", len(inputs), shared, ctypes.byref(shape), own=own)
-        ctx.save_for_backward(inputs, outputs, index)
+        ctx.save_for_backward(inputs, index)
         ctx.shape, ctx.padding, ctx.slope, ctx.has_bias = shape, padding, slope, bias is not None
         return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None, None, None]:
         """Of weights and bias, from the gradient of the outputs."""
-        inputs, outputs, index = ctx.saved_tensors
+        inputs, index = ctx.saved_tensors
         shape: Shape = ctx.shape
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         row = library().direct_pooled_weights_row(ctypes.byref(shape))
         sums = torch.empty(parts_of(len(inputs)), shape.filters, shape.kernel_height, row)
         bias_sums = torch.empty(len(sums), shape.filters)
         own = [sums, bias_sums, _room("direct_pooled_weights_scratch", inputs, shape)]
-        shared = [_padded(inputs, ctx.padding), gradient, outputs, index, ctx.slope]
+        shared = [_padded(inputs, ctx.padding), gradient, index, ctx.slope]
         call("direct_pooled_weights", len(inputs), shared, ctypes.byref(shape), own=own)
         of_weight = _total(sums)[..., : shape.kernel_width * shape.channels].unflatten(-1, (-1, shape.channels))
         of_bias = _total(bias_sums) if ctx.has_bias else None
@@ -308,11 +307,11 @@ def _panels(matrix: Tensor) -> Tensor:
 
 
 def _maps(images: int, shape: Shape, *, pooled: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Memory for a layer's outputs and, where it pools them, for the places of the largest."""
+    """Memory for a layer's outputs and, where it pools them, for what is kept of each window: a byte."""
     by = 2 if pooled else 1
     sizes = images, shape.filters, shape.out_height // by, shape.out_width // by
     outputs = torch.empty(sizes, memory_format=torch.channels_last)
-    return outputs, torch.empty_like(outputs, dtype=torch.int32) if pooled else None
+    return outputs, torch.empty_like(outputs, dtype=torch.int8) if pooled else None
 
 
 def _room(function: str, inputs: Tensor, shape: Shape) -> Tensor:

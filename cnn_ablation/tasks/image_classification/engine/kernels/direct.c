@@ -61,18 +61,35 @@ void direct_weights(const float *in, const float *out_gradient, float *gradient,
 /* Floats that direct_pooled_forward needs at `rows`. */
 long direct_pooled_scratch(const Shape *shape) { return 2 * out_width(shape) * shape->filters; }
 
+INLINE void pool_filters(const float *in, long row, float *out, int8_t *index, const Shape *shape, float slope, long f,
+                         long count)
+{
+    const float *from = in + f, *below = from + row;
+    const long right = shape->filters;
+    const vector window[4] = { load_first(from, count), load_first(from + right, count), load_first(below, count),
+                               load_first(below + right, count) };
+    pool(window, 2, out + f, index + f, slope, count);
+}
+
+/* Two rows of outputs -> a row of windows. */
+INLINE void pool_rows(const float *rows, float *out, int8_t *index, const Shape *shape, float slope)
+{
+    const long filters = shape->filters, row = out_width(shape) * filters;
+    for (long j = 0; j < windows_of(shape); j++, rows += 2 * filters, out += filters, index += filters)
+        BY_VECTORS(filters, pool_filters, rows, row, out, index, shape, slope);
+}
+
 /* Maps before pooling never leave the processor's cache. */
 void direct_pooled_forward(const float *in, const float *weights, const float *bias, float slope, float *out,
-                           int32_t *index, float *rows, long first, long last, const Shape *shape)
+                           int8_t *index, float *rows, long first, long last, const Shape *shape)
 {
     long row = out_width(shape) * shape->filters, pooled_row = windows_of(shape) * shape->filters;
-    const Size pair = { 2, out_width(shape), shape->filters };
     for (long image = first; image < last; image++)
         for (long i = 0; i < out_height(shape) / 2; i++) {
             long at = (image * (out_height(shape) / 2) + i) * pooled_row;
             direct_row(in, weights, bias, rows, image, 2 * i, shape);
             direct_row(in, weights, bias, rows + row, image, 2 * i + 1, shape);
-            max_pool_forward_float32(rows, out + at, index + at, 0, 1, &pair, slope);
+            BY_SLOPE(pool_rows, rows, out + at, index + at, shape);
         }
 }
 
@@ -127,11 +144,11 @@ INLINE const float *copy_patches(const float *in, long rows, float *patches, con
 }
 
 /* Some filters of a window: what it passes on, and the patch that its largest output was computed from. */
-INLINE void pass_on(const float *gradient, const float *out, const int32_t *index, int32_t corner, int32_t down,
-                    int32_t right, float *value, int32_t *patch, float *bias_gradient, float slope, long f, long count)
+INLINE void pass_on(const float *gradient, const int8_t *index, int32_t corner, int32_t down, int32_t right, float *value,
+                    int32_t *patch, float *bias_gradient, float slope, long f, long count)
 {
-    integers place = load_first_integers(index + f, count);
-    vector values = passed(gradient + f, out + f, slope, count);
+    integers place;
+    vector values = passed(gradient + f, index + f, slope, count, &place);
     store_first(value + f, values, count);
     store_first_integers(patch + f, corner + (-(place >> 1) & down) + (-(place & 1) & right), count);
     store_first(bias_gradient + f, load_first(bias_gradient + f, count) + values, count);
@@ -139,16 +156,16 @@ INLINE void pass_on(const float *gradient, const float *out, const int32_t *inde
 
 /* What some rows of windows pass on to the outputs before pooling: one value each, and where the patch begins that this
  * output was computed from. Both (windows, filters). */
-INLINE void passed_on(const float *gradient, const float *out, const int32_t *index, long rows, const Shape *shape,
-                      float *value, int32_t *patch, float *bias_gradient, float slope)
+INLINE void passed_on(const float *gradient, const int8_t *index, long rows, const Shape *shape, float *value,
+                      int32_t *patch, float *bias_gradient, float slope)
 {
     const long filters = shape->filters;
     const int32_t down = (int32_t)patch_down(shape), right = (int32_t)patch_right(shape);
     for (long i = 0; i < rows; i++)
         for (long j = 0; j < windows_of(shape); j++) {
             const int32_t corner = (int32_t)(2 * i) * down + (int32_t)(2 * j) * right;
-            BY_VECTORS(filters, pass_on, gradient, out, index, corner, down, right, value, patch, bias_gradient, slope);
-            gradient += filters, out += filters, index += filters, value += filters, patch += filters;
+            BY_VECTORS(filters, pass_on, gradient, index, corner, down, right, value, patch, bias_gradient, slope);
+            gradient += filters, index += filters, value += filters, patch += filters;
         }
 }
 
@@ -199,9 +216,8 @@ INLINE void add_to_filters(const float *patches, const float *value, const int32
 
 /* gradient: (filters, kernel_height, direct_pooled_weights_row), whose rows are filled up to whole vectors with numbers
  * that mean nothing. bias_gradient: (filters). Both: what these images add. */
-void direct_pooled_weights(const float *in, const float *out_gradient, const float *out, const int32_t *index,
-                           float slope, float *gradient, float *bias_gradient, float *scratch, long first, long last,
-                           const Shape *shape)
+void direct_pooled_weights(const float *in, const float *out_gradient, const int8_t *index, float slope, float *gradient,
+                           float *bias_gradient, float *scratch, long first, long last, const Shape *shape)
 {
     const long height = out_height(shape) / 2, filters = shape->filters, most = window_rows(shape);
     const long filter = shape->kernel_height * direct_pooled_weights_row(shape);
@@ -219,7 +235,7 @@ void direct_pooled_weights(const float *in, const float *out_gradient, const flo
             const float *from = image_copy + 2 * i * shape->width * shape->channels;
             if (COPIED)
                 from = copy_patches(from, patches_rows(shape, rows), patches, shape);
-            BY_SLOPE(passed_on, out_gradient + at, out + at, index + at, rows, shape, value, patch, bias_gradient);
+            BY_SLOPE(passed_on, out_gradient + at, index + at, rows, shape, value, patch, bias_gradient);
             long f = 0;
             for (; f + MOST_FILTERS <= filters; f += MOST_FILTERS)
                 add_to_filters(from, value + f, patch + f, windows, gradient + f * filter, shape, MOST_FILTERS);

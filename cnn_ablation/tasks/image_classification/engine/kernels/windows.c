@@ -102,7 +102,7 @@ typedef struct {
 
 /* (vectors * LANES) filters of neighbouring tiles, of the last vector `rest`. weights: (PLACES, COLOURS, LANES) for each
  * vector */
-INLINE void tile_block(const float *values, const float *weights, const float *bias, float *out, int32_t *index,
+INLINE void tile_block(const float *values, const float *weights, const float *bias, float *out, int8_t *index,
                        const Windows *windows, float slope, long rest, const int tiles, const int vectors)
 {
     vector half[2][2][OUT_EDGE][EDGE]; /* by vector, tile, row of outputs, column of places */
@@ -146,7 +146,7 @@ INLINE void tile_block(const float *values, const float *weights, const float *b
 }
 
 /* A row of tiles, of which `down` rows of windows are wanted. */
-INLINE void tile_row(const float *values, const float *weights, const float *bias, float *out, int32_t *index,
+INLINE void tile_row(const float *values, const float *weights, const float *bias, float *out, int8_t *index,
                      const Shape *shape, long down, float slope)
 {
     long filters = shape->filters, row = windows_of(shape) * filters;
@@ -170,7 +170,7 @@ INLINE void tile_row(const float *values, const float *weights, const float *bia
 
 /* weights: transformed (filters / LANES, PLACES, COLOURS, LANES), filled up with zeros */
 void winograd_pooled_forward(const float *in, const float *weights, const float *bias, float slope, float *out,
-                             int32_t *index, float *scratch, long first, long last, const Shape *shape)
+                             int8_t *index, float *scratch, long first, long last, const Shape *shape)
 {
     long height = window_rows_of(shape), pooled_row = windows_of(shape) * shape->filters, in_row = copied_row(shape);
     long image_row = shape->width * COLOURS, kept = least(in_row, image_row);

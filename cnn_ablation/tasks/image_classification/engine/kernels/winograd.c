@@ -231,7 +231,7 @@ static void scatter_in_gradient(const float *from, const Maps *maps, long first,
 
 /* Some filters of a tile: transforms of outputs -> outputs, or what pooling leaves of them where `index` is given. */
 INLINE void scatter_output(const float *from, long place, const float *bias, const Pixels *pixels, float *out,
-                           int32_t *index, float slope, long c, long count)
+                           int8_t *index, float slope, long c, long count)
 {
     const int num_pixels = index ? 4 : OUT_EDGE * OUT_EDGE;
     for (int p = 0; p < num_pixels; p++) {
@@ -257,7 +257,7 @@ INLINE void scatter_output(const float *from, long place, const float *bias, con
 
 /* Transforms of outputs, laid out as those of inputs -> outputs. */
 INLINE void scatter_outputs(const float *from, const Maps *maps, const float *bias, long first, long tiles, float *out,
-                            int32_t *index, float slope)
+                            int8_t *index, float slope)
 {
     const long place = place_of(maps), channels = maps->channels;
     Pixels pixels;
@@ -269,15 +269,14 @@ INLINE void scatter_outputs(const float *from, const Maps *maps, const float *bi
 }
 
 /* The way back for some filters of a tile. */
-INLINE void gather_output(const float *gradient, const float *out, const int32_t *index, long place,
-                          const Pixels *pixels, float *to, float *bias_gradient, float slope, long c, long count)
+INLINE void gather_output(const float *gradient, const int8_t *index, long place, const Pixels *pixels, float *to, float *bias_gradient, float slope, long c, long count)
 {
     const int num_pixels = index ? 4 : OUT_EDGE * OUT_EDGE;
     for (int p = 0; p < num_pixels; p++) {
         const long next = pixels->next[p] + c;
         soon_read(gradient + next);
         if (index)
-            soon_read(out + next), soon_read(index + next);
+            soon_read(index + next);
     }
     vector tile[OUT_EDGE * OUT_EDGE], places[PLACES], sum = load_first(bias_gradient + c, count);
     if (index) {
@@ -286,8 +285,7 @@ INLINE void gather_output(const float *gradient, const float *out, const int32_t
             integers largest = (integers)values;
             if (pixels->now[w] >= 0) {
                 long at = pixels->now[w] + c;
-                values = passed(gradient + at, out + at, slope, count);
-                largest = load_first_integers(index + at, count);
+                values = passed(gradient + at, index + at, slope, count, &largest);
             }
             UNROLL for (int p = 0; p < 4; p++)
                 tile[WINDOWS[w] + p / 2 * OUT_EDGE + p % 2] = choose(equal(largest, p), values, broadcast(0));
@@ -303,15 +301,15 @@ INLINE void gather_output(const float *gradient, const float *out, const int32_t
 }
 
 /* The way back. bias_gradient: what these tiles add to it, (filters) */
-INLINE void gather_gradient(const float *gradient, const float *out, const int32_t *index, const Maps *maps, long first,
-                            long tiles, float *to, float *bias_gradient, float slope)
+INLINE void gather_gradient(const float *gradient, const int8_t *index, const Maps *maps, long first, long tiles,
+                            float *to, float *bias_gradient, float slope)
 {
     const long place = place_of(maps), channels = maps->channels;
     Pixels pixels;
     first_pixels(maps, first, &pixels);
     for (long t = first; t < first + tiles; t++, to += channels) {
         next_pixels(maps, t, first + tiles, &pixels);
-        BY_VECTORS(channels, gather_output, gradient, out, index, place, &pixels, to, bias_gradient, slope);
+        BY_VECTORS(channels, gather_output, gradient, index, place, &pixels, to, bias_gradient, slope);
     }
 }
 
@@ -398,8 +396,8 @@ long winograd_scratch(const Shape *shape)
 }
 
 /* weights: transformed
- * index: NULL without pooling and an activation; else `out` has the outputs after both, see pooling.c */
-void winograd_forward(const float *in, const float *weights, const float *bias, float slope, float *out, int32_t *index,
+ * index: NULL without pooling and an activation; else `out` has the outputs after both */
+void winograd_forward(const float *in, const float *weights, const float *bias, float slope, float *out, int8_t *index,
                       float *scratch, long first, long last, const Shape *shape)
 {
     const long begin = first * tiles_of(shape), end = last * tiles_of(shape), most = next_tiles(TILES, end - begin);
@@ -426,12 +424,12 @@ INLINE long zero_images(float *images, long first, long last, const Shape *shape
 }
 
 /* weights: transformed with filters first; NULL where in_gradient is not wanted.
- * out, index: those of winograd_forward, NULL without pooling.
+ * index: that of winograd_forward, NULL without pooling.
  * gradient: of the transformed weights, (PLACES, channels, filters) with gaps; bias_gradient: (filters); what these images
  * add to them. */
-void winograd_backward(const float *in, const float *weights, const float *out_gradient, const float *out,
-                       const int32_t *index, float slope, float *in_gradient, float *gradient, float *bias_gradient,
-                       float *scratch, long first, long last, const Shape *shape)
+void winograd_backward(const float *in, const float *weights, const float *out_gradient, const int8_t *index, float slope,
+                       float *in_gradient, float *gradient, float *bias_gradient, float *scratch, long first, long last,
+                       const Shape *shape)
 {
     const long begin = first * tiles_of(shape), end = last * tiles_of(shape);
     const long most = next_tiles(tiles_backward(shape), end - begin);
@@ -443,7 +441,7 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
     for (long tile = begin, tiles; tile < end; tile += tiles) {
         tiles = next_tiles(most, end - tile);
         gather_inputs(in, &in_maps, tile, tiles, scratch);
-        BY_SLOPE(gather_gradient, out_gradient, out, index, &out_maps, tile, tiles, products, bias_gradient);
+        BY_SLOPE(gather_gradient, out_gradient, index, &out_maps, tile, tiles, products, bias_gradient);
         for (long p = 0; p < PLACES; p++) {
             float *values = scratch + p * place_of(&in_maps), *gradients = products + p * place_of(&out_maps);
             Left transposed = whole(values, channels, tiles), rows = whole(gradients, filters, filters);
