@@ -214,6 +214,20 @@ INLINE void add_to_filters(const float *patches, const float *value, const int32
         }
 }
 
+/* What parts of a batch add to the gradient, (parts, filters, kernel_height, direct_pooled_weights_row), -> the gradient of
+ * the weights, (filters, kernel_height, kernel_width, channels) */
+void direct_pooled_weights_back(const float *sums, long parts, float *gradient, const Shape *shape)
+{
+    const long row = direct_pooled_weights_row(shape), span = shape->kernel_width * shape->channels;
+    const long rows = shape->filters * shape->kernel_height;
+    for (long i = 0; i < rows; i++, sums += row)
+        for (long c = 0; c < span; c++) {
+            float sum = sums[c];
+            for (long part = 1; part < parts; part++) sum += sums[part * rows * row + c];
+            *gradient++ = sum;
+        }
+}
+
 /* gradient: (filters, kernel_height, direct_pooled_weights_row), whose rows are filled up to whole vectors with numbers
  * that mean nothing. bias_gradient: (filters). Both: what these images add. */
 void direct_pooled_weights(const float *in, const float *out_gradient, const int8_t *index, float slope, float *gradient,
