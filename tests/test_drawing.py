@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from cnn_ablation import ablate
 from cnn_ablation.analysis.tables import ablation_table
@@ -81,6 +82,32 @@ def test_a_picture_that_is_remembered_has_the_bytes_of_one_that_is_drawn(memory:
     drawn.clear()
     assert all_files(memory) == fresh
     assert drawn == []
+
+
+def laid_out_for_each_file(what: Drawing) -> dict[str, bytes]:
+    """The slow twin: a whole drawing to lay it out, and a placeholder for which every file is drawn twice."""
+    figure = Figure(figsize=what.inches, layout="constrained")
+    what.draw(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return {suffix: drawing.rendered(figure, suffix) for suffix in drawing.FORMATS}
+
+
+def test_a_picture_is_laid_out_once_and_drawn_once_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = pictures.drawings(RUNS, ablation_table(RUNS), CURVES, StatsConfig())
+    found = {name: found[name] for name in ("accuracy_against_time", "learning_curves")}
+    slowly = {name: laid_out_for_each_file(what) for name, what in found.items()}
+    drawn, draw = list[Figure](), Figure.draw
+
+    def noted(self: Figure, renderer: object) -> None:
+        drawn.append(self)
+        draw(self, renderer)
+
+    monkeypatch.setattr(Figure, "draw", noted)
+    for name, what in found.items():
+        files = picture(what, name, None)
+        assert {suffix: files[f"{name}.{suffix}"] for suffix in drawing.FORMATS} == slowly[name]
+    assert len(drawn) == len(found) * len(drawing.FORMATS)
 
 
 SHOWN: dict[str, Callable[[], tuple[Any, ...]]] = {
