@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api import types
 
 from cnn_ablation.common.errors import RecordError
-from cnn_ablation.common.files import write_atomically
+from cnn_ablation.common.files import write_together
 from cnn_ablation.report.html_table import html_page
 from cnn_ablation.report.markdown import markdown_page
 from cnn_ablation.report.tex_table import tex_table
@@ -52,7 +52,7 @@ def table_files(runs: pd.DataFrame, arms: pd.DataFrame, caption: str) -> dict[st
 
 
 def write_files(folder: Path, contents: dict[str, bytes]) -> list[Path]:
-    """Writes files, none of them where one has a place that is taken.
+    """Writes files all or none: on a full disk, or where a place is taken, those of an earlier report stay together.
 
     Raises:
         RecordError: one of them cannot be written.
@@ -64,8 +64,7 @@ def write_files(folder: Path, contents: dict[str, bytes]) -> list[Path]:
             raise RecordError(
                 f"cannot write {path}: Is a directory\n  remedy: move that folder away, or write elsewhere"
             )
-    for path, content in zip(paths, contents.values(), strict=True):
-        write_atomically(path, content)
+    write_together(dict(zip(paths, contents.values(), strict=True)))
     return paths
 
 
