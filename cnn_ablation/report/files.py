@@ -87,12 +87,12 @@ def check_folder(folder: Path) -> None:
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:
-    """A swept key whose levels are of several types becomes text, since a Parquet column has one type."""
+    """With counts as whole numbers; a key whose levels are of several types becomes text, as a column has one type."""
     mixed = [name for name in frame.columns if frame[name].map(type).nunique() > 1 and frame[name].dtype == object]
     buffer = io.BytesIO()
     try:
         texts = {name: frame[name].map(str, na_action="ignore") for name in mixed}
-        frame.assign(**texts).to_parquet(buffer, index=False)
+        _with_counts(frame).assign(**texts).to_parquet(buffer, index=False)
     except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise RecordError(f"a column of the table cannot be written as Parquet ({reason})") from error
@@ -101,9 +101,14 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 def as_csv(frame: pd.DataFrame) -> bytes:
     """A frame as UTF-8, with counts as whole numbers; names of folders that are no Unicode keep what they are."""
+    return _with_counts(frame).to_csv(index=False).encode(errors="surrogateescape")
+
+
+def _with_counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """With counts as whole numbers, which may be missing."""
     floats = [name for name in _COUNTS if name in frame and types.is_float_dtype(frame[name])]
     counts = [name for name in floats if (frame[name].isna() | (frame[name] % 1 == 0)).all()]
-    return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False).encode(errors="surrogateescape")
+    return frame.astype({name: "Int64" if frame[name].isna().any() else "int64" for name in counts})
 
 
 def as_text(text: str) -> bytes:
