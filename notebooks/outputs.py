@@ -67,6 +67,7 @@ PHRASES = {
     r"Trained on .*? with \d+ threads?, torch \S+, cnn_ablation \d\S*": "Trained on HARDWARE",
     r"multirun/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d": "multirun/TIME",
     r"estimated time: about [\d.]+ \w+": "estimated time: about TIME",
+    r"computed on \w+ in \w+( with \d+ threads?)?": "computed on DEVICE",
     r"\d+ of (\d+) validation images are predicted right": r"SOME of \1 validation images are predicted right",
 }
 

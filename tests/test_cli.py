@@ -678,6 +678,11 @@ def test_a_dry_run_tells_reuse_confounds_and_time(cli: Cli) -> None:
     after = cli(*study, "dry_run=true")
     assert "would reuse 6 of 9 runs" in after.out
     assert re.search(r"estimated time: about \d+ s for 3 runs, from past runs", after.out)
+    for _, run in runs_in(Path("study")).iterrows():
+        computed = f"computed on {run['device']} in {run['precision']} with {run['threads']} thread"
+        assert computed in before.out
+        assert computed in after.out
+    assert "estimated time: none, nothing is left to train" in cli(*study, "replicates=2", "dry_run=true").out
     assert "would reuse 0 of 9 runs" in cli(*study, "optimizer.lr=2e-3", "dry_run=true").out
     assert "would reuse 0 of 9 runs" in cli(*study, "reuse=false", "dry_run=true").out
 

@@ -245,7 +245,8 @@ def test_the_tutorial_plans_what_it_shows(cli: Callable[..., Answer]) -> None:
     answer = cli(*shlex.split(plan)[3:])
     assert answer.code == 0, answer.err
     (shown,) = re.findall(r"```text\n(.*?)```", TUTORIAL, flags=re.DOTALL)
-    assert answer.out == shown
+    how = re.compile(r"computed on \w+ in \w+( with \d+ threads?)?\n")  # as the machine decides
+    assert how.sub("computed\n", answer.out) == how.sub("computed\n", shown)
     assert train == plan.removesuffix(" dry_run=true")
     answer = cli(*shlex.split(more)[3:], "dry_run=true")
     assert answer.code == 0, answer.err

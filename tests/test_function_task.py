@@ -96,6 +96,11 @@ def faulty(result: str = "none", *, seed):
     return known[result]
 
 
+def nested(opt: dict = {"lr": 0.1, "beta": {"one": 0.9, "two": 0.5}}, more: dict = {}, odd: dict = {1: 2}, *, seed):
+    figures = {"lr": opt.pop("lr"), **opt.pop("beta"), **opt, **more, "odd": odd[1]}
+    return {"loss": 0.0, **figures}
+
+
 def seedless(lr=0.1):
     return {"a": 1.0}
 
@@ -261,6 +266,55 @@ def test_a_configuration_travels_to_another_process(here: Path) -> None:
 def test_a_setting_that_is_not_there_is_named_in_python_too(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"settings\.widht"):
         with_settings(composed("train"), [("settings.widht", 3)])
+
+
+NESTED = {"lr": 0.1, "one": 0.9, "two": 0.5, "odd": 2.0, "loss": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        ([], {}),
+        (["settings.opt.lr=0.2"], {"lr": 0.2}),
+        (["settings.opt.beta.two=0.25", "settings.more.a=3"], {"two": 0.25, "a": 3.0}),
+        (["settings.opt={momentum:0.5,beta:{one:0}}"], {"momentum": 0.5, "one": 0.0}),
+    ],
+    ids=["defaults", "one key", "deeper", "a dictionary"],
+)
+def test_keys_inside_a_dictionary_are_settings(here: Path, overrides: list[str], changed: dict[str, float]) -> None:
+    """The function takes out what it gets, and the next seed has all of it."""
+    found = run(composed("nested", *overrides, "replicates=2"), here / "job")
+    assert [done.metrics for done in found] == [NESTED | changed] * 2
+    settings = {"settings.opt.lr": 0.1, "settings.opt.beta.one": 0.9, "settings.opt.beta.two": 0.5}
+    typed = {key: value for key, value in found[1].settings.items() if key.startswith("settings.")}
+    assert typed.keys() >= settings.keys()
+    assert typed["settings.opt.lr"] == found[1].metrics["lr"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_key_inside_a_dictionary_is_a_knob(here: Path, cli: Cli) -> None:
+    words = ["-m", "task=function", "task.target=my_train.nested", "settings.opt.beta.two=0.5,0.25", "stats.metric=two"]
+    answer = cli(*words, "settings.more={a:1}", "replicates=2", "hydra.sweep.dir=typed")
+    assert answer.code == 0, answer.err
+    baseline = composed("nested", "settings.more={a:1}", "replicates=2", "stats.metric=two", "timing=isolated")
+    found = cnn_ablation.ablate(baseline, {"settings.opt.beta.two": [0.25], "both": [{"settings.more.a": 2}]}, "python")
+    assert found["arm"].tolist() == ["baseline", "settings.opt.beta.two=0.25", "both={settings.more.a:2}"]
+    assert found["metric_mean"].tolist() == [0.5, 0.25, 0.5]
+    runs = {name: cnn_ablation.load_runs(name).set_index(["arm", "seed"]) for name in ("typed", "python")}
+    assert runs["typed"]["settings.opt.beta.two"].tolist() == [0.5, 0.5, 0.25, 0.25]
+    assert runs["python"]["reused"].tolist() == [True] * 4 + [False] * 2
+    again = pickle.loads(pickle.dumps(with_settings(baseline, [("settings.opt", {"lr": 1.0})])))
+    assert again.settings.opt == {"lr": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("settings.opt=3", ["settings.opt=3", "allowed: dict"]), ("settings.otp.lr=3", ["did you mean: settings.opt"])],
+)
+def test_what_is_no_dictionary_is_refused(here: Path, override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check(composed("nested", override))
+    assert all(word in str(refused.value) for word in words), str(refused.value)
 
 
 SCRIPT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import default_of
 from cnn_ablation.launch.engines import ENGINES, JobState, engine
-from cnn_ablation.launch.engines.joblib import Joblib
+from cnn_ablation.launch.engines.joblib import Joblib, Pool
 
 WAITING, RUNNING, ENDED_WELL = JobState(is_over=False), JobState(False, is_running=True), JobState(is_over=True)
 GIB = 2**30
@@ -220,3 +221,20 @@ def test_what_cannot_be_asked_for_is_one_message(
     with pytest.raises(ConfigError) as refused:
         engine(ENGINES["joblib"], settings)
     assert str(refused.value) == f"configuration error: {expected}"
+
+
+def process_of_its_own() -> int | None:
+    """The exit code of a process that a job starts, as where its runs are trained side by side."""
+    process = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    process.start()
+    process.join(30)
+    return process.exitcode
+
+
+def test_a_job_starts_processes_of_its_own() -> None:
+    """loky leaves its name as the way to start them, which they do not know."""
+    executor = Pool(1, 1)._executor()
+    try:
+        assert executor.submit(process_of_its_own).result(60) == 0
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from arm_tables import STUDIES, described, knobs, runs_of
 
+import cnn_ablation
 from cnn_ablation.report import write_tables
 from cnn_ablation.report.files import as_csv
 from cnn_ablation.report.markdown import markdown_page, plain
@@ -100,10 +101,37 @@ def test_counts_are_whole_numbers_in_csv(tmp_path: Path) -> None:
     for name in ("n", "updates", "num_params", "seeds_needed_low", "seeds_needed", "num_failed"):
         assert table[name].dropna().str.fullmatch(r"\d+").all(), name
     assert table["seeds_needed"].tolist()[1] == "27"
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "ablation.parquet"), arms, check_dtype=False)
-    assert pd.read_parquet(tmp_path / "ablation.parquet")["seeds_needed"].dtype == np.float64
 
 
 def test_what_is_no_count_stays_as_it_is() -> None:
     frame = pd.DataFrame({"updates": [100.5, 99.5], "train_seconds": [3.0, 4.0], "neighbours": [1.0, np.nan]})
     assert as_csv(frame).decode().splitlines() == ["updates,train_seconds,neighbours", "100.5,3.0,1.0", "99.5,4.0,"]
+
+
+def test_counts_are_whole_numbers_in_parquet_and_nothing_else_changes(tmp_path: Path) -> None:
+    """Whole columns as int64, those with gaps as nullable ones, whoever reads them."""
+    from pyarrow.parquet import read_schema
+
+    runs = runs_of({"k=v": 0.003}, updates=100.0, epochs=3, num_params=1000, threads=1, multiply_adds=7.0)
+    runs.loc[3, ["updates", "test_accuracy"]] = np.nan
+    runs.loc[3, "status"] = "failed"
+    arms, caption = described(runs)
+    arms = arms.assign(seeds_needed_low=12.0, seeds_needed=[np.nan, 27.0], num_params=[1000.5, 999.5])
+    write_tables(tmp_path, runs, arms, caption)
+    for name, frame, kinds in (
+        ("runs", runs, {"seed": "int64", "updates": "Int64", "multiply_adds": "int64", "train_seconds": "float64"}),
+        (
+            "ablation",
+            arms,
+            {"n": "int64", "seeds_needed_low": "int64", "seeds_needed": "Int64", "num_params": "float64"},
+        ),
+    ):
+        found = pd.read_parquet(tmp_path / f"{name}.parquet")
+        assert {column: str(found[column].dtype) for column in kinds} == kinds
+        pd.testing.assert_frame_equal(found.astype(frame.dtypes), frame)
+        assert found.attrs == frame.attrs
+        schema = read_schema(tmp_path / f"{name}.parquet")
+        wanted = {column: kind.lower().replace("float64", "double") for column, kind in kinds.items()}
+        assert {column: str(schema.field(column).type) for column in kinds} == wanted
+    again = cnn_ablation.ablation_table(pd.read_parquet(tmp_path / "runs.parquet"))
+    pd.testing.assert_frame_equal(again, cnn_ablation.ablation_table(runs))

@@ -548,8 +548,8 @@ def test_a_dry_run_says_the_least_and_the_most(here: Path, capsys: pytest.Captur
     assert not len(ablate(planned, {"settings.own": [1.0], "settings.shift": [5.0]}))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "one_at_a_time: 3 arms, seeds 0, 1, 2 and then as many as a verdict takes, at most 10"
-    assert "would reuse 6 of 9 runs at least and 8 of 30 runs at most from .ablation_runs" in lines[4]
-    assert re.fullmatch(r"estimated time: about 0 s for 3 runs to 0 s for 22 runs, from past runs", lines[5])
+    assert "would reuse 6 of 9 runs at least and 8 of 30 runs at most from .ablation_runs" in lines[5]
+    assert re.fullmatch(r"estimated time: about 0 s for 3 runs to 0 s for 22 runs, from past runs", lines[6])
 
 
 # -- how many to expect -----------------------------------------------------------------------------------------------

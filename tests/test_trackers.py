@@ -278,6 +278,52 @@ class TestMLflow:
         assert again.seeds[ARMS[1], 0].info.run_id != half
         assert again.seeds[ARMS[0], 0].info.run_id == found.seeds[ARMS[0], 0].info.run_id
 
+    def test_epochs_that_come_fast_are_sent_together_and_slow_ones_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A database, as without a server; every point is there afterwards, with its step."""
+        from mlflow import MlflowClient
+
+        from cnn_ablation.launch.observers import ObservedRun, ObservedStudy
+        from cnn_ablation.trackers import mlflow
+
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        sent = list[int]()
+        log_batch = MlflowClient.log_batch
+
+        def counting(client: MlflowClient, run_id: str, metrics: Any = (), **more: Any) -> None:
+            sent.extend([len(metrics)] if metrics else [])
+            log_batch(client, run_id, metrics=metrics, **more)
+
+        monkeypatch.setattr(MlflowClient, "log_batch", counting)
+        knobs = {"key": ["1"]}
+        study = ObservedStudy("id", "name", tmp_path, "", "grid", knobs, {}, {"a": {}}, [0, 1], "loss", "lower")
+        fast, slow, cut = (ObservedRun("a", "", "", seed, "ok", f"f{seed}", {}, {"end": 3.0}) for seed in range(3))
+        tracker = mlflow.Tracker()
+        tracker.on_study(study)
+        tracker.on_start(fast)
+        for epoch in range(1, 1201):
+            tracker.on_epoch("a", 0, epoch, {"loss": 1 / epoch})
+        tracker.on_run(fast)
+        assert sent == [1000, 201]
+        tracker.on_start(slow)
+        monkeypatch.setattr(mlflow, "_PAUSE_SECONDS", 0.0)
+        for epoch in (1, 2):
+            tracker.on_epoch("a", 1, epoch, {"loss": 0.5})
+        assert sent[2:] == [1, 1]
+        monkeypatch.undo()
+        tracker.on_start(cut)
+        tracker.on_epoch("a", 2, 1, {"loss": 0.25})
+        tracker.close()
+        found = found_in(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        history = found.client.get_metric_history(found.seeds["a", 0].info.run_id, "curve/loss")
+        assert [(point.step, point.value) for point in history] == [(epoch, 1 / epoch) for epoch in range(1, 1201)]
+        assert found.seeds["a", 0].data.metrics["end"] == 3.0
+        assert found.seeds["a", 0].data.tags["cnn_ablation.status"] == "ok"
+        assert {key: (run.info.status, run.data.metrics["curve/loss"]) for key, run in found.seeds.items()} == {
+            ("a", 0): ("FINISHED", 1 / 1200), ("a", 1): ("KILLED", 0.5), ("a", 2): ("KILLED", 0.25),
+        }  # fmt: skip
+
 
 def records_of(path: Path) -> Iterator[Any]:
     """The records of a W&B file: a log of LevelDB's kind, in blocks of 32 KiB, of protobuf messages."""

@@ -181,6 +181,9 @@ CASES: dict[str, Case] = {
         "-m", "model=lenet5,lenet6", expected=["model=lenet6", "did you mean: model=lenet5"]
     ),
     # -- what is no knob
+    "the name of an arm": main("arm.name=mine", expected=["arm.name=mine", "names its arms itself", "leave it out"]),
+    "a whole arm": main("-m", KNOB, "arm={name:mine,level:x}", expected=["arm={name:mine,level:x}", "leave it out"]),
+    "the name of an arm as a knob": main("-m", "arm.name=a,b", expected=["arm.name=a,b", "it is no knob"]),
     "alpha": main("stats.alpha=0.05,0.01", expected=["stats.alpha=0.05,0.01", "one value: it is no knob"]),
     "seed as a knob": main("seed=0,1", expected=["seed=0,1", "it is no knob", "replicates=N"]),
     "design as a knob": main("-m", "hydra.sweeper.design=grid,greedy", KNOB, expected=["grid,greedy", "it is no knob"]),

@@ -51,7 +51,7 @@ _ROLES: dict[Role, str] = {
     SEEDS: "which seeds a study has; never a knob",
     CONDUCT: "how a study is carried out, kept and read; it changes no result, and is never a knob",
     OWN_CODE: "modules of yours, whose content identifies a run; their parts can be knobs",
-    LABEL: "set by the study itself",
+    LABEL: "set by the study itself, and refused from the command line",
 }
 
 _DESIGNS = ", ".join(f"`{design}`" for design in DESIGNS)

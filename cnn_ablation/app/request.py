@@ -13,6 +13,8 @@ from hydra.errors import HydraException
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import PARAMS, ZIP, ZIP_EXAMPLE, not_a_zip, scanned
 from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.config import LABEL as OF_ARM
+from cnn_ablation.config import role_of
 from cnn_ablation.study.designs import DESIGNS, FULL, LABEL, Arm, Knob, knob, zipped_knob
 from cnn_ablation.tasks.image_classification.config import GROUPS
 
@@ -150,10 +152,19 @@ def _problem(override: Override, text: str) -> Problem | None:
     if key in (*GROUPS, "study") and not _is_option(override):
         options = keys.group_options().get(key, [])
         return Problem(key, text, f"one of {', '.join(options)}", remedy=f"{key}={options[0]}")
+    if _names_arms(key) and not override.is_sweep_override():
+        remedy = "leave it out; label:WORD in 'zip.NAME={label:WORD,KEY:VALUE}' names a level of your own"
+        return Problem(key, text, "no value: a study names its arms itself, by what they change", remedy=remedy)
     field = keys.schema_keys().get(key)
     if field is not None and field.type == "bool" and isinstance(value, int | float) and value not in (0, 1):
         return Problem(key, text, "bool", remedy=f"{key}=true or {key}=false; the default is {keys.default(field)}")
     return None
+
+
+def _names_arms(key: str) -> bool:
+    """Whether it says, alone or with others, which arm a run belongs to; jobs are told so by their study."""
+    found = [item for name, item in keys.schema_keys().items() if f"{name}.".startswith(f"{key}.")]
+    return bool(found) and all(role_of(item) is OF_ARM for item in found)
 
 
 def _problem_of_hydra(key: str, value: object, text: str) -> Problem | None:

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cnn_ablation.common.errors import RecordError
@@ -42,7 +42,53 @@ def write_if_none(path: Path, content: bytes) -> bool:
     return True
 
 
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Writes files all or none, so that what belongs together is of one time.
+
+    All go to temporary names first, which is where a full disk ends it; renaming takes no room.
+
+    Raises:
+        RecordError: one of them cannot be written; the message names those that are there and still as they were.
+    """
+    staged, left = list[str](), list(contents)
+    try:
+        for path, content in contents.items():
+            staged.append(_staged(path, content))
+        while left:
+            _replace(staged[0], left[0])
+            del staged[0], left[0]
+    except RecordError as error:
+        older = ", ".join(path.name for path in left if path.exists())
+        raise RecordError(f"{error}\n  as they were before: {older}" if older else str(error)) from error
+    finally:
+        for temporary in staged:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _replace(temporary: str, path: Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def _write(path: Path, content: bytes, put: Callable[[str, Path], None]) -> None:
+    temporary = _staged(path, content)
+    try:
+        put(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            raise
+        raise _cannot_write(path, error) from error
+
+
+def _staged(path: Path, content: bytes) -> str:
+    """Writes a file under a temporary name beside its own, to the disk; of one that cannot be written nothing stays.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
     temporary = None
     try:
         make_folder(path.parent)
@@ -52,13 +98,15 @@ def _write(path: Path, content: bytes, put: Callable[[str, Path], None]) -> None
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        put(temporary, path)
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        if temporary and isinstance(error, FileExistsError):
-            raise
-        raise RecordError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error
+    return temporary
+
+
+def _cannot_write(path: Path, error: OSError) -> RecordError:
+    return RecordError(f"cannot write {path}: {error.strerror or error}")
 
 
 def _link(temporary: str, path: Path) -> None:

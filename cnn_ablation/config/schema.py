@@ -5,6 +5,7 @@ Standard library only, so that checks run before anything heavy is imported.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import math
@@ -129,8 +130,8 @@ def setting(default: Any, *, doc: str = "", role: Role = RESULT, choices: Any = 
     """
     allowed = choices if choices is None or callable(choices) else lambda: tuple(choices)
     metadata = {"bounds": Bounds(choices=allowed, **bounds), "role": role, "doc": doc}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 

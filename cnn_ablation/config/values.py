@@ -172,6 +172,19 @@ def split_free(key: str) -> tuple[str, str]:
     return key, ""
 
 
+def _split_own(config: StudyConfig, key: str) -> tuple[str, str]:
+    """The same by what a configuration has: the settings of a person's own function are in no schema of ours."""
+    owner, (*parts, _) = config, key.split(".")
+    for place, part in enumerate(parts, start=1):
+        item = fields_of(owner).get(part) if isinstance(owner, Section) else None
+        if item is None:
+            break
+        if is_free(item):
+            return ".".join(parts[:place]), key.split(".", place)[-1]
+        owner = getattr(owner, part)
+    return split_free(key)
+
+
 def with_settings(config: C, settings: Iterable[tuple[str, Any]]) -> C:
     """A copy with some values replaced, for studies written in Python.
 
@@ -184,7 +197,7 @@ def with_settings(config: C, settings: Iterable[tuple[str, Any]]) -> C:
     """
     changed = copy.deepcopy(config)
     for key, value in settings:
-        outer, inside = split_free(key) if isinstance(key, str) else (key, "")
+        outer, inside = _split_own(changed, key) if isinstance(key, str) else (key, "")
         owner, item = _owner(changed, outer, value)
         present = getattr(owner, item.name)
         whole = _nested({**dict(flat("", present)), f".{inside}": as_python(value)}, ".") if inside else value

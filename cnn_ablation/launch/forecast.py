@@ -9,6 +9,7 @@ import json
 import math
 import platform
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -31,6 +32,8 @@ class ArmForecast:
     """What is known of an arm before it is trained."""
 
     arm: Arm
+    how: How | None
+    """It would be computed; None where only another machine can tell."""
     confounds: list[str]
     reused_seeds: list[int] | None
     """Of all that the arm may come to get; None where only another machine can tell."""
@@ -61,6 +64,7 @@ def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], Ho
     return [
         ArmForecast(
             arm=arm,
+            how=hows[arm],
             confounds=list(notes.confounds(task.cost(config), cost)),
             reused_seeds=past.reused_seeds(config, how, alike[arm]) if (how := hows[arm]) else None,
             only_known_there=bool(how and _unknown_of(how)),
@@ -166,6 +170,8 @@ def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
         yield "changes besides the knob:"
         named = [f"{item.arm.name}: {', '.join(item.confounds)}" for item in confounded]
         yield from (f"  {line}" for line in shortened(named))
+    if words := _computed(forecasts):
+        yield f"computed {words}"
     least, most = ([_Training.of(item, each) for item, each in pairs] for pairs in _extents(forecasts))
     grows = any(item.first_seeds != item.most_seeds for item in forecasts)
     if any(item.reused_seeds is None for item in forecasts):
@@ -175,12 +181,7 @@ def lines(forecasts: Sequence[ArmForecast], store_folder: str) -> Iterator[str]:
         words = f"{reused[0]} at least and {reused[1]} at most" if grows else reused[0]
         there = any(item.only_known_there and item.reused_seeds for item in forecasts)
         yield f"would reuse {words} from {store_folder}, if the data are as they were{_THERE if there else ''}"
-    times = [_time(extent) for extent in (least, most)]
-    if None in times:
-        yield f"estimated time: unknown, there are no past runs{'' if machine.is_elsewhere() else ' on this machine'}"
-    else:
-        at_once = " by one job at a time" if machine.is_elsewhere() else ""
-        yield f"estimated time: about {' to '.join(map(str, times if grows else times[:1]))}{at_once}, from past runs"
+    yield f"estimated time: {_time_words(least, most if grows else least)}"
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,11 @@ class _Training:
     seeds: int
     reused: int
     seconds_per_run: float
+
+    @property
+    def left(self) -> int:
+        """Runs that are really trained."""
+        return self.seeds - self.reused
 
     @classmethod
     def of(cls, item: ArmForecast, seeds: range) -> _Training:
@@ -202,13 +208,40 @@ def _extents(forecasts: Sequence[ArmForecast]) -> Iterator[list[tuple[ArmForecas
     yield [(item, item.most_seeds) for item in forecasts]
 
 
+def _computed(forecasts: Sequence[ArmForecast]) -> str:
+    """How, as the records will say; arms that differ in it are counted."""
+    arms = Counter(_how_words(item.how) for item in forecasts if item.how)
+    if len(arms) < 2:
+        return "".join(arms)
+    return "; ".join(f"{words}: {counted(number, 'arm')}" for words, number in arms.items())
+
+
+def _how_words(how: How) -> str:
+    """`on cpu in bfloat16 with 2 threads`; not every task has a precision."""
+    precision, threads = asdict(how).get("precision"), counted(how.threads, "thread")
+    in_it = "" if precision is None else f" in {precision or 'the precision of its processor'}"
+    return f"on {how.device}{in_it}" + (f" with {threads}" if how.threads else "")
+
+
+def _time_words(least: Sequence[_Training], most: Sequence[_Training]) -> str:
+    """Of what is not reused, at least and at most."""
+    if not any(each.left for each in most):
+        return "none, nothing is left to train"
+    extents = [extent for extent in (least, most) if any(each.left for each in extent)]
+    times = list(dict.fromkeys(map(_time, extents)))
+    if None in times:
+        return f"unknown, there are no past runs{'' if machine.is_elsewhere() else ' on this machine'}"
+    first, words = "about" if extents[0] is least else "none, or up to about", " to ".join(map(str, times))
+    return f"{first} {words}{' by one job at a time' if machine.is_elsewhere() else ''}, from past runs"
+
+
 def _runs(trainings: Sequence[_Training]) -> str:
     return counted(sum(each.seeds for each in trainings), "run")
 
 
 def _time(trainings: Sequence[_Training]) -> str | None:
     """Of all that is not reused; None where no past run tells."""
-    counts = [(each.seeds - each.reused, each.seconds_per_run) for each in trainings]
+    counts = [(each.left, each.seconds_per_run) for each in trainings]
     seconds = math.fsum(count * each for count, each in counts if count)
     total = counted(sum(count for count, _ in counts), "run")
     return None if math.isnan(seconds) else f"{duration(seconds)} for {total}"

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api import types
 
 from cnn_ablation.common.errors import RecordError
-from cnn_ablation.common.files import write_atomically
+from cnn_ablation.common.files import write_together
 from cnn_ablation.report.html_table import html_page
 from cnn_ablation.report.markdown import markdown_page
 from cnn_ablation.report.tex_table import tex_table
@@ -52,7 +52,7 @@ def table_files(runs: pd.DataFrame, arms: pd.DataFrame, caption: str) -> dict[st
 
 
 def write_files(folder: Path, contents: dict[str, bytes]) -> list[Path]:
-    """Writes files, none of them where one has a place that is taken.
+    """Writes files all or none: on a full disk, or where a place is taken, those of an earlier report stay together.
 
     Raises:
         RecordError: one of them cannot be written.
@@ -64,8 +64,7 @@ def write_files(folder: Path, contents: dict[str, bytes]) -> list[Path]:
             raise RecordError(
                 f"cannot write {path}: Is a directory\n  remedy: move that folder away, or write elsewhere"
             )
-    for path, content in zip(paths, contents.values(), strict=True):
-        write_atomically(path, content)
+    write_together(dict(zip(paths, contents.values(), strict=True)))
     return paths
 
 
@@ -88,12 +87,12 @@ def check_folder(folder: Path) -> None:
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:
-    """A swept key whose levels are of several types becomes text, since a Parquet column has one type."""
+    """With counts as whole numbers; a key whose levels are of several types becomes text, as a column has one type."""
     mixed = [name for name in frame.columns if frame[name].map(type).nunique() > 1 and frame[name].dtype == object]
     buffer = io.BytesIO()
     try:
         texts = {name: frame[name].map(str, na_action="ignore") for name in mixed}
-        frame.assign(**texts).to_parquet(buffer, index=False)
+        _with_counts(frame).assign(**texts).to_parquet(buffer, index=False)
     except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise RecordError(f"a column of the table cannot be written as Parquet ({reason})") from error
@@ -102,9 +101,14 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 def as_csv(frame: pd.DataFrame) -> bytes:
     """A frame as UTF-8, with counts as whole numbers; names of folders that are no Unicode keep what they are."""
+    return _with_counts(frame).to_csv(index=False).encode(errors="surrogateescape")
+
+
+def _with_counts(frame: pd.DataFrame) -> pd.DataFrame:
+    """With counts as whole numbers, which may be missing."""
     floats = [name for name in _COUNTS if name in frame and types.is_float_dtype(frame[name])]
     counts = [name for name in floats if (frame[name].isna() | (frame[name] % 1 == 0)).all()]
-    return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False).encode(errors="surrogateescape")
+    return frame.astype({name: "Int64" if frame[name].isna().any() else "int64" for name in counts})
 
 
 def as_text(text: str) -> bytes:

@@ -12,6 +12,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from cnn_ablation.trackers.naming import curve_of, figures_of_arm, rows_of, run_
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 PREFIX = "cnn_ablation."
 """Before the names of our tags: study, kind, arm, seed, fingerprint, verdict."""
@@ -29,8 +31,21 @@ _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRI
 """Else a server that is not there is asked for minutes."""
 _PAUSES = (2.0, 5.0, 15.0)
 """Seconds between attempts at a database: commands that begin at once make its tables all at once, and one succeeds."""
-_MOST_AT_ONCE = 100  # parameters, and metrics too
+_MOST_METRICS, _MOST_OTHERS = 1000, 100  # that one request takes; the others are parameters and tags
+_PAUSE_SECONDS = 2.0
+"""Between requests with the epochs of a run: those of one that is reused come all at once."""
 _LONGEST_TAG, _LONGEST_PARAM = 5000, 500
+
+
+@dataclass
+class _Open:
+    """A run that is not finished."""
+
+    id: str
+    points: list[Metric] = field(default_factory=list)
+    """Of its curves, that are still to be sent."""
+    sent: float = field(default_factory=time.monotonic)
+    """When others were last."""
 
 
 class Tracker:
@@ -46,7 +61,7 @@ class Tracker:
     def on_study(self, study: ObservedStudy) -> None:
         self._study = study
         self._arms: dict[str, str] = {}
-        self._open: dict[tuple[str, int], str] = {}
+        self._open: dict[tuple[str, int], _Open] = {}
         is_elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
         self._client = _client(is_elsewhere or f"sqlite:///{study.folder / DATABASE}")
         files = None if is_elsewhere else (study.folder / FILES).as_uri()
@@ -76,21 +91,24 @@ class Tracker:
         parent = {"mlflow.parentRunId": self._of_arm(run.arm, run.knob, run.level)}
         made = self._made(run_name(run.arm, run.seed), parent, **tags, knob=run.knob, level=run.level,
                           reused=str(run.reused).lower())  # fmt: skip
-        self._open[run.arm, run.seed] = made
+        self._open[run.arm, run.seed] = _Open(made)
         self._log_params(made, run.settings)
 
     def on_epoch(self, arm: str, seed: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        if made := self._open.get((arm, seed)):
-            self._log_metrics(made, curve_of(metrics), epoch)
+        """Points that come fast are sent together."""
+        if opened := self._open.get((arm, seed)):
+            opened.points += _metrics(curve_of(metrics), epoch)
+            if len(opened.points) >= _MOST_METRICS or time.monotonic() - opened.sent >= _PAUSE_SECONDS:
+                self._send_points(opened)
 
     def on_run(self, run: ObservedRun) -> None:
-        made = self._open.pop((run.arm, run.seed), None)
-        if made is None:
+        opened = self._open.pop((run.arm, run.seed), None)
+        if opened is None:
             return
-        self._log_metrics(made, run.metrics, len(run.curves))
-        for name, value in _tags(status=run.status, error=run.error).items():
-            self._client.set_tag(made, name, value)
-        self._client.set_terminated(made, "FAILED" if run.status == "failed" else "FINISHED")
+        opened.points += _metrics(run.metrics, len(run.curves))
+        self._send_points(opened)
+        self._set_tags(opened.id, _tags(status=run.status, error=run.error))
+        self._client.set_terminated(opened.id, "FAILED" if run.status == "failed" else "FINISHED")
 
     def on_report(self, folder: Path, arms: pd.DataFrame) -> None:
         """Verdicts to the arms' runs; table, page and pictures to a run of their own."""
@@ -109,15 +127,15 @@ class Tracker:
         made = self._of_arm(row["arm"], row["knob"], row["level"])
         numbers, texts = figures_of_arm(row)
         there = self._client.get_run(made).data.metrics
-        self._log_metrics(made, {name: value for name, value in numbers.items() if there.get(name) != value})
-        for name, value in _tags(**texts).items():
-            self._client.set_tag(made, name, value)
+        self._log_metrics(made, _metrics({name: value for name, value in numbers.items() if there.get(name) != value}))
+        self._set_tags(made, _tags(**texts))
         self._client.set_terminated(made)
 
     def close(self) -> None:
         """Runs that have not finished say so; the next command begins them anew."""
-        for made in self._open.values():
-            self._client.set_terminated(made, "KILLED")
+        for opened in self._open.values():
+            self._send_points(opened)
+            self._client.set_terminated(opened.id, "KILLED")
 
     def _of_arm(self, arm: str, knob: str, level: str) -> str:
         """The run of an arm, which is there or made."""
@@ -141,15 +159,22 @@ class Tracker:
         from mlflow.entities import Param
 
         params = [Param(_name(key), str(value)[:_LONGEST_PARAM]) for key, value in settings.items()]
-        for some in _parts(params):
+        for some in _parts(params, _MOST_OTHERS):
             self._client.log_batch(made, params=some)
 
-    def _log_metrics(self, made: str, figures: Mapping[str, float], step: int = 0) -> None:
-        from mlflow.entities import Metric
+    def _send_points(self, opened: _Open) -> None:
+        self._log_metrics(opened.id, opened.points)
+        opened.points, opened.sent = [], time.monotonic()
 
-        now = int(time.time() * 1000)
-        for some in _parts([Metric(_name(name), value, now, step) for name, value in figures.items()]):
+    def _log_metrics(self, made: str, metrics: Sequence[Metric]) -> None:
+        for some in _parts(metrics, _MOST_METRICS):
             self._client.log_batch(made, metrics=some)
+
+    def _set_tags(self, made: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        for some in _parts([RunTag(*each) for each in tags.items()], _MOST_OTHERS):
+            self._client.log_batch(made, tags=some)
 
 
 def _client(uri: str) -> MlflowClient:
@@ -181,6 +206,13 @@ def _name(text: str) -> str:
     return re.sub(r"[^\w\-. /:]", "_", text)
 
 
-def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), _MOST_AT_ONCE):
-        yield items[start : start + _MOST_AT_ONCE]
+def _metrics(figures: Mapping[str, float], step: int = 0) -> list[Metric]:
+    """Figures as of now."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(_name(name), value, now, step) for name, value in figures.items()]
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -217,7 +218,11 @@ def _reason(error: BaseException | None) -> str:
 
 
 def _begin(parent: int) -> None:
-    """A process is neither interrupted by Ctrl-C, which reaches all of a terminal, nor does it outlive its parent."""
+    """A process is neither interrupted by Ctrl-C, which reaches all of a terminal, nor does it outlive its parent.
+
+    What it starts itself, to train runs side by side, is started as anywhere: it would look for loky's own way in vain.
+    """
+    multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import inspect
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from cnn_ablation.common import imports
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.config import Bounds, Section, fields_of, nearest, setting, shown
+from cnn_ablation.config import Bounds, Section, default_of, fields_of, is_free, nearest, setting, shown
 from cnn_ablation.tasks.function.config import GIVEN_LATER
 
 KEY = "task.target"
@@ -42,7 +43,7 @@ class Settings(Section):
 
     def __reduce__(self) -> Any:
         """A process that is sent them makes the class anew, from the function itself."""
-        return settings_of, (self.target, values_of(self))
+        return _made, (self.target, values_of(self))
 
 
 def function_named(target: str) -> Callable[..., Any]:
@@ -89,7 +90,25 @@ def settings_of(target: str, values: Any) -> Settings:
     ]
     if problems:
         raise ConfigError(problems)
-    return kind(**values)
+    return _made(target, {name: _completed(fields_of(kind)[name], value) for name, value in values.items()})
+
+
+def _made(target: str, values: Mapping[str, Any]) -> Settings:
+    return _schema(target)(**values)
+
+
+def _completed(item: dataclasses.Field[Any], value: Any) -> Any:
+    """Keys of a dictionary take the place of single ones of its default, as they do in every configuration."""
+    return _merged(default_of(item), value) if is_free(item) and isinstance(value, Mapping) else value
+
+
+def _merged(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    inside = {
+        name: _merged(default[name], value)
+        for name, value in given.items()
+        if isinstance(value, Mapping) and isinstance(default.get(name), Mapping)
+    }
+    return {**default, **given, **inside}
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
@@ -98,8 +117,8 @@ def values_of(settings: Settings) -> dict[str, Any]:
 
 
 def arguments_of(settings: Settings) -> dict[str, Any]:
-    """The settings as the function takes them: tuples, paths and members of enumerations."""
-    values = values_of(settings)
+    """The settings as the function takes them (tuples, paths, members of enumerations), to change as it likes."""
+    values = copy.deepcopy(values_of(settings))
     return {each.name: each.as_given(values[each.name]) for each in parameters(settings.target)}
 
 
@@ -117,14 +136,10 @@ def _schema(target: str) -> type[Settings]:
     fields = []
     for each in parameters(target):
         field = setting(each.default, choices=each.bounds.choices)
-        bounds = dataclasses.replace(each.bounds)
-        fields.append((each.name, each.kind, _with_bounds(field, bounds)))
+        more = {"bounds": dataclasses.replace(each.bounds), "is_free": isinstance(each.default, dict)}
+        field.metadata = types.MappingProxyType({**field.metadata, **more})
+        fields.append((each.name, each.kind, field))
     return dataclasses.make_dataclass("Settings", fields, bases=(Settings,), namespace={"target": target})
-
-
-def _with_bounds(field: Any, bounds: Bounds) -> Any:
-    field.metadata = types.MappingProxyType({**field.metadata, "bounds": bounds})
-    return field
 
 
 @cache
@@ -160,11 +175,18 @@ def _parameter(name: str, default: Any, annotation: Any) -> Parameter | None:
     elif isinstance(default, tuple):
         default, as_given = list(default), tuple
         kind = list
-    if not isinstance(default, _PLAIN):
+    if not _can_be_held(default):
         return None
     if annotation is Any and default is None:
         kind = Any
     return Parameter(name, default, kind, bounds, as_given)
+
+
+def _can_be_held(value: Any) -> bool:
+    if isinstance(value, dict):
+        names = all(isinstance(name, str) and name and "." not in name for name in value)
+        return names and all(map(_can_be_held, value.values()))
+    return isinstance(value, _PLAIN)
 
 
 def _same(value: Any) -> Any:
