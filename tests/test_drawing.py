@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,6 +148,19 @@ def test_whatever_a_picture_shows_tells_it_from_others(memory: Memory, monkeypat
         content = {f"{name}.png": b"%d" % (number % len(told)), f"{name}.svg": b""}
         monkeypatch.setattr(drawing, "_drawn", lambda what, name, content=content: content)
         assert picture(each, name, memory) == content
+
+
+def test_what_is_remembered_does_not_wait_for_the_disk(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(_: int) -> None:
+        raise OSError("this disk never answers")
+
+    monkeypatch.setattr(os, "fsync", waits)
+    memory.keep("key", b"content")
+    assert memory.find("key") == b"content"
+    (memory._folder / "key").write_bytes(
+        (memory._folder / "key").read_bytes()[:-1]
+    )  # torn, as a machine that stops may
+    assert memory.find("key") is None
 
 
 @pytest.mark.parametrize("of", ["code_version", "versions"])

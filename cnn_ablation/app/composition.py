@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -58,15 +59,31 @@ def register_schemas(store: ConfigStore) -> None:
     # Hydra copies its sources, and the whole store of schemas with them, for every job, which took a third of the time
     # of a composition. What the store gives out are copies, and nothing is stored while Hydra composes.
     vars(store)["__deepcopy__"] = lambda memo: store
-    store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
-    for name in TASKS:
-        store.store(group="schema", name=name, node=_schema(task_named(name).CONFIG), provider="cnn_ablation")
+    store.repo = _merged([store.repo, _as_nodes(tuple(_dataclasses()))])
     for group, options in parts.OPTIONS.items():
         for name, node in options.items():
             store.store(group=group, name=name, node=node, provider="cnn_ablation")
+
+
+def _dataclasses() -> Iterator[tuple[str, str, type]]:
+    """By group and name."""
+    yield "hydra/sweeper", "ablation", AblationSweeperConf
+    for name in TASKS:
+        yield "schema", name, task_named(name).CONFIG
     for group, options in GROUPS.items():
-        for name, node in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
-            store.store(group=f"schema/{group}", name=name, node=node, provider="cnn_ablation")
+        for name, option in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
+            yield f"schema/{group}", name, option
+
+
+@lru_cache(1)  # what an extension adds makes them anew
+def _as_nodes(kinds: Sequence[tuple[str, str, type]]) -> dict[str, Any]:
+    """As Hydra keeps them in a store, which gives out copies."""
+    store = object.__new__(ConfigStore)  # beside the only one that Hydra makes
+    store.repo = {}
+    for group, name, kind in kinds:
+        node = _schema(kind) if group == "schema" else kind
+        store.store(group=group, name=name, node=node, provider="cnn_ablation")
+    return store.repo
 
 
 _found: dict[type, Any] = {}
