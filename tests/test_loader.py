@@ -68,7 +68,8 @@ RUN, MULTIRUN = RunMode.RUN, RunMode.MULTIRUN
             ["+train.extra=1", "++train.epochs=4", "~hydra.job_logging.handlers.file"], RUN, id="added-and-taken-away"
         ),
         pytest.param(["~hydra/hydra_help", "train.epochs=2"], RUN, id="an-option-taken-away"),
-        pytest.param(["optimizer={lr:0.3}", "train.epochs=2"], RUN, id="a-dictionary"),
+        pytest.param(["optimizer={lr:0.3}", "optimizer.lr=0.2"], RUN, id="a-dictionary"),
+        pytest.param(["optimizer.lr=0.2", "optimizer={lr:0.3}"], RUN, id="a-dictionary-at-the-end"),
         pytest.param(["train.batch_size=${seed}", "seed=7"], RUN, id="interpolated"),
     ],
 )
@@ -112,7 +113,7 @@ def test_only_options_are_composed_again(loader: SharingLoader, monkeypatch: pyt
     monkeypatch.setattr(loader, "_by_hydra", lambda *asked: composed.append(asked[1]) or by_hydra(*asked))
     for line in ("model.activation=relu,leaky", "hydra.mode=MULTIRUN", "seed=1", "seed=2", "optimizer=sgd"):
         loader.load_configuration("config", [line], MULTIRUN)
-    loader.load_configuration("config", ["optimizer=sgd", "seed=3"], RUN)
+    loader.load_configuration("config", ["hydra.mode=MULTIRUN", "optimizer=sgd", "seed=3"], RUN)
     assert composed == [[], ["optimizer=sgd"]]
 
 

@@ -60,9 +60,6 @@ def register_schemas(store: ConfigStore) -> None:
     # of a composition. What the store gives out are copies, and nothing is stored while Hydra composes.
     vars(store)["__deepcopy__"] = lambda memo: store
     store.repo = _merged([store.repo, _as_nodes(tuple(_dataclasses()))])
-    for group, options in parts.OPTIONS.items():
-        for name, node in options.items():
-            store.store(group=group, name=name, node=node, provider="cnn_ablation")
 
 
 def _dataclasses() -> Iterator[tuple[str, str, type]]:
@@ -70,6 +67,9 @@ def _dataclasses() -> Iterator[tuple[str, str, type]]:
     yield "hydra/sweeper", "ablation", AblationSweeperConf
     for name in TASKS:
         yield "schema", name, task_named(name).CONFIG
+    for group, options in parts.OPTIONS.items():
+        for name, option in options.items():
+            yield group, name, option
     for group, options in GROUPS.items():
         for name, option in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
             yield f"schema/{group}", name, option

@@ -49,9 +49,10 @@ class SharingLoader(ConfigLoaderImpl):
         parsed, repository = self._parse_overrides_and_create_caching_repo(config_name, overrides)
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
-        count = _num_shared(parsed, repository)
-        config = copy.deepcopy(self._composed(config_name, overrides[:count], run_mode))
-        _enter(parsed[count:], config)
+        options = [str(each.input_line) for each in parsed if _is_option(each, repository)]
+        config = copy.deepcopy(self._composed(config_name, options, run_mode))
+        values = [each for each in parsed if not (_is_option(each, repository) or each.is_sweep_override())]
+        self._apply_overrides_to_config(values, config)
         _tell(parsed, config)
         return config
 
@@ -75,30 +76,21 @@ class SharingLoader(ConfigLoaderImpl):
         return super()._load_configuration_impl(config_name, overrides, run_mode, validate_sweep_overrides=False)
 
 
-def _num_shared(overrides: Sequence[Override], repository: CachingConfigRepository) -> int:
-    """How many of them Hydra must compose: all up to the last that chooses an option of a group.
-
-    What a sweep varies is left out of a composition, and any other line is set on top of it.
-    """
-    for count in range(len(overrides), 0, -1):
-        last = overrides[count - 1]
-        chooses = not last.is_sweep_override() and repository.group_exists(last.key_or_group)
-        if chooses or last.key_or_group == _SEARCH_PATH:
-            return count
-    return 0
-
-
-def _enter(overrides: Sequence[Override], config: DictConfig) -> None:
-    """Sets values and lists their lines, as Hydra does at the end of a composition."""
-    ConfigLoaderImpl._apply_overrides_to_config([each for each in overrides if not each.is_sweep_override()], config)
-    for each in overrides:
-        told = config.hydra.overrides.hydra if each.is_hydra_override() else config.hydra.overrides.task
-        told.append(each.input_line)
+def _is_option(override: Override, repository: CachingConfigRepository) -> bool:
+    """Whether Hydra needs a line to compose: it leaves out what a sweep varies, and sets all values at the end."""
+    if override.is_sweep_override():
+        return False
+    chooses = repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+    return chooses or override.key_or_group == _SEARCH_PATH
 
 
 def _tell(overrides: Sequence[Override], config: DictConfig) -> None:
     """What Hydra's node says of all overrides and of the process; values that were set may have changed it."""
-    job = config.hydra.job
+    job, lines = config.hydra.job, config.hydra.overrides
+    for told in (lines.hydra, lines.task):
+        told.clear()
+    for each in overrides:
+        (lines.hydra if each.is_hydra_override() else lines.task).append(each.input_line)
     with open_dict(config.hydra):
         for name in job.env_copy:
             job.env_set[name] = os.environ[name]
