@@ -214,7 +214,7 @@ def test_a_plan_says_what_only_the_node_knows(tiny_config: Config, monkeypatch: 
         assert computing.resolve(told, planned=True).precision == "float32"
         assert computing.resolve(told, planned=True).kernels == computing.NO_KERNELS
     assert on_cpu == computing.Computing("cpu", 2, unknown, unknown, unknown)
-    assert on_gpu == computing.Computing("cuda", 0, unknown, unknown, unknown)
+    assert on_gpu == computing.Computing("cuda", 0, unknown, unknown, unknown, gpu=unknown)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -269,11 +269,13 @@ def test_a_plan_for_other_machines_asks_no_torch(tmp_path: Path) -> None:
         "from cnn_ablation.common.machine import Allocation, seen_as\n"
         "from cnn_ablation.tasks.image_classification import computing, config as c\n"
         "with seen_as(Allocation(4, gpus=1), elsewhere=True):\n"
-        "    how = computing.resolve(c.Config(c.ShapesConfig(), c.ModelConfig(), c.AdamConfig()), planned=True)\n"
-        "print(how.device, 'torch' in sys.modules)"
+        "    for name in ('auto', 'cuda:0'):\n"
+        "        config = c.Config(c.ShapesConfig(), c.ModelConfig(), c.AdamConfig(), device=name)\n"
+        "        print(computing.resolve(config, planned=True).device)\n"
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["cuda", "False"]
+    assert done.stdout.split() == ["cuda", "cuda:0", "False"]
 
 
 # -- reuse ------------------------------------------------------------------------------------------------------------

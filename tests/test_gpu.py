@@ -13,9 +13,16 @@ from conftest import TINY
 from test_fused import pooled_plainly, with_gradients
 
 import cnn_ablation
+from cnn_ablation.common.errors import ConfigError
+from cnn_ablation.launch.workers import Assignment, Crew, Packing
 from cnn_ablation.runs import run as runs
+from cnn_ablation.runs.records import read_run, record_path, record_paths
+from cnn_ablation.tasks.function import task as function_task
+from cnn_ablation.tasks.function.config import Function, FunctionConfig
 from cnn_ablation.tasks.image_classification import data, devices, engine, losses, training
 from cnn_ablation.tasks.image_classification.config import Config
+from cnn_ablation.tasks.image_classification.data.augmentation import epoch_draws
+from cnn_ablation.tasks.image_classification.data.host import on_host
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.engine import gpu
 from cnn_ablation.tasks.image_classification.engine.dropout import OwnDropout
@@ -25,6 +32,7 @@ from cnn_ablation.tasks.image_classification.training import TrainingResult
 pytestmark = pytest.mark.gpu
 
 GPU = torch.device("cuda")
+LAST = torch.device("cuda", max(0, torch.cuda.device_count() - 1))
 SEEDS = [0, 1, 2]
 
 KNOBS = [
@@ -222,6 +230,119 @@ def test_a_run_alone_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert first.error == ""
     again = runs.run(replace(config, store=str(tmp_path / "other"), checkpoint_seconds=1e9), tmp_path / "b")[0]
     assert first.test_loss == pytest.approx(again.test_loss, rel=1e-4)
+
+
+def test_batches_from_host_memory_are_those_of_images_on_the_device() -> None:
+    """Copied by a stream of their own, while the other one computes; each part of an epoch, augmented or not."""
+    config = composed("data.train_images=3000", "train.max_translation=2", "train.cutout=3", "train.mixup=0.5")
+    images = data.load(config.data)
+    there, host = resident(images, GPU, torch.channels_last).train, on_host(images, GPU, torch.channels_last).train
+    order = torch.randperm(len(there), generator=torch.Generator().manual_seed(1)).to(GPU)
+    draws = next(epoch_draws(config.train, len(there), (8, 8), seed=3))
+    assert draws is not None
+    for drawn in (None, draws.to(GPU)):
+        kept = []
+        pairs = zip(host.training_batches(order, 16, drawn), there.training_batches(order, 16, drawn), strict=True)
+        for (inputs, _), (expected, _) in pairs:
+            torch.randn(500, 500, device=GPU).matmul(torch.randn(500, 500, device=GPU))  # it has something to do
+            kept.append((inputs, expected))
+        assert all(torch.equal(inputs, expected) for inputs, expected in kept)
+        assert {inputs.stride() for inputs, _ in kept[:-1]} == {kept[0][1].stride()}
+
+
+@pytest.mark.parametrize("overrides", [[], ["train.horizontal_flip=true"]], ids=str)
+def test_images_that_do_not_fit_train_from_host_memory(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(composed("train.epochs=3", *overrides), replicates=2, store=str(tmp_path / "store"))
+    expected = one_after_the_other(config, tmp_path)
+    monkeypatch.setattr(devices, "free_memory", lambda device: 2**30)
+    found = runs.run(config, tmp_path / "job")
+    assert "stay in host memory" in capsys.readouterr().err
+    assert [(run.status, run.error, run.provenance["images_in_host_memory"]) for run in found] == [("ok", "", True)] * 2
+    for run, alone in zip(found, expected, strict=True):
+        assert run.test_loss == pytest.approx(alone.test.loss, rel=1e-4)
+        assert run.val_loss == pytest.approx(alone.val.loss, rel=1e-4)
+
+
+def test_images_are_on_the_device_once_by_whatever_name() -> None:
+    images = data.load(composed().data)
+    with devices.on(LAST):
+        assert resident(images, GPU) is resident(images, LAST)
+        assert resident(images, GPU).train.pixels.device == LAST
+
+
+def test_free_memory_counts_what_the_allocator_keeps() -> None:
+    def free() -> int:
+        return devices.free_memory(GPU) or 0
+
+    before = free()
+    taken = torch.zeros(2**28, dtype=torch.uint8, device=GPU)
+    assert before - free() == pytest.approx(2**28, rel=0.1)
+    del taken
+    assert free() == pytest.approx(before, rel=0.01)
+
+
+@pytest.mark.parametrize("overrides", [[], ["train.horizontal_flip=true"], ["engine=reference"]], ids=str)
+def test_a_run_lies_on_the_gpu_that_is_named_and_on_no_other(overrides: list[str], tmp_path: Path) -> None:
+    """The last of those that there are; seeds together by graphs, seeds alone, and the reference loop."""
+    others = [torch.device("cuda", place) for place in range(torch.cuda.device_count()) if place != LAST.index]
+    before = [torch.cuda.memory_allocated(other) for other in others]
+    for other in others:
+        torch.cuda.reset_peak_memory_stats(other)
+    config = replace(composed(f"device={LAST}", "model.dropout=0.3", *overrides), replicates=2)
+    current = torch.cuda.current_device()
+    found = runs.run(replace(config, store=str(tmp_path / "store")), tmp_path / "job")
+    assert [(run.status, run.error, run.device) for run in found] == [("ok", "", "cuda")] * 2
+    assert found[0].hardware == torch.cuda.get_device_name(LAST)
+    assert [torch.cuda.max_memory_allocated(other) for other in others] == before
+    assert torch.cuda.current_device() == current
+
+
+def test_a_gpu_by_its_place_takes_what_the_store_has_of_its_like(tmp_path: Path) -> None:
+    config = replace(composed(), replicates=1, store=str(tmp_path / "store"))
+    assert [run.reused for run in runs.run(config, tmp_path / "a")] == [False]
+    assert [run.reused for run in runs.run(replace(config, device="cuda:0"), tmp_path / "b")] == [True]
+
+
+def test_a_worker_of_one_gpu_trains_on_it_whatever_its_place(tmp_path: Path) -> None:
+    config = replace(composed(f"device={LAST}"), replicates=1, store=str(tmp_path / "store"))
+    jobs = [Assignment(replace(config, seed=seed), tmp_path / str(seed), tmp_path) for seed in range(3)]
+    assert Crew("image_classification", Packing(1, 1, devices=(str(LAST.index),))).train(jobs) == []
+    found = [read_run(path) for path in record_paths(tmp_path)]
+    assert [(run.status, run.error, run.device) for run in found] == [("ok", "", "cuda")] * 3
+    assert {run.hardware for run in found} == {torch.cuda.get_device_name(LAST)}
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_how_many_there_are() -> None:
+    count = torch.cuda.device_count()
+    assert devices.choose(f"cuda:{count - 1}") == LAST
+    with pytest.raises(ConfigError, match=rf"device=cuda:{count}\n  allowed: .* \(this process sees {count} GPU"):
+        devices.choose(f"cuda:{count}")
+
+
+BREAKS_THE_GPU = """
+import torch
+def train(*, seed, breaks=0):
+    values = torch.zeros(4, device="cuda")
+    if seed == breaks:
+        values[torch.tensor([99], device="cuda")].sum().item()
+    return {"loss": float(values.sum())}
+"""
+
+
+def test_a_run_that_breaks_its_process_for_the_gpu_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index out of bounds: nothing that the process asks of the GPU afterwards is done."""
+    (tmp_path / "breaks.py").write_text(BREAKS_THE_GPU)
+    monkeypatch.chdir(tmp_path)
+    config = function_task.complete(
+        FunctionConfig(task=Function(target="breaks.train"), store=str(tmp_path / "store"), device="cuda")
+    )
+    jobs = [Assignment(replace(config, seed=n, replicates=1), tmp_path / str(n), tmp_path) for n in range(3)]
+    assert Crew("function", Packing(1, 1)).train(jobs) == []
+    assert [read_run(record_path(tmp_path / str(n), n)).status for n in range(3)] == ["failed", "ok", "ok"]
 
 
 class KilledError(BaseException):

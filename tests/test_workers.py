@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,6 +162,21 @@ def test_a_worker_that_dies_costs_one_run(tiny_config: Config, tmp_path: Path) -
 
     assert Crew("image_classification", TWO).train(tasks_and_a_kill()) == ["its process ended (signal SIGKILL)"]
     assert [path.parent.name for path in record_paths(tmp_path)] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.skipif(machine.may_have_gpu(), reason="it computes")
+def test_a_study_whose_gpus_compute_nothing_comes_to_its_end(
+    tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two names of GPUs on a machine that has none, and real processes; `auto` does not come to the CPU there."""
+    job = Assignment(replace(tiny_config, device="auto", replicates=1), tmp_path / "0", tmp_path)
+    ended: list[Assignment] = []
+    [raised] = Crew("image_classification", Packing(1, 1, devices=("0", "1"))).train([job], ended.append)
+    assert re.fullmatch(r"GPU 1 computes nothing \(\w+: .+\)", raised)
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"GPU 0 computes nothing \(\w+: .+\): its arms are trained on the other GPUs", said)
+    assert ended == [job]
+    assert record_paths(tmp_path) == []
 
 
 def test_a_crew_stays_for_the_next_jobs(tiny_config: Config, tmp_path: Path) -> None:

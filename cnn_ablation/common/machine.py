@@ -34,6 +34,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 _CPUINFO, _MEMINFO, _CGROUPS = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_DEVICES = Path("/dev")
 _CGROUP_FILES = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -101,6 +102,17 @@ def named_gpus() -> tuple[str, ...]:
     """
     count, visible = gpus(), None if is_elsewhere() else visible_gpus()
     return tuple(map(str, range(count or 0))) if visible is None else visible[:count]
+
+
+def named_gpu(place: int) -> tuple[str, ...]:
+    """The one at a place among them, counted from 0, by the name that CUDA takes; none where there are fewer."""
+    return named_gpus()[place : place + 1] if gpus() is not None else (str(place),)
+
+
+def counted_gpus() -> int | None:
+    """GPUs that this process may use; where nobody limits them those that Linux shows, None where it shows none."""
+    count = gpus()
+    return len(list(_DEVICES.glob("nvidia[0-9]*"))) or None if count is None else count
 
 
 def _num_visible_gpus() -> int | None:

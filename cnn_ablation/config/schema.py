@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
+from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError
 
 
@@ -31,6 +32,8 @@ class Bounds:
     """The type of one value, where a field takes one value for all layers or a list with one for each."""
     or_word: str = ""
     """What may stand in place of a whole number."""
+    numbered: str = ""
+    """The choice that has several of its kind, by their places: `cuda:1`. Which of them it is changes no result."""
     words: str = ""
     """What is meant, where no bound says it; whoever uses the value checks it."""
 
@@ -44,10 +47,13 @@ class Bounds:
         if isinstance(value, list):
             return len(value) >= self.min_length and all(self.allows(element) for element in value)
         if self.choices is not None:
-            return value in self.choices()
+            return value in self.choices() or self._is_numbered(value)
         if isinstance(value, str):
             return value == self.or_word if self.or_word else not self.is_folder or bool(value.strip())
         return not isinstance(value, int | float) or (math.isfinite(value) and self._contains(value))
+
+    def _is_numbered(self, value: object) -> bool:
+        return isinstance(value, str) and place_of(value) is not None and kind_of(value) == self.numbered
 
     def _is_of_a_layer(self, value: object) -> bool:
         return type(value) is self.per_layer and replace(self, per_layer=None).allows(value)
@@ -66,7 +72,8 @@ class Bounds:
             kind = f"int, {kind}" if self.per_layer is int else kind
             return f"{kind}; one value for all layers, or a list with one for each"
         if self.choices is not None:
-            return ", ".join(str(choice) for choice in self.choices())
+            numbered = [f"{self.numbered}:N"] if self.numbered else []
+            return ", ".join([*map(str, self.choices()), *numbered])
         if self.is_folder or self.words:
             return self.words or "the name of a folder"
         limits = [("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below)]
@@ -236,7 +243,12 @@ def role_of(item: dataclasses.Field[Any]) -> Role:
 
 
 def one_form(item: dataclasses.Field[Any], value: Any) -> Any:
-    """A value in the one of several forms that mean the same: `[3,3,3]` for three layers is `3`, and -0.0 is 0.0."""
+    """A value in the one of several forms that mean the same: `[3,3,3]` for three layers is `3`, and -0.0 is 0.0.
+
+    One of several of a kind is any of them: `cuda:1` is `cuda`.
+    """
+    if isinstance(value, str) and bounds_of(item).numbered:
+        return kind_of(value)
     if isinstance(value, list) and value and bounds_of(item).per_layer and all(each == value[0] for each in value):
         return value[0]
     return value + 0.0 if isinstance(value, float) else value

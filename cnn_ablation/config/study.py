@@ -128,7 +128,10 @@ class StudyConfig(Section):
         role=SEEDS,
     )
     device: str = setting(
-        "auto", doc="what trains: auto is cuda, then mps, then cpu", choices=("auto", "cpu", "cuda", "mps")
+        "auto",
+        doc="what trains: auto is cuda, then mps, then cpu; cuda:N is one GPU of those that are visible, from 0",
+        choices=("auto", "cpu", "cuda", "mps"),
+        numbered="cuda",
     )
     threads: int | None = setting(None, doc="of a run on a CPU; null lets the study and the machine decide", at_least=1)
     timing: str = setting(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from cnn_ablation.common.device_names import kind_of
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.words import nearest
 from cnn_ablation.config.schema import (
@@ -89,7 +90,7 @@ def _bounds_problem(key: str, value: object, bounds: Bounds) -> Problem:
         value if isinstance(value, str | int | float) else shown(value),
         str(bounds) if is_finite else f"a finite number, {bounds}",
         nearest=_nearest_choice(key, value, bounds),
-        remedy=f"the group sets this name; write {group}={value}" if group else _list_remedy(key, value, bounds),
+        remedy=f"the group sets this name; write {group}={value}" if group else _remedy(key, value, bounds),
     )
 
 
@@ -102,8 +103,10 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST_LETTERS_SHOWN else f"{text[:_MOST_LETTERS_SHOWN]}..."
 
 
-def _list_remedy(key: str, value: object, bounds: Bounds) -> str | None:
-    """A list of one of the words that may be in it."""
+def _remedy(key: str, value: object, bounds: Bounds) -> str | None:
+    """One of several of a kind, or a list of one of the words that may be in it."""
+    if bounds.numbered and ":" in str(value):
+        return f"{key}={bounds.numbered}:0 is the first of several"
     is_of_words = isinstance(value, list) and bounds.choices and not bounds.per_layer
     return f"{key}=[{bounds.choices()[0]}]" if is_of_words and bounds.choices else None
 
@@ -113,9 +116,10 @@ def _nearest_choice(key: str, value: object, bounds: Bounds) -> str | None:
         wrong = next((each for each in value if not bounds.allows(each)), None)
         found = _nearest_choice("", wrong, bounds)
         return f"{key}=[{found.removeprefix('=')}]" if found else None
-    choices = [str(choice) for choice in bounds.choices()] if bounds.choices else [bounds.or_word]
-    found = nearest(str(value), [choice for choice in choices if choice])
-    return f"{key}={found}" if found else None
+    choices = {str(choice): str(choice) for choice in (bounds.choices() if bounds.choices else [bounds.or_word])}
+    choices |= {"gpu": bounds.numbered} if bounds.numbered else {}  # else `gpu` were spelled most like `cpu`
+    found = nearest(kind_of(str(value)), [choice for choice in choices if choice])
+    return f"{key}={choices[found]}" if found else None
 
 
 def unknown_key(owner: Section, name: str, value: object) -> Problem:

@@ -192,6 +192,7 @@ class Planning:
                 self.task.resolve(config, planned=True)
             except ConfigError as error:
                 raise ConfigError(error.problems, arm=_named(arm)) from None
+            checks.check_gpu(config, self.baseline, arm=_named(arm))
 
     def _checked_config(self, arm: Arm) -> StudyConfig:
         config = self._compose(arm)
@@ -208,10 +209,10 @@ class Planning:
         if not varied or not self.auto_is_known:
             return {}
         try:
-            how = self.task.resolve(config, planned=True)
+            how = self.task.resolve(config, planned=True).identifying()
         except ConfigError:
             return {}
-        return {key: value for key in varied if (value := getattr(how, key)) != machine.UNKNOWN}
+        return {key: value for key in varied if (value := how[key]) != machine.UNKNOWN}
 
     @cached_property
     def _varied_of_machine(self) -> set[str]:

@@ -27,12 +27,14 @@ from typing import Any, NamedTuple
 
 from cnn_ablation.common import machine, progress
 from cnn_ablation.common.allocation import VISIBLE_GPUS
+from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import sharing
 from cnn_ablation.runs.run import ConcurrentJobs, run
-from cnn_ablation.runs.task import Footprint, How, task_named, task_of
+from cnn_ablation.runs.task import Footprint, How, Task, task_named, task_of
 
 LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
+_SECONDS_TO_LEAVE = 10.0  # a process that has lost its GPU may hang at its end
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Packing:
 
     def __str__(self) -> str:
         on_each = f" on each of {len(self.devices)} GPUs" if self.devices else ""
+        if len(self.devices) == 1:
+            on_each = f" on GPU {self.devices[0]}"
         if self.by_memory:
             return f"up to {self.processes} arms side by side{on_each}, as the GPU's memory allows"
         if self.devices:
@@ -84,7 +88,7 @@ def packing(config: StudyConfig, num_runs: int, arms: Sequence[StudyConfig] = ()
     if not all(task_of(config).is_known_elsewhere(arm) for arm in arms):
         return ONE_AT_A_TIME
     if task_of(config).device(config) == "cuda":
-        how = _on_gpus(num_runs // len(config.seeds))
+        how = _on_gpus(config.device, _num_jobs(config, num_runs, arms))
         return how if how.workers > 1 else ONE_AT_A_TIME
     return _on_cores(config, num_runs, arms)
 
@@ -104,14 +108,26 @@ def packing_of_job(config: StudyConfig, num_runs_of_study: int, num_jobs: int, a
     if not may_be_packed(config, num_runs_of_study):
         return ONE_AT_A_TIME
     if task_of(config).device(config) == "cuda":
-        return _on_gpus(num_jobs)
+        return _on_gpus(config.device, num_jobs)
     return _on_cores(config, num_jobs, arms)
 
 
-def _on_gpus(num_jobs: int) -> Packing:
-    """A group of processes for each GPU that is visible by its name; for all of them one group where none is named."""
-    names = machine.named_gpus()[:num_jobs]
-    devices = names if len(names) > 1 else ()
+def _num_jobs(config: StudyConfig, num_runs: int, arms: Sequence[StudyConfig]) -> int:
+    """Of a study on GPUs: an arm with all its seeds, where they train in one go; else each run."""
+    if machine.is_elsewhere() or not arms:
+        return num_runs // len(config.seeds)
+    task, on_gpu = task_of(config), How("cuda", threads=0)
+    return sum(1 if task.trains_together(arm, on_gpu) else len(config.seeds) for arm in arms)
+
+
+def _on_gpus(device: str, num_jobs: int) -> Packing:
+    """A group of processes for each GPU that is visible by its name; for all of them one group where none is named.
+
+    The one whose place the device names is a group alone.
+    """
+    place = place_of(device)
+    names = machine.named_gpus()[:num_jobs] if place is None else machine.named_gpu(place)
+    devices = names if len(names) > 1 or place is not None else ()
     groups = max(1, len(devices))
     processes = max(1, min(machine.cores() // groups, -(-num_jobs // groups)))
     threads = max(1, machine.cores() // (processes * groups))
@@ -160,6 +176,11 @@ class _Group:
     device: str | None = None
     """The only GPU that they see; None where they see all that this process does."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether new processes may join it."""
+        return self.limit > 0
+
 
 def _groups(how: Packing) -> list[_Group]:
     """Of a GPU whose memory decides, one process begins."""
@@ -197,7 +218,8 @@ def start_loading(preloaded: str) -> None:
 class Crew:
     """Worker processes that train jobs; within a `with` they stay for the next ones, or else they leave after each.
 
-    A worker that dies (killed, out of memory) costs the run it was training; another one takes its place.
+    A worker that dies (killed, out of memory) costs the run it was training; another one takes its place. So does one
+    whose GPU does nothing more for it. Where a GPU does nothing for a new one either, the others train its jobs.
 
     Args:
         task: what is trained, one for all jobs (`runs.task.TASKS`).
@@ -254,6 +276,7 @@ class _Team:
         self.task, self.at_once, self.groups = task, how.workers, _groups(how)
         self.shared: sharing.Shared | None = None
         self.workers: list[_Worker] = []
+        self.waiting = deque[Assignment]()
         self.raised: list[str] = []
         self.on_end: OnEnd | None = None
 
@@ -263,8 +286,9 @@ class _Team:
 
     def train(self, assignments: Iterable[Assignment], on_end: OnEnd | None) -> list[str]:
         """What jobs raised instead of leaving a record."""
-        waiting, coming = deque[Assignment](), iter(assignments)
+        waiting, coming = self.waiting, iter(assignments)
         self.raised, self.on_end = [], on_end
+        waiting.clear()
         while True:
             while waiting and self.takes(waiting[0]):
                 waiting.popleft()
@@ -319,20 +343,49 @@ class _Team:
                 self._bury(worker)
                 continue
             if kind == "done":
-                self.raised += content[0]
+                raised, trouble = content
+                self.raised += raised
                 ended, worker.assignment = worker.assignment, None
+                if trouble:
+                    self._dismiss(worker)
                 self._has_ended(ended)
-            elif kind == "fit":
+            elif kind == "not begun":
+                self._close_group_of(worker, *content)
+            elif kind == "fit" and worker.group.is_open:
                 group = worker.group
                 group.limit = content[0]
                 group.how = replace(group.how, processes=group.limit, by_memory=False)
-            else:
+            elif kind != "fit":
                 progress.show(worker.bars, kind, *content)
 
-    def _bury(self, worker: _Worker) -> None:
-        worker.process.join()
+    def _close_group_of(self, worker: _Worker, trouble: str) -> None:
+        """Hands the job that a new worker could not even begin to the other GPUs; with the last one it has ended."""
+        group, job = worker.group, worker.assignment
+        worker.assignment = None
+        self._dismiss(worker)
+        said = f"GPU {group.device} computes nothing ({trouble})"
+        if not any(other.is_open for other in self.groups if other is not group):
+            self.raised.append(said)
+            self._has_ended(job)
+            return
+        if group.is_open:
+            progress.warn(f"{said}: its arms are trained on the other GPUs")
+        group.limit = 0
+        if job:
+            self.waiting.appendleft(job)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        """Lets go of a worker that leaves."""
+        worker.connection.close()
+        worker.process.join(_SECONDS_TO_LEAVE)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join(_SECONDS_TO_LEAVE)
         self.workers.remove(worker)
         progress.close(worker.bars)
+
+    def _bury(self, worker: _Worker) -> None:
+        self._dismiss(worker)
         if worker.assignment:
             self.raised.append(f"its process ended ({exit_reason(worker.process.exitcode)})")
             self._has_ended(worker.assignment)
@@ -435,12 +488,33 @@ def _live(connection: Connection, name: str, how: Packing) -> None:
         connection.send(("fit", fit))
         return fit
 
+    _serve(connection, task, how, concurrent_jobs)
+
+
+def _serve(connection: Connection, task: Task, how: Packing, concurrent_jobs: ConcurrentJobs) -> None:
+    """Trains what it is given until the connection is closed, or the GPU does nothing more for this process."""
+    is_asked = len(how.devices) > 1  # first, where others can take its place
     while True:
         try:
-            assignment: Assignment = connection.recv()
+            assignment = _as_seen(connection.recv(), how)
         except (EOFError, OSError):
             return
-        connection.send(("done", _carry_out(assignment, how, concurrent_jobs)))
+        if is_asked and (trouble := task.trouble(assignment.config)):
+            connection.send(("not begun", trouble))
+            return
+        is_asked = False
+        raised = _carry_out(assignment, how, concurrent_jobs)
+        trouble = task.trouble(assignment.config)
+        connection.send(("done", raised, trouble))
+        if trouble:
+            return
+
+
+def _as_seen(assignment: Assignment, how: Packing) -> Assignment:
+    """A job as a process has it that sees one GPU: that is the first, and `auto`, for which the study took it."""
+    config = assignment.config
+    device = "cuda" if config.device == "auto" else kind_of(config.device)
+    return replace(assignment, config=replace(config, device=device)) if how.devices else assignment
 
 
 def _carry_out(assignment: Assignment, how: Packing, concurrent_jobs: ConcurrentJobs) -> list[str]:

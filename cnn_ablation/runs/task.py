@@ -8,13 +8,15 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from cnn_ablation.common import extensions, machine
+from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.common.words import counted
 from cnn_ablation.config import ANYTIME, AUTO, LARGEST_SEED, StatsConfig, StudyConfig, shown, value_problems
 from cnn_ablation.runs.epochs import Tell
 from cnn_ablation.runs.records import Run
@@ -35,9 +37,13 @@ class How:
     """
 
     device: str
-    """`cpu`, `cuda` or `mps`."""
+    """`cpu`, `cuda`, `mps`, or one GPU of those that this process sees: `cuda:1`."""
     threads: int
     """Of the CPU; 0 where they change nothing."""
+
+    def identifying(self) -> dict[str, Any]:
+        """What of it belongs to a run's identity: the kind of the device, not which of several that are alike."""
+        return asdict(self) | {"device": kind_of(self.device)}
 
 
 def no_such_device(config: StudyConfig) -> ConfigError:
@@ -51,6 +57,26 @@ def no_such_device(config: StudyConfig) -> ConfigError:
     else:
         allowed, remedy = "auto, cpu (on this machine)", "device=auto"
     return ConfigError([Problem("device", config.device, allowed, remedy=remedy)])
+
+
+def check_gpu_is_there(name: str, count: int | None) -> None:
+    """Refuses a GPU whose place is beyond those that there are.
+
+    Args:
+        name: of a device, as a configuration says it.
+        count: GPUs that this process, or a job that is planned, may use; None where nobody knows.
+
+    Raises:
+        ConfigError: says how many there are.
+    """
+    place = place_of(name)
+    if place is None or count is None or place < count:
+        return
+    named = {1: "cuda:0", 2: "cuda:0, cuda:1"}.get(count, f"cuda:0 to cuda:{count - 1}")
+    who = "each job has" if machine.asked() else "this process sees"
+    remedy = f"hydra.launcher.gpus={place + 1}, or device=cuda" if machine.asked() else "device=cuda:0, or device=cuda"
+    raise ConfigError([Problem("device", name, f"auto, cpu, cuda, {named} ({who} {counted(count, 'GPU')})",
+                               remedy=remedy)])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -151,7 +177,7 @@ class Task(Protocol):
         """The keys that do nothing in a configuration, whatever their value."""
 
     def device(self, config: Any) -> str:
-        """`cpu`, `cuda` or `mps`: what a configuration's device stands for here; it need not be there.
+        """`cpu`, `cuda` or `mps`: the kind that a configuration's device is of here; it need not be there.
 
         In a job, and where one is planned, `auto` is what the job asked for (`machine.seen_as`).
         """
@@ -225,6 +251,9 @@ class Task(Protocol):
 
     def room_for_more(self, how: How) -> int:
         """How many more processes that train what this one does the device has room for."""
+
+    def trouble(self, config: Any) -> str:
+        """Why a configuration's device does nothing more for this process, as a GPU after some errors; else empty."""
 
     def computing_as(self, how: How) -> AbstractContextManager[None]:
         """Within it this process computes as decided; everything is put back afterwards."""

@@ -11,6 +11,7 @@ from cnn_ablation.common.errors import ConfigError, Problem, UserError
 from cnn_ablation.config import Role, StudyConfig, keys_of, leaves, nearest, one_form, role_of, split_free
 from cnn_ablation.runs.task import check, task_of
 from cnn_ablation.study.chance import VARY
+from cnn_ablation.study.checks.gpus import check_gpu
 from cnn_ablation.study.designs import (
     DESIGNS,
     Arm,
@@ -21,7 +22,7 @@ from cnn_ablation.study.designs import (
     labels_used_twice,
 )
 
-__all__ = ["check", "check_effects", "check_study", "effective", "same_because"]
+__all__ = ["check", "check_effects", "check_gpu", "check_study", "effective", "same_because"]
 
 _MOST_REASONS = 2
 _MOST_COMPARISONS = 300  # composed on the command line in about a second; a knob that is idle in all may yet wake up

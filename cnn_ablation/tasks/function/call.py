@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common import machine, progress
+from cnn_ablation.common.device_names import kind_of
 from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.config import all_settings, shown
 from cnn_ablation.runs import provenance
@@ -37,7 +38,7 @@ class RunContext:
     folder: Path
     """For whatever it wants to leave; it is there."""
     device: str
-    """`cpu`, `cuda` or `mps`, as `device=` asked for."""
+    """`cpu`, `cuda` or `mps`, as `device=` asked for; `cuda:1` is one GPU of several that this process sees."""
     threads: int
     """As many as this run may use on the CPU, where it shares the machine; 0 where nobody says."""
     checkpoint: Path
@@ -86,7 +87,7 @@ def train(config: FunctionConfig, seed: int, how: How, place: Place) -> Trained:
         cpu_seconds=cpu_seconds,
         total_seconds=seconds,
         epochs=len(context._curves),
-        device=how.device,
+        device=kind_of(how.device),
         hardware=machine.cpu_name(),
         threads=how.threads,
         metrics=metrics,

@@ -9,18 +9,19 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common import machine
+from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import StatsConfig, leaves, one_form, result_settings
 from cnn_ablation.runs import provenance, sources
 from cnn_ablation.runs.records import Run
-from cnn_ablation.runs.task import Cost, Footprint, How, Inert, Place, Trained, no_such_device
+from cnn_ablation.runs.task import Cost, Footprint, How, Inert, Place, Trained, check_gpu_is_there, no_such_device
 from cnn_ablation.study.metric import settings_problems
 from cnn_ablation.tasks.function import call, signature
 from cnn_ablation.tasks.function.config import FunctionConfig
@@ -73,7 +74,7 @@ def inert(config: FunctionConfig) -> dict[str, Inert]:
 def device(config: FunctionConfig) -> str:
     """A driver counts as a GPU: whether the function can use it is its own affair."""
     if config.device != "auto":
-        return config.device
+        return kind_of(config.device)
     told = machine.asked()
     return "cuda" if machine.may_have_gpu() or (told and told.gpus) else "cpu"
 
@@ -82,15 +83,17 @@ def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool
     named = device(config)
     if named == "cuda" and not machine.may_have_gpu():
         raise no_such_device(config)
+    check_gpu_is_there(config.device, machine.counted_gpus())
     count = (config.threads or threads or machine.threads_alone()) if named == "cpu" else 0
-    return FunctionHow(named, count, machine.instructions())
+    name = named if place_of(config.device) is None else config.device
+    return FunctionHow(name, count, machine.instructions())
 
 
 def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
     """What a run's result depends on: settings, seed, how it is computed, the function's code and its libraries."""
     function = signature.function_named(config.settings.target)
     return provenance.identity(
-        result_settings(config) | dataclasses.asdict(how),
+        result_settings(config) | how.identifying(),
         seed=seed,
         data_digest="",
         made_with={
@@ -165,19 +168,36 @@ def is_known_elsewhere(config: FunctionConfig) -> bool:
 
 def room_for_more(how: How) -> int:
     """As the GPU's memory tells, where the function computes with PyTorch; else none."""
-    torch: Any = sys.modules.get("torch")
-    if how.device != "cuda" or torch is None or not torch.cuda.is_initialized():
+    torch = _torch_on_gpu()
+    if kind_of(how.device) != "cuda" or torch is None:
         return 0
     from cnn_ablation.tasks.image_classification import devices
 
-    return devices.room_for_more(torch.device("cuda"))
+    return devices.room_for_more(torch.device(how.device))
+
+
+def trouble(config: FunctionConfig) -> str:
+    """As PyTorch tells where the function computes with it; nobody else is asked."""
+    torch = _torch_on_gpu()
+    if device(config) != "cuda" or torch is None:
+        return ""
+    from cnn_ablation.tasks.image_classification import devices
+
+    return devices.trouble(torch.device("cuda" if config.device == "auto" else config.device))
+
+
+def _torch_on_gpu() -> Any:
+    """PyTorch, where this process has asked a GPU with it."""
+    torch: Any = sys.modules.get("torch")
+    return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
 @contextmanager
 def computing_as(how: How) -> Iterator[None]:
-    """With so many threads in the numerical libraries that are loaded."""
+    """With so many threads in the numerical libraries that are loaded, and on one GPU of several in PyTorch."""
     if not how.threads:
-        yield
+        with _current(how.device):
+            yield
         return
     from threadpoolctl import threadpool_limits
 
@@ -191,6 +211,15 @@ def computing_as(how: How) -> Iterator[None]:
     finally:
         if torch:
             torch.set_num_threads(before)
+
+
+def _current(device: str) -> AbstractContextManager[None]:
+    """Within it a GPU that is named by its place is PyTorch's current one."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or place_of(device) is None or not torch.cuda.is_available():
+        return nullcontext()
+    found: AbstractContextManager[None] = torch.cuda.device(device)
+    return found
 
 
 def trains_together(config: FunctionConfig, how: How) -> bool:

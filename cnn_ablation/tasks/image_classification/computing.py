@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_ablation.common import machine
+from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.runs.task import How, no_such_device
+from cnn_ablation.runs.task import How, check_gpu_is_there, no_such_device
 from cnn_ablation.tasks.image_classification import compiled
 from cnn_ablation.tasks.image_classification.config import Config
 
@@ -33,6 +34,8 @@ class Computing(How):
     """Of the CPU, as `machine.instructions` names them."""
     kernels: str
     """Whether layers run code of our own: `compiled` (C on a CPU, Triton on NVIDIA's GPUs), or `PyTorch's`."""
+    gpu: str | None = None
+    """By its maker's name: those of another kind may compute other bits. None where none computes."""
 
 
 def resolve(config: Config, *, threads: int | None = None, planned: bool = False) -> Computing:
@@ -47,18 +50,19 @@ def resolve(config: Config, *, threads: int | None = None, planned: bool = False
         ConfigError: there is no such device here, or it lacks the precision.
     """
     serve_streams(config)
-    device = device_type(config.device)
+    device, name = device_type(config.device), _name(config.device)
     _require(device, config)
     if config.precision == "tf32" and device != "cuda":
         problem = Problem("precision", "tf32", f"auto, float32, bfloat16 (device={device})", remedy="precision=float32")
         raise ConfigError([problem])
     on_cpu = device == "cpu"
     return Computing(
-        device=device,
-        precision=_precision(config.precision, device, planned),
+        device=name,
+        precision=_precision(config.precision, name, planned),
         threads=(config.threads or threads or machine.threads_alone()) if on_cpu else 0,
         instructions=machine.instructions(),
-        kernels=_kernels(device, planned) if config.engine == "fast" else NO_KERNELS,
+        kernels=_kernels(name, planned) if config.engine == "fast" else NO_KERNELS,
+        gpu=_gpu(name) if device == "cuda" else None,
     )
 
 
@@ -81,12 +85,12 @@ def is_decided(config: Config) -> bool:
 
 
 def device_type(name: str) -> str:
-    """`cpu`, `cuda` or `mps`: what `auto` stands for here; a device that is named is taken at its word.
+    """`cpu`, `cuda` or `mps`: what `auto` stands for here; a device that is named is taken at its word, by its kind.
 
     In a job, and where one is planned, `auto` is a GPU exactly if the job asked for one, lest the plan be of another.
     """
     if name != "auto":
-        return name
+        return kind_of(name)
     told = machine.asked()
     if machine.is_elsewhere() or (told and told.gpus is not None):
         return "cuda" if told and told.gpus else "cpu"
@@ -97,18 +101,27 @@ def device_type(name: str) -> str:
     return devices.choose("auto").type
 
 
+def _name(told: str) -> str:
+    """The device by its kind, or by its place among several, as PyTorch takes it."""
+    return device_type(told) if place_of(told) is None else told
+
+
 def _require(device: str, config: Config) -> None:
     """Refuses a device that is not there, without torch where there can be none but the CPU."""
-    if device == "cpu" or (machine.is_elsewhere() and (device == "mps" or machine.may_have_gpu())):
+    if device == "cpu" or (machine.is_elsewhere() and device == "mps"):
         return
     if not machine.may_have_gpu():
         raise no_such_device(config)
+    check_gpu_is_there(config.device, machine.counted_gpus())
+    if machine.is_elsewhere():
+        return
     from cnn_ablation.tasks.image_classification import devices
 
     try:
         devices.choose(device)
     except ConfigError as error:
         raise (no_such_device(config) if machine.asked() else error) from None
+    devices.choose(_name(config.device))
 
 
 def _precision(name: str, device: str, planned: bool) -> str:
@@ -134,6 +147,18 @@ def _kernels(device: str, planned: bool) -> str:
 def _has_kernels(device: str, planned: bool) -> bool:
     if device == "cpu":
         return compiled.is_expected() if planned else compiled.library() is not None
+    from cnn_ablation.tasks.image_classification import devices
     from cnn_ablation.tasks.image_classification.engine import gpu  # imports torch, as the device has done
 
-    return gpu.is_expected() if planned else gpu.kernels() is not None
+    if planned:
+        return gpu.is_expected()
+    with devices.on(devices.choose(device)):
+        return gpu.kernels() is not None
+
+
+def _gpu(device: str) -> str:
+    if machine.is_elsewhere():
+        return machine.UNKNOWN
+    from cnn_ablation.tasks.image_classification import devices
+
+    return devices.hardware_name(devices.choose(device))

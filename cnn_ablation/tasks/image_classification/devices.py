@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -13,18 +13,21 @@ from pathlib import Path
 import torch
 
 from cnn_ablation.common import machine
+from cnn_ablation.common.allocation import least
+from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.runs.task import check_gpu_is_there
 from cnn_ablation.tasks.image_classification import compiled
 
 _CUDA_CONTEXT_BYTES = 600 * 2**20  # of a process, beside its tensors: kernels, libraries
-_COMPUTE_MODES = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
+_COMPUTE_MODES = ["nvidia-smi", "--query-gpu=uuid,compute_mode", "--format=csv,noheader"]
 _SHARE_FOR_MORE = 0.5  # of the free memory; the rest is for arms that take more than the first one
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def choose(name: str) -> torch.device:
-    """`auto` takes cuda, then mps, then the CPU.
+    """`auto` takes cuda, then mps, then the CPU; `cuda:1` is the second GPU of those that this process may use.
 
     Raises:
         ConfigError: a device is asked for by name that is not there.
@@ -32,10 +35,20 @@ def choose(name: str) -> torch.device:
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, there in present.items() if there)
-    if not present[name]:
+    if not present[kind_of(name)]:
         there = ", ".join(device for device, is_there in present.items() if is_there)
         raise ConfigError([Problem("device", name, f"auto, {there} (on this machine)", remedy="device=auto")])
+    if place_of(name) is not None:
+        check_gpu_is_there(name, least(torch.cuda.device_count(), machine.gpus()))
     return torch.device(name)
+
+
+def on(device: torch.device) -> AbstractContextManager[None]:
+    """Within it a GPU that is named by its place is the current one: streams, generators, graphs and kernels of ours
+    lie on that. Others leave it as it is.
+    """
+    has_place = device.type == "cuda" and device.index is not None
+    return torch.cuda.device(device) if has_place else nullcontext()
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
@@ -49,7 +62,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 @cache
 def _has_bfloat16(device: torch.device) -> bool:
-    return device.type == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    with on(device):
+        return device.type == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 @contextmanager
@@ -85,6 +99,16 @@ def hardware_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return machine.cpu_name()
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU that this process could still take, what its allocator keeps in hand included; None where the
+    memory is the computer's own.
+    """
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -124,17 +148,42 @@ def room_for_more(device: torch.device) -> int:
     """
     if device.type != "cuda":
         return sys.maxsize
-    if _takes_one_process():
+    if takes_one_process(_compute_modes(), str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))):
         return 0
     free, _ = torch.cuda.mem_get_info(device)
     taken = torch.cuda.max_memory_reserved(device) + _CUDA_CONTEXT_BYTES
     return int(_SHARE_FOR_MORE * free / taken)
 
 
-def _takes_one_process() -> bool:
-    """Whether any GPU here is in a compute mode other than NVIDIA's default; where nobody says, none is."""
+def _compute_modes() -> str:
+    """What `nvidia-smi` says of all GPUs, a line each; nothing where it is not there."""
     try:
-        modes = subprocess.run(_COMPUTE_MODES, capture_output=True, text=True, check=True, timeout=10).stdout
+        return subprocess.run(_COMPUTE_MODES, capture_output=True, text=True, check=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
-        return False
-    return any(mode.strip() != "Default" for mode in modes.splitlines())
+        return ""
+
+
+def takes_one_process(modes: str, uuid: str) -> bool:
+    """Whether a GPU is in a compute mode other than NVIDIA's default; where nobody says, none is.
+
+    Args:
+        modes: lines of `GPU-<uuid>, <mode>`.
+        uuid: of the GPU; where no line is its own (a part of one has a number of another kind), all count.
+    """
+    lines = [line.partition(",") for line in modes.splitlines()]
+    own = [mode for name, _, mode in lines if uuid and name.strip().removeprefix("GPU-") == uuid.removeprefix("GPU-")]
+    return any(mode.strip() != "Default" for mode in own or [mode for _, _, mode in lines])
+
+
+def trouble(device: torch.device) -> str:
+    """Why a device does nothing that it is asked; empty where it does.
+
+    After some errors a GPU does nothing more for the process that met them. One whose memory is full does.
+    """
+    try:
+        torch.ones(2, device=device).sum().item()
+    except torch.OutOfMemoryError:
+        return ""
+    except Exception as error:  # of a driver; and there may be no such device any more
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return ""

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from cnn_ablation.analysis import metrics
 from cnn_ablation.common import progress
-from cnn_ablation.common.errors import one_line
+from cnn_ablation.common.errors import DataError, one_line
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import all_settings
 from cnn_ablation.runs import provenance
@@ -24,13 +25,20 @@ from cnn_ablation.tasks.image_classification import weights as trained
 from cnn_ablation.tasks.image_classification.checkpoints import Checkpoints
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.config import Config
+from cnn_ablation.tasks.image_classification.data import placement
 from cnn_ablation.tasks.image_classification.data.images import ImageData
-from cnn_ablation.tasks.image_classification.data.resident import resident
+from cnn_ablation.tasks.image_classification.data.resident import forget, kept
 from cnn_ablation.tasks.image_classification.identity import LIBRARIES
 from cnn_ablation.tasks.image_classification.lengths import num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES
 from cnn_ablation.tasks.image_classification.seeds import stream_seeds
-from cnn_ablation.tasks.image_classification.training import Epoch, TrainingResult, autocast
+from cnn_ablation.tasks.image_classification.training import (
+    SCORED_TRAIN_IMAGES,
+    Epoch,
+    TrainingResult,
+    autocast,
+    evaluation_batch,
+)
 
 _MOST_CLASSES_CONFUSED = 100  # a matrix of more would outgrow the rest of a record
 _FEW_IMAGES = 16  # tell outputs that are probabilities from those that are not
@@ -43,8 +51,11 @@ def train_together(
 
     Raises:
         RuntimeError: they cannot be.
+        DataError: their images do not fit on the device.
     """
     device, images = torch.device(how.device), data.load(config.data)
+    if _stay_in_host_memory(config, images, device):
+        raise DataError(f"the images of {config.arm.name} stay in host memory")
     checkpoints = Checkpoints(place.checkpoint, config.checkpoint_seconds, place.fingerprint)
     devices.reset_peak_memory(device)
     label = f"epochs of {config.arm.name}, {counted(len(seeds), 'seed')} together"
@@ -72,6 +83,7 @@ def train(config: Config, seed: int, how: Computing, place: Place) -> Trained:
     device, images = torch.device(how.device), data.load(config.data, seed=stream_seeds(config.vary, seed).split)
     checkpoints = Checkpoints(place.checkpoint, config.checkpoint_seconds, place.fingerprint)
     devices.reset_peak_memory(device)
+    in_host_memory = _stay_in_host_memory(config, images, device)
     epochs = num_epochs(config.train, len(images.train))
     with progress.bar(f"epochs of {config.arm.name}, seed {seed}", epochs) as advance:
 
@@ -80,9 +92,44 @@ def train(config: Config, seed: int, how: Computing, place: Place) -> Trained:
             if place.tell:
                 place.tell(dataclasses.asdict(epoch))
 
-        result = engine.train(config, images, seed=seed, device=device, checkpoints=checkpoints, on_epoch=after_epoch)
-    record = _record(config, images, result, seed, device, total_seconds=checkpoints.elapsed_seconds)
+        result = engine.train(
+            config,
+            images,
+            seed=seed,
+            device=device,
+            checkpoints=checkpoints,
+            on_epoch=after_epoch,
+            in_host_memory=in_host_memory,
+        )
+    seconds = checkpoints.elapsed_seconds
+    record = _record(config, images, result, seed, device, total_seconds=seconds, in_host_memory=in_host_memory)
     return Trained(record, _weights(config, images, result))
+
+
+def _stay_in_host_memory(config: Config, images: ImageData, device: torch.device) -> bool:
+    """Whether a GPU has no room for the images beside a run; says so.
+
+    By arithmetic, from what it has left beside other processes and their copies of the images.
+    """
+    if devices.free_memory(device) is None:
+        return False
+    is_there = kept(images, device, engine.technique_of(config, images).memory_format) is not None
+    if not is_there:
+        forget()  # another data set, which makes room
+    needed = placement.bytes_of_images(images)
+    beside = placement.bytes_of_a_run(
+        models.describe(config.model, images.num_classes, images.input_shape),
+        images,
+        batch_size=config.train.batch_size,
+        scored_at_once=evaluation_batch(config, images, device),
+        sample=SCORED_TRAIN_IMAGES,
+    )
+    if placement.fits(needed, beside, (devices.free_memory(device) or 0) + (needed if is_there else 0)):
+        return False
+    forget()
+    progress.warn_once(f"images of {needed / 10**9:.3g} GB do not fit on the GPU beside a run of "
+                       f"{beside / 10**9:.3g} GB: they stay in host memory, and seeds train one by one")  # fmt: skip
+    return True
 
 
 def _weights(config: Config, images: ImageData, result: TrainingResult) -> bytes | None:
@@ -90,14 +137,22 @@ def _weights(config: Config, images: ImageData, result: TrainingResult) -> bytes
 
 
 def _record(
-    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device, *, total_seconds: float
+    config: Config,
+    images: ImageData,
+    result: TrainingResult,
+    seed: int,
+    device: torch.device,
+    *,
+    total_seconds: float,
+    in_host_memory: bool = False,
 ) -> Run:
     peak_memory_mib = devices.peak_memory_mib(device)
+    diagnose = partial(_diagnosis, config, images, result, seed, device, in_host_memory=in_host_memory)
     return Run(
         **labels(config),
         seed=seed,
         **_measurements(result),
-        **_attempt("diagnosis", config, seed, lambda: _diagnosis(config, images, result, seed, device)),
+        **_attempt("diagnosis", config, seed, diagnose),
         **_attempt("figures per class", config, seed, lambda: _figures_per_class(images, result)),
         total_seconds=total_seconds,
         peak_memory_mib=peak_memory_mib,
@@ -110,6 +165,7 @@ def _record(
             "hardware": devices.hardware_name(device),
             "torch_threads": torch.get_num_threads(),
             "process": os.getpid(),
+            "images_in_host_memory": in_host_memory,
         },
     )
 
@@ -138,13 +194,13 @@ def _attempt(what: str, config: Config, seed: int, measure: Callable[[], dict[st
 
 
 def _diagnosis(
-    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device
+    config: Config, images: ImageData, result: TrainingResult, seed: int, device: torch.device, *, in_host_memory: bool
 ) -> dict[str, Any]:
     """The part of a record that explains its scores; the initial network is built once more from its seed."""
     technique, seeds = engine.technique_of(config, images), stream_seeds(config.vary, seed)
     initial = models.build_network(config.model, images.num_classes, images.input_shape, seed=seeds.init).to(device)
     initial, final = initial.to(memory_format=technique.memory_format), result.network
-    parts = resident(images, device, technique.memory_format)
+    parts = placement.placed(images, device, technique.memory_format, in_host_memory=in_host_memory)
     some = next(parts.train.head(diagnoses.GRADIENT_IMAGES))
     by_cross_entropy = config.train.loss == "cross_entropy"
     with autocast(device, result.precision):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def identity(config: Config, how: Computing, *, seed: int, planned: bool = False
 
 def _identity(config: Config, how: Computing, seed: int, data_digest: str) -> dict[str, Any]:
     return provenance.identity(
-        result_settings(config) | {"vary": seeds.in_order(config.vary)} | dataclasses.asdict(how),
+        result_settings(config) | {"vary": seeds.in_order(config.vary)} | how.identifying(),
         seed=seed,
         data_digest=data_digest,
         made_with=provenance.code_identity(CODE, LIBRARIES),
@@ -181,10 +180,20 @@ def _torch_device(name: str) -> Any:
     return torch.device(name)
 
 
-def computing_as(how: Computing) -> AbstractContextManager[None]:
+@contextmanager
+def computing_as(how: Computing) -> Iterator[None]:
     from cnn_ablation.tasks.image_classification import devices
 
-    return devices.settings(threads=how.threads, precision=how.precision)
+    with devices.settings(threads=how.threads, precision=how.precision), devices.on(_torch_device(how.device)):
+        yield
+
+
+def trouble(config: Config) -> str:
+    if device(config) != "cuda":
+        return ""
+    from cnn_ablation.tasks.image_classification import devices
+
+    return devices.trouble(_torch_device("cuda" if config.device == "auto" else config.device))
 
 
 def trains_together(config: Config, how: Computing) -> bool:

@@ -22,7 +22,7 @@ from cnn_ablation.tasks.image_classification.config import Config, TrainConfig
 from cnn_ablation.tasks.image_classification.data.augmentation import epoch_draws
 from cnn_ablation.tasks.image_classification.data.images import ImageData
 from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels
-from cnn_ablation.tasks.image_classification.data.resident import Resident, ResidentSplit, resident
+from cnn_ablation.tasks.image_classification.data.placement import Batches, Parts, placed
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs
 from cnn_ablation.tasks.image_classification.losses import LOSSES, Loss, cross_entropy, loss_in_training, loss_to_train
 from cnn_ablation.tasks.image_classification.models import build_network, describe
@@ -185,15 +185,16 @@ def train(
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     technique: Technique = REFERENCE,
+    in_host_memory: bool = False,
 ) -> TrainingResult:
     """Trains one configuration with one seed and evaluates it on the three parts of the data.
 
     The seed feeds separate streams for initial weights, order of images and dropout, as far as `vary` names them; the
     caller's random state is left as it was. The clock counts training steps only. A run that was interrupted goes on
-    from its checkpoint and ends in the same result.
+    from its checkpoint and ends in the same result. Images that stay in host memory change no bit of it.
     """
     precision = devices.resolve_precision(config.precision, device)
-    parts = resident(data, device, technique.memory_format)
+    parts = placed(data, device, technique.memory_format, in_host_memory=in_host_memory)
     checkpoints = checkpoints or Checkpoints()
     state = _started_or_resumed(config, data, checkpoints, seed=seed, device=device, technique=technique)
     num_images, batch_size = len(parts.train), config.train.batch_size
@@ -226,7 +227,7 @@ def has_stalled(curves: Sequence[Epoch], train: TrainConfig) -> bool:
     return len(values) - 1 - values.index(min(values)) >= train.patience
 
 
-def score(state: TrainingState, part: ResidentSplit, precision: str, *, keep_probabilities: bool = True) -> Evaluation:
+def score(state: TrainingState, part: Batches, precision: str, *, keep_probabilities: bool = True) -> Evaluation:
     """The network as it is now, or its averaged weights where there are any, on a part of the data."""
     to_probabilities = state.to_probabilities if keep_probabilities else None
     with autocast(state.device, precision):
@@ -241,7 +242,7 @@ def evaluation_batch(config: Config, data: ImageData, device: torch.device) -> i
     return max(1, min(EVALUATION_BATCH_ON_GPU, EVALUATION_BYTES_ON_GPU // (4 * max(values, 1))))
 
 
-def result_of(state: TrainingState, parts: Resident, *, precision: str) -> TrainingResult:
+def result_of(state: TrainingState, parts: Parts, *, precision: str) -> TrainingResult:
     """A network at the end of its training, with its scores on all parts of the data."""
     num_images, train = len(parts.train), state.train
     seen = [epoch_images(train, epoch, num_images) for epoch in range(len(state.curves))]

@@ -1,4 +1,4 @@
-"""A data set on the device: uint8 once, normalised to float batch by batch."""
+"""A data set on the device: uint8 once, normalised to float batch by batch. One that does not fit: `host`."""
 
 from __future__ import annotations
 
@@ -36,22 +36,11 @@ class ResidentSplit:
 
         The images have the memory format of `pixels`.
         """
-        return self._normalised(_rows(self.pixels, indices).float()), self.labels[indices]
+        return normalised(rows(self.pixels, indices).float(), self.factor, self.shift), self.labels[indices]
 
     def augmented(self, indices: Tensor, draws: Draws) -> tuple[Tensor, Tensor | MixedLabels]:
         """The same images as they were drawn: mirrored, moved, other colours, normalised, cut out, mixed."""
-        pixels, labels = _rows(self.pixels, indices), self.labels[indices]
-        values = (pixels if draws.moves is None else moved(pixels, draws.moves)).float()
-        inputs = self._normalised(values if draws.jitter is None else jittered(values, draws.jitter))
-        if draws.squares is not None:
-            cut_out(inputs, draws.squares)
-        if draws.partners is None or draws.shares is None:
-            return inputs, labels
-        both = MixedLabels(labels, labels[draws.partners], draws.shares)
-        return mixed(inputs, _rows(inputs, draws.partners), draws.shares), both
-
-    def _normalised(self, values: Tensor) -> Tensor:
-        return values.mul_(self.factor).add_(self.shift)
+        return augmented(rows(self.pixels, indices), self.labels[indices], draws, self.factor, self.shift)
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of one pass in the given order; the last one may be smaller."""
@@ -82,7 +71,7 @@ class ResidentSplit:
         if count >= len(self):
             return self
         places = torch.arange(count, device=self.labels.device) * len(self) // count
-        return replace(self, pixels=_rows(self.pixels, places), labels=self.labels[places])
+        return replace(self, pixels=rows(self.pixels, places), labels=self.labels[places])
 
 
 class Resident(NamedTuple):
@@ -93,7 +82,26 @@ class Resident(NamedTuple):
     test: ResidentSplit
 
 
-def _rows(pixels: Tensor, indices: Tensor) -> Tensor:
+def normalised(values: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    """Pixels as float, which are changed in place, as input of a network."""
+    return values.mul_(factor).add_(shift)
+
+
+def augmented(
+    pixels: Tensor, labels: Tensor, draws: Draws, factor: Tensor, shift: Tensor
+) -> tuple[Tensor, Tensor | MixedLabels]:
+    """A batch as it was drawn: mirrored, moved, other colours, normalised, cut out, mixed."""
+    values = (pixels if draws.moves is None else moved(pixels, draws.moves)).float()
+    inputs = normalised(values if draws.jitter is None else jittered(values, draws.jitter), factor, shift)
+    if draws.squares is not None:
+        cut_out(inputs, draws.squares)
+    if draws.partners is None or draws.shares is None:
+        return inputs, labels
+    both = MixedLabels(labels, labels[draws.partners], draws.shares)
+    return mixed(inputs, rows(inputs, draws.partners), draws.shares), both
+
+
+def rows(pixels: Tensor, indices: Tensor) -> Tensor:
     """`pixels[indices]` in the memory format of `pixels`; images are copied whole, in the order they lie in memory."""
     if pixels.is_contiguous():
         return pixels.index_select(0, indices)
@@ -104,14 +112,30 @@ def resident(
     data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
 ) -> Resident:
     """A data set on a device; the last one asked for is kept there, because runs of a study share it."""
-    key = (device, memory_format)
-    for kept, kept_key, found in _kept:
-        if kept is data and kept_key == key:
-            return found
-    _kept.clear()
+    if found := kept(data, device, memory_format):
+        return found
+    forget()
     found = Resident(*(to_device(part, data, device, memory_format) for part in (data.train, data.val, data.test)))
-    _kept.append((data, key, found))
+    _kept.append((data, (_exactly(device), memory_format), found))
     return found
+
+
+def kept(
+    data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
+) -> Resident | None:
+    """The data set where it is the one that is there already."""
+    key = (_exactly(device), memory_format)
+    return next((found for one, its_key, found in _kept if one is data and its_key == key), None)
+
+
+def _exactly(device: torch.device) -> torch.device:
+    """`cuda` is the GPU that is current, which whoever works in a notebook may change."""
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
+
+
+def forget() -> None:
+    """Gives back what the last one takes, once no run uses it."""
+    _kept.clear()
 
 
 _kept: list[tuple[ImageData, tuple[torch.device, torch.memory_format], Resident]] = []
@@ -121,10 +145,29 @@ def to_device(
     split: Split, data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
 ) -> ResidentSplit:
     """Copies one part of a data set to the device, with the data set's normalisation."""
-    size = (1, *split.images.shape[1:])
+    pixels = torch.from_numpy(split.images)
+    pixels = pixels.contiguous(memory_format=memory_format) if device.type == "cpu" else copied(
+        pixels, device, memory_format
+    )  # fmt: skip
+    return ResidentSplit(pixels, torch.from_numpy(split.labels).to(device), *normalisation(data, device, memory_format))
+
+
+def normalisation(data: ImageData, device: torch.device, memory_format: torch.memory_format) -> tuple[Tensor, Tensor]:
+    """(factor, shift) of `ResidentSplit`."""
+    size = (1, *data.input_shape)
     factor, shift = (
         torch.from_numpy(values).view(1, -1, 1, 1).expand(size).to(device).contiguous(memory_format=memory_format)
         for values in data.normalisation
     )
-    pixels = torch.from_numpy(split.images).to(device).contiguous(memory_format=memory_format)
-    return ResidentSplit(pixels, torch.from_numpy(split.labels).to(device), factor, shift)
+    return factor, shift
+
+
+def copied(
+    pixels: Tensor, device: torch.device, memory_format: torch.memory_format, part_bytes: int = 64 * 2**20
+) -> Tensor:
+    """Pixels on the device, part by part: in another memory format they would be there twice for a while."""
+    found = torch.empty(pixels.shape, dtype=pixels.dtype, device=device, memory_format=memory_format)
+    count = max(1, part_bytes // max(1, pixels[:1].nbytes))
+    for start in range(0, len(pixels), count):
+        found[start : start + count].copy_(pixels[start : start + count])
+    return found

@@ -47,6 +47,7 @@ def train(
     device: torch.device,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    in_host_memory: bool = False,
 ) -> TrainingResult:
     """Trains one configuration with one seed, as `training.train` does; `engine=reference` is that function."""
     technique = technique_of(config, data)
@@ -55,7 +56,14 @@ def train(
         if device.type == "cpu" and compiled.missing():
             progress.warn_once(f"runs train more slowly: {compiled.missing()}")
     return training.train(
-        config, data, seed=seed, device=device, checkpoints=checkpoints, on_epoch=on_epoch, technique=technique
+        config,
+        data,
+        seed=seed,
+        device=device,
+        checkpoints=checkpoints,
+        on_epoch=on_epoch,
+        technique=technique,
+        in_host_memory=in_host_memory,
     )
 
 
