@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+import cnn_ablation
 from cnn_ablation.app import composition
 from cnn_ablation.app.loader import SharingLoader, composing_once
 
@@ -148,3 +150,34 @@ def test_it_can_be_sent_to_another_process(loader: SharingLoader) -> None:
     sent = copy.copy(loader)  # what it is sent as
     assert len(loader._kept) > len(sent._kept) == 0
     assert told(sent.load_configuration("config", ["seed=3"], RUN)) == told(composed)
+
+
+def test_compositions_in_python_share_what_they_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    cnn_ablation.compose([])  # finds Hydra's plugins
+    composed, by_hydra = [], SharingLoader._by_hydra
+
+    def noted(self: SharingLoader, config_name: str | None, overrides: list[str], run_mode: RunMode) -> DictConfig:
+        composed.append(overrides)
+        return by_hydra(self, config_name, overrides, run_mode)
+
+    monkeypatch.setattr(SharingLoader, "_by_hydra", noted)
+    monkeypatch.setattr(composition, "_last", composition._Kept([], {}))
+    found = [cnn_ablation.compose([f"seed={seed}", "optimizer=sgd"]) for seed in (3, 4)]
+    assert [each.seed for each in found] == [3, 4]
+    assert found[0] == replace(found[1], seed=3)
+    assert found[0].optimizer is not found[1].optimizer
+    assert composed == [["optimizer=sgd"]]
+
+
+def test_another_node_in_the_store_is_composed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an extension brings it, or Hydra's caller."""
+    with composition._own_hydra():
+        store = ConfigStore.instance()
+        first = composition._kept(["seed=1"])
+        assert composition._kept(["seed=2"]) is first
+        assert composition._kept(["hydra.searchpath=[file:///x]"]) is None
+        store.store(group="optimizer", name="another", node={"lr": 1})
+        second = composition._kept(["seed=1"])
+        assert second is not first
+        store.store(group="optimizer", name="another", node={"lr": 2})
+        assert composition._kept(["seed=1"]) is not second

@@ -11,6 +11,7 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from hydra._internal import hydra as hydra_module
@@ -26,12 +27,21 @@ _SEARCH_PATH = "hydra.searchpath"  # where groups are looked for
 _MOST_KEPT = 64  # compositions, of some 200 KB each
 
 
-class SharingLoader(ConfigLoaderImpl):
-    """Loads what `ConfigLoaderImpl`, its slow twin, would load; files are read when they are first asked for."""
+Kept = dict[tuple[Any, ...], DictConfig]
+"""Compositions, by what they were composed of."""
 
-    def __init__(self, config_search_path: ConfigSearchPath):
+
+class SharingLoader(ConfigLoaderImpl):
+    """Loads what `ConfigLoaderImpl`, its slow twin, would load; files are read when they are first asked for.
+
+    Args:
+        config_search_path: where Hydra looks for configurations.
+        kept: compositions of an earlier one, of the same files and nodes; None begins with none.
+    """
+
+    def __init__(self, config_search_path: ConfigSearchPath, kept: Kept | None = None):
         super().__init__(config_search_path)
-        self._kept = dict[tuple[Any, ...], DictConfig]()
+        self._kept: Kept = {} if kept is None else kept
 
     def __getstate__(self) -> dict[str, Any]:
         """A launcher may send it to other processes."""
@@ -105,10 +115,10 @@ def _tell(overrides: Sequence[Override], config: DictConfig) -> None:
 
 
 @contextmanager
-def composing_once() -> Iterator[None]:
-    """A Hydra that is made within it has such a loader."""
+def composing_once(kept: Kept | None = None) -> Iterator[None]:
+    """A Hydra that is made within it has such a loader, with what is kept from earlier ones."""
     names = vars(hydra_module)
-    before, names[_NAME] = names[_NAME], SharingLoader
+    before, names[_NAME] = names[_NAME], partial(SharingLoader, kept=kept)
     try:
         yield
     finally:
