@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -96,11 +97,13 @@ def rates_of_steps(told: argparse.Namespace, device: torch.device) -> list[dict[
 def rates_of_commands(config: Any, epochs: int) -> list[dict[str, str]]:
     images = data.load(config.data)
     config.train.epochs = epochs
+    as_threads = {computing.ARMS: computing.THREADS}
+    ways = {"timing=isolated": {}, "timing=packed": {}, "timing=packed, arms as threads": as_threads}
     measured: dict[str, Callable[[], float]] = {
-        f"study of {1 + len(DROPOUTS)} arms, 5 seeds, timing={timing}": partial(
-            rate_of_study, config, len(images.train), 5, timing
+        f"study of {1 + len(DROPOUTS)} arms, 5 seeds, {way}": partial(
+            rate_of_study, config, len(images.train), 5, way.split(",")[0], environment
         )
-        for timing in ("isolated", "packed")
+        for way, environment in ways.items()
     }
     measured["plain script, DataLoader with 8 workers"] = partial(rate_of_plain_script, images, epochs)
     return [{"command": name, "images/s": measure(lambda rate=rate: [rate()])} for name, rate in measured.items()]
@@ -142,15 +145,16 @@ def rates_together(config: Any, device: torch.device, epochs: int, seeds: Any, m
     return found[1:]
 
 
-def rate_of_study(config: Any, train_images: int, seeds: int, timing: str) -> float:
-    """Whole command: a sweep of dropout with generated images."""
+def rate_of_study(config: Any, train_images: int, seeds: int, timing: str, environment: Mapping[str, str]) -> float:
+    """Whole command: a sweep of dropout with generated images, where the environment says this too."""
     sizes = [f"data.{name}={getattr(config.data, name)}" for name in ("train_images", "test_images")]
     knob = f"model.dropout={','.join(map(str, DROPOUTS))}"
     told = [knob, "data=shapes", *sizes, f"train.epochs={config.train.epochs}", f"replicates={seeds}"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "cnn_ablation", "-m", *told, f"timing={timing}", "reuse=false"]
+        command = [sys.executable, "-m", "cnn_ablation", "-m", *told, timing, "reuse=false"]
         started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
+        env = {**os.environ, **environment}
+        subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=env)
         seconds = time.perf_counter() - started
     return config.train.epochs * train_images * seeds * (1 + len(DROPOUTS)) / seconds
 

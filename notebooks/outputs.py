@@ -61,7 +61,7 @@ _PUNCTUATION = ".,;:()[]{}'\"|"
 PHRASES = {
     r"<\S+ at 0x[0-9a-f]+>": "OBJECT",
     r"\d+ runs? side by side, \d+ threads? each": "",
-    r"More seeds is [^.]*\.": "",
+    r"More seeds is [^.]*\.( It cannot be said yet [^.]*\.)?": "",
     r"Slower and faster hold .*? times the baseline's\.": "",
     r"measured with (and with |one run at a time|\d+ runs side by side| )+": "measured with RUNS",
     r"Trained on .*? with \d+ threads?, torch \S+, cnn_ablation \d\S*": "Trained on HARDWARE",

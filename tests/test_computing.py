@@ -464,8 +464,10 @@ def test_what_cannot_be_trained_is_refused_before_torch_is_imported(tmp_path: Pa
         ("4", 9, {"CUDA_DEVICE_MAX_CONNECTIONS": "4"}, False),
         (None, 9, {"CUDA_MPS_PIPE_DIRECTORY": "pipes"}, False),
         (None, 9, {}, True),
+        ("32", 2, {"CNN_ABLATION_ARMS": "threads"}, False),
+        (None, 2, {"CNN_ABLATION_ARMS": "threads"}, True),
     ],
-    ids=["as many as CUDA serves", "more", "told otherwise", "MPS elsewhere", "MPS"],
+    ids=["as many as CUDA serves", "more", "told otherwise", "MPS elsewhere", "MPS", "arms as threads", "threads, MPS"],
 )
 @pytest.mark.parametrize("ask", [images_task.device, images_task.resolve], ids=["device", "resolve"])
 def test_a_gpu_is_told_to_serve_the_seeds_of_an_arm_at_once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,17 +21,24 @@ import cnn_ablation
 from cnn_ablation import ablate
 from cnn_ablation.common import processes
 from cnn_ablation.common.errors import ConfigError
+from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import with_settings
 from cnn_ablation.config.schema import CONDUCT, setting
 from cnn_ablation.launch import batches, execution, submissions
+from cnn_ablation.launch.contents import Contents
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
+from cnn_ablation.launch.engines.joblib import Joblib
 from cnn_ablation.launch.execution import StudyFailedError
 from cnn_ablation.launch.planning import Planning
+from cnn_ablation.launch.submissions import Submission
+from cnn_ablation.launch.trained_before import TrainedBefore
 from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs.records import deferred_file, read_run, record_paths
 from cnn_ablation.study.checks.knobs import read_knobs
 from cnn_ablation.tasks.function import signature
+from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification.config import ArraysConfig, Config
 
 MODULE = """
 import os
@@ -47,6 +55,19 @@ def train(shift: float = 0.0, word: str = "", *, seed):
     if word == "dies" and seed == 1 and not Path("spared").exists():
         os.kill(os.getpid(), signal.SIGKILL)
     return {"loss": (seed * 37 % 29) / 29 + shift, "host": 1.0}
+"""
+
+
+PIXELS = """
+from pathlib import Path
+
+import numpy as np
+
+
+def load():
+    draw = np.random.default_rng(int(Path("seed.txt").read_text()))
+    of = {"train": 60, "test": 40}
+    return {part: (draw.integers(0, 256, (n, 8, 8), np.uint8), np.arange(n) % 4) for part, n in of.items()}
 """
 
 
@@ -383,6 +404,98 @@ def test_another_engine_in_the_same_folder_is_refused_while_jobs_may_go_on(
     ablate(config, levels, here / "study", engine=Processes(is_far=True))
     assert ablate(config, levels, here / "study", engine=OtherProcesses(is_far=True))["n"].tolist() == [3, 3]
     assert len(trained(here)) == 6
+
+
+@pytest.mark.parametrize("written_down", [True, False], ids=["submitted", "killed while it submitted"])
+def test_a_command_without_an_engine_is_refused_while_jobs_may_go_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, written_down: bool
+) -> None:
+    """It would train beside them, and write its records where theirs go."""
+    config, levels = composed(), {"settings.word": ["waits"]}
+    if written_down:
+        _left_to_its_jobs(here, monkeypatch, config, levels, Processes())
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            ablate(config, levels, here / "study", engine=Processes(dies=True))
+    theirs = "Processes" if written_down else "the launcher of the command that was killed while it submitted jobs"
+    allowed = re.escape(f"hydra/launcher=basic\n  allowed: {theirs} in {here / 'study'}, where jobs of its own may be ")
+    with pytest.raises(ConfigError, match=allowed):
+        ablate(config, levels, here / "study")
+    (here / "go").touch()
+    assert ablate(config, levels, here / "study", engine=Processes())["n"].tolist() == [3, 3]
+    table = ablate(replace(config, replicates=4), levels, here / "study")
+    assert table["n"].tolist() == [4, 4]
+
+
+def test_jobs_that_ended_with_their_command_are_in_nobodys_way(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """joblib's: the command was killed before it could say that it had waited for them."""
+    config = composed("replicates=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(submissions.Submission, "settle", lambda _: None)
+        ablate(config, {"settings.shift": [1.0]}, here / "study", engine=Joblib(jobs=1, cpus=1))
+    assert [each.engine for each in submissions.read(here / "study")] == ["Joblib"]
+    for used in (Processes(), None):
+        assert ablate(config, {"settings.shift": [1.0]}, here / "study", engine=used)["n"].tolist() == [2, 2]
+
+
+def test_what_jobs_have_trained_is_taken_without_a_job(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On whose processors nobody knows here; a table is made again and again, in any folder, and extended."""
+    far = Processes(is_far=True)
+    first = ablate(composed(), SHIFTS, here / "first", engine=far)
+    count = len(_children)
+    for folder in ("first", "second", "third"):
+        again = ablate(composed(), SHIFTS, here / folder, engine=far)
+        pd.testing.assert_frame_equal(again[["arm", "n", "metric_mean"]], first[["arm", "n", "metric_mean"]])
+        runs = [read_run(path) for path in record_paths(here / folder)]
+        assert [run.reused for run in runs] == [True] * 9
+        assert "9 runs taken from the store, as jobs like these have left them" in capsys.readouterr().err
+    assert (len(_children), len(trained(here))) == (count, 9)
+    assert ablate(composed("replicates=4"), SHIFTS, here / "second", engine=far)["n"].tolist() == [4, 4, 4]
+    said = capsys.readouterr().err
+    assert "9 runs taken from the store" in said
+    assert "3 runs in 2 jobs" in said
+    assert len(trained(here)) == 12
+
+
+@pytest.mark.parametrize("change", ["code", "request", "engine", "reuse", "store"])
+def test_what_other_jobs_have_trained_is_asked_of_jobs(here: Path, change: str) -> None:
+    """They know on which processor they are, and tell from the store's runs whether it is theirs."""
+    config, used = composed("replicates=2"), Processes(is_far=True, jobs=1)
+    ablate(config, {"settings.shift": [1.0]}, here / "first", engine=used)
+    count = len(_children)
+    if change == "code":
+        (here / "far.py").write_text(MODULE.replace("* 37", "* 31"))
+        sys.modules.pop("far")
+    elif change == "store":
+        for path in (here / ".ablation_runs").glob("*/run.json"):
+            path.unlink()
+    config = composed("replicates=2", "reuse=false") if change == "reuse" else config
+    other = {"request": Processes(is_far=True, jobs=1, cpus=2), "engine": OtherProcesses(is_far=True, jobs=1)}
+    arms = ablate(config, {"settings.shift": [1.0]}, here / "second", engine=other.get(change, used))
+    assert arms["n"].tolist() == [2, 2]
+    assert len(_children) == count + 1
+    assert len(trained(here)) == (4 if change in ("engine", "request") else 8)
+
+
+def test_other_data_are_other_runs(here: Path, tiny_config: Config) -> None:
+    """As in a folder of pictures of which some were replaced; told from what is loaded, not from names."""
+    (here / "pixels.py").write_text(PIXELS)
+    (here / "seed.txt").write_text("0")
+    config = replace(tiny_config, data=ArraysConfig(target="pixels.load"), replicates=2, threads=1)
+    first, second = (Assignment(config, here / name / "0", here / name) for name in ("first", "second"))
+    cnn_ablation.run(config, first.folder)
+    contents = Contents(Allocation(cpus=1))
+    ledger = Submission(submissions.new_folder(first.study), "Processes")
+    ledger.runs["0"] = {f"0/run-seed{seed}.json": contents.of(first) for seed in (0, 1)}
+    ledger.keep()
+    for seed, taken in ((0, [second]), (1, [])):
+        (here / "seed.txt").write_text(f"{seed}")
+        data.forget()
+        assert TrainedBefore([here / "gone", first.study], "Processes", contents).take([second]) == taken
+        assert TrainedBefore([first.study], "Other", contents).take([second]) == []
+    assert [read_run(path).reused for path in record_paths(second.study)] == [True, True]
+    sys.modules.pop("pixels", None)
+    data.forget()
 
 
 def test_jobs_beside_each_other_are_not_isolated(here: Path) -> None:

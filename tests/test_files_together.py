@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from finished_studies import write_study
 
+import cnn_ablation
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_together
+from cnn_ablation.launch import execution
 from cnn_ablation.report.__main__ import main as report
 from cnn_ablation.report.findings import Findings
+from cnn_ablation.study.plans import Plan, write_plan
+from cnn_ablation.tasks.image_classification.config import Config
 
 resource = pytest.importorskip("resource")
 
@@ -96,3 +101,23 @@ def test_a_report_on_a_full_disk_leaves_the_earlier_one_whole(
     assert {name: text for name, text in content(tmp_path / "study").items() if name != "study.yaml"} == {
         name: text for name, text in before.items() if name != "study.yaml"
     }
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_disk_that_is_full_at_the_end_of_a_study_leaves_the_table_on_the_screen(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last file but the report's own is the plan, once more."""
+    left = [write_plan]
+
+    def until_full(folder: Path, plan: Plan) -> None:
+        if not left:
+            raise RecordError("cannot write study.yaml: No space left on device")
+        left.pop()(folder, plan)
+
+    monkeypatch.setattr(execution, "write_plan", until_full)
+    with pytest.raises(RecordError, match="No space left on device"):
+        cnn_ablation.ablate(replace(tiny_config, timing="isolated"), {"model.dropout": [0.5]}, tmp_path / "study")
+    printed = capsys.readouterr()
+    assert "model.dropout=0.5" in printed.out.partition("difference")[2]
+    assert "stopped after 4 of 4 runs; the same command goes on from there" in " ".join(printed.err.split())

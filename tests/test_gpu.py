@@ -14,12 +14,13 @@ from test_fused import pooled_plainly, with_gradients
 
 import cnn_ablation
 from cnn_ablation.common.errors import ConfigError
+from cnn_ablation.config import ArmConfig, with_settings
 from cnn_ablation.launch.workers import Assignment, Crew, Packing
 from cnn_ablation.runs import run as runs
-from cnn_ablation.runs.records import read_run, record_path, record_paths
+from cnn_ablation.runs.records import Run, read_run, record_path, record_paths
 from cnn_ablation.tasks.function import task as function_task
 from cnn_ablation.tasks.function.config import Function, FunctionConfig
-from cnn_ablation.tasks.image_classification import data, devices, engine, losses, training
+from cnn_ablation.tasks.image_classification import computing, data, devices, engine, losses, training
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.augmentation import epoch_draws
 from cnn_ablation.tasks.image_classification.data.host import on_host
@@ -217,6 +218,40 @@ def test_seeds_train_one_by_one_where_all_do_not_fit(tmp_path: Path, capsys: pyt
     gc.collect()
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() < 2**30, "what the failed capture took is free again"
+
+
+def side_by_side(folder: Path, loss_of_the_last: str) -> list[Run]:
+    """Records of four arms of two seeds that share the GPU, in the way that the environment says."""
+    config = composed("model.dropout=0.3", "train.epochs=4", "replicates=2", "extensions=[reading_back]", "reuse=false")
+    settings = [[("model.activation", name)] for name in ("relu", "leaky", "elu", "tanh")]
+    settings[-1].append(("train.loss", loss_of_the_last))
+    given = [
+        Assignment(replace(with_settings(config, each), arm=ArmConfig(name=name)), folder / name, folder)
+        for name, each in zip("0123", settings, strict=True)
+    ]
+    assert Crew("image_classification", Packing(processes=4, threads=1, by_memory=True)).train(given) == []
+    return [read_run(path) for path in record_paths(folder)]
+
+
+@pytest.mark.parametrize("last", ["cross_entropy", "reading_back"], ids=["all captured", "one cannot be captured"])
+def test_arms_as_threads_of_a_process_are_those_of_processes(
+    last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_processes = side_by_side(tmp_path / "processes", last)
+    capsys.readouterr()
+    monkeypatch.setenv(computing.ARMS, computing.THREADS)
+    by_threads = side_by_side(tmp_path / "threads", last)
+    assert [(run.status, run.error) for run in by_threads] == [("ok", "")] * 8
+    for one, other in zip(by_threads, by_processes, strict=True):
+        assert [point["train_loss"] for point in one.curves] == pytest.approx(
+            [point["train_loss"] for point in other.curves], rel=1e-4
+        )
+        assert one.test_loss == pytest.approx(other.test_loss, rel=1e-4)
+    sharing = {run.provenance["process"] for run in by_threads[:6]}
+    assert len(sharing) == 1
+    is_apart = by_threads[-1].provenance["process"] not in sharing
+    assert is_apart == (last == "reading_back")
+    assert ("training 3 in a process of its own" in capsys.readouterr().err) == is_apart
 
 
 def test_a_run_alone_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

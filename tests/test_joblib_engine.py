@@ -232,7 +232,7 @@ def process_of_its_own() -> int | None:
 
 
 def test_a_job_starts_processes_of_its_own() -> None:
-    """loky leaves its name as the way to start them, which they do not know."""
+    """Processes would look for loky, which leaves its name as the way to start them."""
     executor = Pool(1, 1)._executor()
     try:
         assert executor.submit(process_of_its_own).result(60) == 0

@@ -224,24 +224,21 @@ def test_the_time_left_is_what_runs_of_each_arm_took(tmp_path: Path, clock: list
     assert board.title().endswith("a moment left")
 
 
-def test_many_runs_tell_how_fast_they_really_go(tmp_path: Path, clock: list[float]) -> None:
-    """Ten machines: eight runs of 10 s finish within 8 s; of the other eight one is half through."""
+@pytest.mark.parametrize(
+    ("seconds", "left"),
+    [(8, 7.5), (160, 150)],
+    ids=["ten machines: of the other eight one is half through", "each waits as long as it trains"],
+)
+def test_many_runs_tell_how_fast_they_really_go(
+    tmp_path: Path, clock: list[float], seconds: float, left: float
+) -> None:
+    """Eight of sixteen runs of 10 s have finished within so many seconds."""
     study = Study(tmp_path, {"baseline": 16})
     board = Board(StatsConfig())
     board.expect(study.planned)
-    clock[0] += 8
+    clock[0] += seconds
     board.add([study.finish("baseline", seed) for seed in range(8)])
-    assert board.seconds_left() == pytest.approx(7.5)
-
-
-def test_slow_starts_of_runs_count_too(tmp_path: Path, clock: list[float]) -> None:
-    """Eight runs of 10 s took 160 s, because each waits as long as it trains."""
-    study = Study(tmp_path, {"baseline": 16})
-    board = Board(StatsConfig())
-    board.expect(study.planned)
-    clock[0] += 160
-    board.add([study.finish("baseline", seed) for seed in range(8)])
-    assert board.seconds_left() == pytest.approx(150)
+    assert board.seconds_left() == pytest.approx(left)
 
 
 @pytest.mark.parametrize("values", [{"reused": True}, {"status": "failed"}, {"total_seconds": math.nan}])

@@ -397,7 +397,7 @@ CAPTIONS: dict[str, tuple[list[str], str]] = {
         caption_of("val_accuracy", "val_accuracy"),
     ),
     "loss": (
-        ["val_loss (lower is better), mean and 95 % t interval", "no arm can be called equivalent, because "
+        ["val_loss (lower is better), mean and 95 % t interval", "No arm can be called equivalent, because "
          "stats.margin, in the unit of val_loss, is not given"],
         caption_of("val_loss"),
     ),

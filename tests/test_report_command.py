@@ -291,8 +291,8 @@ def test_without_an_interval_or_a_test_the_caption_claims_none() -> None:
     text = caption_of(frame)
     assert "one seed for each arm: there is no interval." in text
     assert "t interval over seeds" not in text
-    assert "with these seeds no test is possible" in text
-    assert "equivalent means" not in text
+    assert "With these seeds no test is possible" in text
+    assert "Equivalent means" not in text
     assert "More seeds" not in text
     assert "Any false" not in text
 
@@ -399,7 +399,7 @@ def test_the_caption_says_what_alpha_holds_for(settings: dict[str, Any]) -> None
     apart = ", and apart from them any false equivalent likewise" if settings != {"metric": "val_loss"} else ""
     assert f"{promise}{apart}." in text
     assert "More seeds is how many decide an arm in half and in 80 % of what these seeds leave possible" in text
-    assert "it cannot be said yet beyond 1000 in all" in text
+    assert "It cannot be said yet beyond 1000 in all" in text
 
 
 def test_a_column_of_several_types_keeps_its_gaps_in_parquet(tmp_path: Path) -> None:

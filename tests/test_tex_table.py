@@ -71,14 +71,14 @@ def test_numbers_are_for_siunitx_to_align() -> None:
     assert r"\usepackage{booktabs,threeparttable,siunitx}" in text.partition(r"\begin{table}")[0]
 
 
-def test_the_caption_is_two_sentences_and_the_others_stay_as_a_comment() -> None:
+def test_the_caption_is_three_sentences_and_the_others_stay_as_a_comment() -> None:
     arms, caption = knobs()
     text = tex_table(arms, caption)
     shown = re.search(r"\\caption\{(.*)\}\n", text)
     assert shown
     assert shown[1].startswith("Top-1 test accuracy at the end of training, mean over seeds (n = 8). Differences from")
     assert r"paired by seed, with individual 95~\% t intervals, a paired t test and Holm's correction" in shown[1]
-    assert len(re.findall(r"\.(?= |$)", shown[1])) == 2
+    assert len(re.findall(r"\.(?= |$)", shown[1])) == 3
     comment = " ".join(line.removeprefix("%").strip() for line in text.splitlines() if line.startswith("%"))
     for words in ("Any false better or worse", "Trained on a machine.", "Intervals of the means"):
         assert words in comment

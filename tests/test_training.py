@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnn_ablation.tasks.image_classification import data
+from cnn_ablation.tasks.image_classification import data, generators
 from cnn_ablation.tasks.image_classification.config import Config, DigitsConfig, ModelConfig, SGDConfig, TrainConfig
 from cnn_ablation.tasks.image_classification.data.resident import resident
 from cnn_ablation.tasks.image_classification.losses import cross_entropy
@@ -20,9 +20,6 @@ from cnn_ablation.tasks.image_classification.training import (
     EpochSums,
     StepClock,
     TrainingResult,
-    _kept_random_state,
-    _random_state,
-    _set_random_state,
     autocast,
     evaluation_batch,
     gradients,
@@ -65,9 +62,13 @@ def test_dropout_draws_from_a_stream_of_the_seed_on_every_kind_of_device(monkeyp
     monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: held.update(mps=state))
     device = torch.device("mps")
     before = torch.get_rng_state()
-    with _kept_random_state(device):
-        _set_random_state({"cpu": torch.Generator().manual_seed(1).get_state(), "mps": torch.arange(5)}, device)
-        assert held["mps"].tolist() == _random_state(device)["mps"].tolist() == [0, 1, 2, 3, 4]
+    place = {"cpu": torch.Generator().manual_seed(1).get_state(), "mps": torch.arange(5)}
+    with generators.at(place, device):
+        assert held["mps"].tolist() == generators.states(device)["mps"].tolist() == [0, 1, 2, 3, 4]
+        held["mps"] = torch.arange(2)
+        drawn = torch.rand(1)
+    assert place["mps"].tolist() == [0, 1], "where it has come to"
+    assert torch.equal(drawn, torch.rand(1, generator=torch.Generator().manual_seed(1)))
     assert held["mps"].tolist() == [0, 1, 2]
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -95,6 +95,7 @@ def _where_spread(values: Floats, result: Any) -> Any:
 
 
 def all_equal(values: Floats) -> Any:
+    """Whether values (..., n) are the same to rounding, along their last axis."""
     return np.ptp(values, axis=-1) <= _ROUNDING * np.max(np.abs(values), axis=-1)
 
 

@@ -91,6 +91,7 @@ def group_options(config_dir: str | None = None) -> dict[str, list[str]]:
 
 
 def bounds_of(field: Field) -> Bounds:
+    """The values that a key may take; any where its field says nothing."""
     bounds: Bounds = field.metadata.get("bounds", Bounds())
     return bounds
 

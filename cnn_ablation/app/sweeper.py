@@ -47,6 +47,7 @@ class AblationSweeper(Sweeper):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keeps what Hydra hands over; a launcher of Hydra's is made only where no engine of ours is asked for."""
         self.context, self.loader = hydra_context, hydra_context.config_loader
         self.master, self.task_function = config, task_function
         self.engine = _engine(config.hydra.launcher)

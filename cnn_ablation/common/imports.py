@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cnn_ablation.common import lanes
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.words import nearest
 
@@ -76,9 +77,10 @@ def _imported(key: str, target: str, name: str) -> ModuleType | None:
 def _search_working_directory() -> None:
     """Puts the working directory first where it is not looked into, as under a console script or in a worker."""
     here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()  # a file may have been written a moment ago
+    with lanes.turn:  # Python's own caches fail where two threads empty them
+        if here not in sys.path and "" not in sys.path:
+            sys.path.insert(0, here)
+        importlib.invalidate_caches()  # a file may have been written a moment ago
 
 
 def _attribute(key: str, target: str, found: Any, names: list[str]) -> Any:

@@ -7,6 +7,7 @@ is not there. Within `seen_as` it is what a job is given (`common.allocation`).
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from cnn_ablation.common import lanes
 from cnn_ablation.common.allocation import (
     UNKNOWN,
     Allocation,
@@ -132,8 +134,8 @@ def threads_alone() -> int:
 
 
 def cpu_seconds() -> float:
-    """What all threads of this process have computed so far, in seconds of one core."""
-    return time.process_time()
+    """What all threads of this process have computed so far, in seconds of one core; NaN where jobs share it."""
+    return math.nan if lanes.in_one() else time.process_time()
 
 
 def child_cpu_seconds() -> float:

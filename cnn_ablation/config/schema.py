@@ -164,6 +164,7 @@ class Section:
 
 
 def fields_of(section: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a section, or of its class, by name."""
     fields: dict[str, dataclasses.Field[Any]] = section.__dataclass_fields__
     return fields
 
@@ -279,4 +280,5 @@ def _hints(part: Any) -> dict[str, Any]:
 
 
 def is_section(kind: Any) -> bool:
+    """Whether the type of a field is that of a part with keys of its own."""
     return isinstance(kind, type) and issubclass(kind, Section)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnn_ablation.common import progress
-from cnn_ablation.common.errors import ConfigError, Problem, RecordError
+from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import VISIBLE_SECONDS
 from cnn_ablation.common.words import counted
-from cnn_ablation.config import StudyConfig, all_settings
+from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import batches, submissions
 from cnn_ablation.launch.batches import Batch
-from cnn_ablation.launch.engines import ENGINES, Engine, JobState
-from cnn_ablation.launch.observers import settings_of_runs
+from cnn_ablation.launch.contents import Contents
+from cnn_ablation.launch.ends import Ends, records_of
+from cnn_ablation.launch.engines import Engine, JobState
 from cnn_ablation.launch.submissions import Submission
+from cnn_ablation.launch.trained_before import TrainedBefore
 from cnn_ablation.launch.workers import Assignment, OnEnd
 from cnn_ablation.runs import places
 from cnn_ablation.runs.records import deferred_file, failed_run, is_stopped, read_run, record_path, stamp, write_failed
 from cnn_ablation.runs.store import wait_for
-from cnn_ablation.runs.task import task_named, task_of
+from cnn_ablation.runs.task import task_named
 
 
 @dataclass
@@ -38,27 +38,6 @@ class _Waiting:
     missing: dict[Path, tuple[StudyConfig, int]]
     """Records by their path: configuration and seed."""
     over_since: float = math.nan
-
-
-class _Ends:
-    """Says of assignments when all their runs have their records."""
-
-    def __init__(
-        self,
-        assignments: Sequence[Assignment],
-        on_end: OnEnd,
-        is_written: Callable[[Path], bool],
-    ):
-        self._open, self._on_end, self._is_written = list(assignments), on_end, is_written
-
-    def look(self, *, all_of_them: bool = False) -> None:
-        """`all_of_them`: nobody waits for records any more."""
-        before, self._open = self._open, []
-        for each in before:
-            if all_of_them or all(map(self._is_written, _records(each))):
-                self._on_end(each)
-            else:
-                self._open.append(each)
 
 
 @dataclass
@@ -74,6 +53,7 @@ class Dispatch:
         before: stamps of the records that were there before this study was carried out; those that a job of an earlier
             command has written since it was submitted are taken out.
         seconds_per_run: in the mean; NaN where unknown.
+        studies: that the store knows of; what jobs of them have trained is taken instead of being asked for again.
     """
 
     study: Path
@@ -83,8 +63,12 @@ class Dispatch:
     num_runs: int
     before: dict[Path, int]
     seconds_per_run: float = math.nan
+    studies: Sequence[Path] = ()
     _told: str = field(default="", init=False)
-    _contents: dict[str, str] = field(default_factory=dict, init=False)
+    _contents: Contents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._contents = Contents(self.engine.allocation)
 
     def train(self, assignments: Iterable[Assignment], on_end: OnEnd | None = None) -> list[str]:
         """Trains jobs elsewhere; returns nothing, because every run leaves a record, if only of why it failed.
@@ -97,16 +81,17 @@ class Dispatch:
             UserError: the engine does not take them.
         """
         todo = list(assignments)
-        ends = _Ends(todo, on_end, self._is_written) if on_end else None
-        self._refuse_another_engine()
+        ends = Ends(todo, on_end, self._is_written) if on_end else None
         self._end_unknown()
         wanted = {record_path(each.folder, seed): (each, seed) for each in todo for seed in each.config.seeds}
         waiting, finished = self._of_earlier_commands(wanted)
         covered = finished.union(*(each.missing for each in waiting))
-        if new := [each for each in todo if not covered.issuperset(_records(each))]:
+        new = [each for each in todo if not covered.issuperset(records_of(each))]
+        if new := self._not_taken(new):
             waiting += self._submitted(new)
         try:
-            self._wait(waiting, ends)
+            if waiting:
+                self._wait(waiting, ends)
         except KeyboardInterrupt:
             self._detach(waiting)
             raise
@@ -115,22 +100,6 @@ class Dispatch:
         for submission in self._unsettled():
             submission.settle()
         return []
-
-    def _refuse_another_engine(self) -> None:
-        """Jobs of another engine can be neither asked nor ended, and would write into the same folders.
-
-        Raises:
-            ConfigError: nobody has waited for some to the end.
-        """
-        others = [each.engine for each in submissions.read(self.study) if each.engine != type(self.engine).__name__]
-        if others:
-            names = {path.rpartition(".")[2]: name for name, path in ENGINES.items()}
-            other = names.get(others[0], others[0])
-            allowed = f"{other} in {self.study}, where jobs of its own may be going on"
-            remedy = f"hydra/launcher={other}, or another folder with hydra.sweep.dir=DIR"
-            raise ConfigError(
-                [Problem("hydra/launcher", names.get(type(self.engine).__name__), allowed, remedy=remedy)]
-            )
 
     def _end_unknown(self) -> None:
         """Ends jobs that a command submitted and was killed before it could write down: they cannot be waited for."""
@@ -163,7 +132,7 @@ class Dispatch:
         return waiting, finished
 
     def _is_same(self, wanted: tuple[Assignment, int] | None, what: str) -> bool:
-        return wanted is not None and self._content(wanted[0]) == what
+        return wanted is not None and self._contents.of(wanted[0]) == what
 
     def _attached(self, submission: Submission, name: str, runs: Mapping[Path, tuple[Assignment, int]]) -> _Waiting:
         """A job that is not over."""
@@ -208,23 +177,42 @@ class Dispatch:
         if stamp := submission.before.get(self._place(path)):
             self.before[path] = stamp
 
-    def _submitted(self, assignments: Sequence[Assignment]) -> list[_Waiting]:
-        places.check_known_elsewhere([each.config for each in assignments])
-        folder = submissions.new_folder(self.study)
-        parts = self._divided(assignments)
-        names = [str(number) for number in range(len(parts))]
-        submission = Submission(
-            folder,
+    def _not_taken(self, assignments: Sequence[Assignment]) -> list[Assignment]:
+        """Those that are left for jobs: not all of their runs have been trained by such jobs before."""
+        before = TrainedBefore(self.studies, type(self.engine).__name__, self._contents)
+        if taken := before.take(assignments):
+            self._note_taken(taken)
+        done = set(map(id, taken))
+        return [each for each in assignments if id(each) not in done]
+
+    def _note_taken(self, taken: Sequence[Assignment]) -> None:
+        """As if a job had left them: the next study finds them by this one."""
+        submission = self._submission({"taken": taken})
+        submission.keep()
+        submission.settle()
+        runs = counted(sum(len(each.config.seeds) for each in taken), "run")
+        progress.say(f"{runs} taken from the store, as jobs like these have left them")
+
+    def _submission(self, parts: Mapping[str, Sequence[Assignment]]) -> Submission:
+        """A new one, with what each of its batches trains."""
+        return Submission(
+            submissions.new_folder(self.study),
             type(self.engine).__name__,
             runs={
-                name: {self._place(path): self._content(each) for each in part for path in _records(each)}
-                for name, part in zip(names, parts, strict=True)
+                name: {self._place(path): self._contents.of(each) for each in part for path in records_of(each)}
+                for name, part in parts.items()
             },
             before={self._place(path): stamp for path, stamp in self.before.items()},
         )
+
+    def _submitted(self, assignments: Sequence[Assignment]) -> list[_Waiting]:
+        places.check_known_elsewhere([each.config for each in assignments])
+        parts = self._divided(assignments)
+        names = [str(number) for number in range(len(parts))]
+        submission = self._submission(dict(zip(names, parts, strict=True)))
         for name, part in zip(names, parts, strict=True):
             batches.write(submission.batch(name), self._batch(part))
-        ids = self.engine.submit([submission.batch(name) for name in names], folder)
+        ids = self.engine.submit([submission.batch(name) for name in names], submission.folder)
         submission.jobs.update(zip(names, ids, strict=True))
         try:
             submission.keep()
@@ -263,7 +251,7 @@ class Dispatch:
             assignments=tuple(assignments),
         )
 
-    def _wait(self, waiting: list[_Waiting], ends: _Ends | None = None) -> None:
+    def _wait(self, waiting: list[_Waiting], ends: Ends | None = None) -> None:
         """Until every run has its record, or its job has ended without one, or the study is stopped."""
         while True:
             waiting = [each for each in waiting if self._is_open(each)]
@@ -344,21 +332,6 @@ class Dispatch:
         """Of a record in the study's folder."""
         return str(path.relative_to(self.study))
 
-    def _content(self, assignment: Assignment) -> str:
-        """What an assignment trains, by its settings and labels, and with what: code, libraries, what its job is given.
-
-        Without its seed, which the name of its record says.
-        """
-        config = assignment.config
-        if config.arm.name not in self._contents:
-            task = task_of(config)
-            identity = task.identity(config, task.resolve(config, planned=True), seed=0, planned=True)
-            settings = settings_of_runs(all_settings(replace(config, seed=0, replicates=1)))
-            what = [settings, identity, asdict(self.engine.allocation)]
-            text = json.dumps(what, sort_keys=True, default=str)
-            self._contents[config.arm.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return self._contents[config.arm.name]
-
     def _named(self, *jobs: str) -> str:
         """Jobs by their ids; those of some engines are paths."""
         names = [each.removeprefix(f"{self.study}/") for each in jobs]
@@ -373,10 +346,6 @@ class Dispatch:
         if line != self._told and pending:
             progress.say(line)
         self._told = line
-
-
-def _records(assignment: Assignment) -> list[Path]:
-    return [record_path(assignment.folder, seed) for seed in assignment.config.seeds]
 
 
 def _configs(assignments: Iterable[Assignment]) -> Iterator[tuple[Path, tuple[StudyConfig, int]]]:

@@ -25,6 +25,7 @@ from cnn_ablation.launch.engines import Engine, check_engine
 from cnn_ablation.launch.following import Expected
 from cnn_ablation.launch.observers import makers
 from cnn_ablation.launch.observing import Observation, observed_study
+from cnn_ablation.launch.others import refuse_others
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
 from cnn_ablation.launch.taking import Taking, take
@@ -150,7 +151,8 @@ class Study:
             The table of arms.
 
         Raises:
-            ConfigError: a device is asked for that this machine lacks; nothing has been trained.
+            ConfigError: a device is asked for that this machine lacks, or jobs of another engine may be going on in the
+                folder; nothing has been trained.
             DataError: the data cannot be loaded; nothing has been trained.
             RecordError: a table cannot be written, or the folder holds another study.
             StudyFailedError: the table is written, but runs in it failed.
@@ -158,6 +160,7 @@ class Study:
         self.planning.check_devices()
         refuse_other_study(self.folder, self.plan)
         with claimed(self.folder):
+            refuse_others(self.folder, self.engine)
             if (self.folder / FILE_NAME).exists():
                 self.planning.keep_seeds(read_plan(self.folder))
             RunStore(Path(self.baseline.store)).check()
@@ -171,7 +174,8 @@ class Study:
             with self._observed():
                 with self._trainer():
                     self._train_all(launch)
-                write_plan(self.folder, self.plan)
+                with self._reported_when_interrupted():
+                    write_plan(self.folder, self.plan)
                 return self._report()
 
     @contextmanager
@@ -191,6 +195,7 @@ class Study:
             if self.engine:
                 stack.callback(self.engine.close)
                 store = Path(self.baseline.store).absolute()
+                studies = submissions.studies(store)  # before the one of this name is
                 token = stack.enter_context(submissions.begun(store, self._key, self.folder))
                 self.dispatch = Dispatch(
                     self.folder,
@@ -200,6 +205,7 @@ class Study:
                     num_runs=self.planning.most_runs,
                     before=self._stamps_before,
                     seconds_per_run=self._seconds_per_run(),
+                    studies=studies,
                 )
             elif self.is_packed:
                 stack.enter_context(self.crew)

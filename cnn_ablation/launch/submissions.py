@@ -35,7 +35,7 @@ class Submission:
     folder: Path
     engine: str
     jobs: dict[str, str] = field(default_factory=dict)
-    """Name of a batch -> id of its job."""
+    """Name of a batch -> id of its job; of runs that were taken there is none."""
     runs: dict[str, dict[str, str]] = field(default_factory=dict)
     """Name of a batch -> its records, by their place in the study's folder, each with what it is a run of."""
     before: dict[str, int] = field(default_factory=dict)
@@ -44,6 +44,11 @@ class Submission:
     @property
     def study(self) -> Path:
         return self.folder.parent.parent
+
+    def all_runs(self) -> Iterator[tuple[str, str]]:
+        """Its records by their place, each with what it is a run of."""
+        for runs in self.runs.values():
+            yield from runs.items()
 
     def batch(self, name: str) -> Path:
         """The file of a batch."""
@@ -79,10 +84,15 @@ def new_folder(study: Path) -> Path:
             return folder
 
 
-def read(study: Path) -> Iterator[Submission]:
-    """The submissions of a study that nobody has waited for to the end; one that is not readable is none."""
+def read(study: Path, *, settled: bool = False) -> Iterator[Submission]:
+    """The submissions of a study that nobody has waited for to the end; one that is not readable is none.
+
+    Args:
+        study: its folder.
+        settled: the others too.
+    """
     ledgers = sorted((study / JOBS).glob(f"*/{LEDGER}"), key=lambda path: (len(path.parent.name), path.parent.name))
-    for ledger in (each for each in ledgers if not (each.parent / _SETTLED).exists()):
+    for ledger in (each for each in ledgers if settled or not (each.parent / _SETTLED).exists()):
         with suppress(OSError, ValueError, TypeError):
             yield Submission(folder=ledger.parent, **json.loads(ledger.read_bytes()))
 
@@ -109,6 +119,15 @@ def key_of(plan: Plan, engine: Engine) -> str:
 def token_path(store: Path, key: str) -> Path:
     """The file in a store that names the folder of a study; a node that does not see it has another store."""
     return store / SUBMITTED / f"{key}.json"
+
+
+def studies(store: Path) -> list[Path]:
+    """The folders of all studies that an engine was given, as the store names them."""
+    found = []
+    for token in sorted((store / SUBMITTED).glob("*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(Path(json.loads(token.read_bytes())["folder"]))
+    return found
 
 
 def unfinished(store: Path, key: str) -> Path | None:

@@ -50,7 +50,7 @@ def take(
         OSError: a folder cannot be made.
     """
     left, taken = dict[Item, bool](), list[Item]()
-    with _writers() as write:
+    with writers() as write:
         for job in jobs:
             each = how.assignment(job)
             runs = known_runs(each.config, threads=threads)
@@ -72,7 +72,7 @@ def take(
 
 
 @contextmanager
-def _writers() -> Iterator[Callable[..., None]]:
+def writers() -> Iterator[Callable[..., None]]:
     """Calls functions at once in several threads: a disk makes many files safe in the time of a few.
 
     Raises:

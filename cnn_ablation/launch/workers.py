@@ -2,7 +2,7 @@
 
 On a CPU two one-thread processes train two runs in less time than one two-thread process trains one after the other:
 the layers of a small network are too short to be shared. On a GPU a job is an arm with all its seeds, and arms share
-the device while its memory allows. No torch here, no Hydra.
+the device while its memory allows; where a person asks for it, they share a process too. No torch here, no Hydra.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnn_ablation.common import machine, progress
+from cnn_ablation.common import lanes, machine, progress
 from cnn_ablation.common.allocation import VISIBLE_GPUS
 from cnn_ablation.common.device_names import kind_of, place_of
+from cnn_ablation.common.errors import one_line
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import sharing
 from cnn_ablation.runs.run import ConcurrentJobs, run
 from cnn_ablation.runs.task import Footprint, How, Task, task_named, task_of
 
 LOG_FILE = "cnn_ablation.log"  # as Hydra names it, after the job
+_MOST_LANES = 16  # of a process: each has two ends of a pipe open, and more arms than this would not share a GPU
 _SECONDS_TO_LEAVE = 10.0  # a process that has lost its GPU may hang at its end
 
 
@@ -175,6 +177,8 @@ class _Group:
     limit: int
     device: str | None = None
     """The only GPU that they see; None where they see all that this process does."""
+    by_threads: bool = True
+    """Whether jobs that can share a process, a thread each. No longer once one of them could not, or it died."""
 
     @property
     def is_open(self) -> bool:
@@ -190,11 +194,15 @@ def _groups(how: Packing) -> list[_Group]:
 
 @dataclass
 class _Worker:
+    """A process, or one of several threads of a process that train side by side."""
+
     process: BaseProcess
     connection: Connection
     group: _Group
     assignment: Assignment | None = None
     bars: list[progress.OpenBar] = field(default_factory=list)
+    common: str | None = None
+    """What the jobs of a process with several threads have in common (`Task.common_process`)."""
 
 
 def start_loading(preloaded: str) -> None:
@@ -219,7 +227,8 @@ class Crew:
     """Worker processes that train jobs; within a `with` they stay for the next ones, or else they leave after each.
 
     A worker that dies (killed, out of memory) costs the run it was training; another one takes its place. So does one
-    whose GPU does nothing more for it. Where a GPU does nothing for a new one either, the others train its jobs.
+    whose GPU does nothing more for it. Where a GPU does nothing for a new one either, the others train its jobs. Jobs
+    that shared a process are trained once more, each by a process of its own.
 
     Args:
         task: what is trained, one for all jobs (`runs.task.TASKS`).
@@ -277,6 +286,7 @@ class _Team:
         self.shared: sharing.Shared | None = None
         self.workers: list[_Worker] = []
         self.waiting = deque[Assignment]()
+        self._common = dict[Path, str | None]()
         self.raised: list[str] = []
         self.on_end: OnEnd | None = None
 
@@ -302,7 +312,7 @@ class _Team:
 
     def takes(self, assignment: Assignment) -> bool:
         """Gives an assignment to an idle worker, or to a new one; False where all are busy."""
-        while worker := self._idle_or_new():
+        while worker := self._idle_or_new(assignment):
             try:
                 worker.connection.send(assignment)
             except OSError:  # it died while idle
@@ -312,26 +322,62 @@ class _Team:
             return True
         return False
 
-    def _idle_or_new(self) -> _Worker | None:
-        idle = next((worker for worker in self.workers if worker.assignment is None), None)
-        with_room = [group for group in self.groups if self._size(group) < group.limit]
-        if idle or not with_room:
+    def _idle_or_new(self, assignment: Assignment) -> _Worker | None:
+        common = self._common_process(assignment)
+        if idle := next((worker for worker in self.workers if self._can_take(worker, common)), None):
             return idle
+        with_room = [group for group in self.groups if self._size(group) < group.limit] or self._made_room()
+        if not with_room:
+            return None
         group = min(with_room, key=self._size)
-        ours, theirs = _context().Pipe()
+        return self._new(group, assignment, common if group.by_threads else None)
+
+    def _common_process(self, assignment: Assignment) -> str | None:
+        """Asked once for each job: the task may have to ask a GPU."""
+        if assignment.folder not in self._common:
+            self._common[assignment.folder] = task_named(self.task).common_process(assignment.config)
+        return self._common[assignment.folder]
+
+    def _can_take(self, worker: _Worker, common: str | None) -> bool:
+        """Whether it is idle, trains such jobs, and there is room for one more beside those of its process."""
+        group = worker.group
+        if worker.assignment or worker.common != (common if group.by_threads else None):
+            return False
+        return not self._num_busy(worker.process) or self._size(group) < group.limit
+
+    def _made_room(self) -> list[_Group]:
+        """The group of an idle process, which is ended: it trains other jobs than the one that waits."""
+        idle = [each for each in self.workers if each.group.is_open and not self._num_busy(each.process)]
+        leaving = [worker for worker in idle if worker.process is idle[0].process]
+        for worker in leaving:
+            worker.connection.close()
+        for worker in leaving:
+            self._dismiss(worker)
+        return [worker.group for worker in leaving[:1]]
+
+    def _new(self, group: _Group, assignment: Assignment, common: str | None) -> _Worker:
+        """A new process, with a thread for each job that it may come to train side by side."""
+        pipes = [_context().Pipe() for _ in range(min(group.how.processes, _MOST_LANES) if common else 1)]
         visible = os.environ.get(VISIBLE_GPUS) if group.device is None else group.device
-        world = _World(self.task, group.how, visible, machine.asked())
+        world = _World(self.task, group.how, visible, machine.asked(), assignment if common else None)
         with without_main():
-            process = _context().Process(target=_work, args=(theirs, world), daemon=True)
+            process = _context().Process(target=_work, args=([theirs for _, theirs in pipes], world), daemon=True)
             process.start()
-        theirs.close()
+        for _, theirs in pipes:
+            theirs.close()
         self.shared = self.shared or sharing.Shared(task_named(self.task).loaded())
-        self.shared.send(ours, process.pid or 0)
-        self.workers.append(_Worker(process, ours, group))
-        return self.workers[-1]
+        first, *others = (_Worker(process, ours, group, common=common) for ours, _ in pipes)
+        self.shared.send(first.connection, process.pid or 0)
+        self.workers += [first, *others]
+        return first
 
     def _size(self, group: _Group) -> int:
-        return sum(worker.group is group for worker in self.workers)
+        """Jobs that its processes train; an idle one counts too, for it holds memory."""
+        processes = {worker.process for worker in self.workers if worker.group is group}
+        return sum(max(1, self._num_busy(process)) for process in processes)
+
+    def _num_busy(self, process: BaseProcess) -> int:
+        return sum(worker.process is process and worker.assignment is not None for worker in self.workers)
 
     def listen(self, *, timeout: float | None) -> None:
         """Takes what workers have sent; waits for the first of them up to `timeout` seconds."""
@@ -349,6 +395,8 @@ class _Team:
                 if trouble:
                     self._dismiss(worker)
                 self._has_ended(ended)
+            elif kind == "apart":
+                self._train_apart(worker, *content)
             elif kind == "not begun":
                 self._close_group_of(worker, *content)
             elif kind == "fit" and worker.group.is_open:
@@ -386,9 +434,20 @@ class _Team:
 
     def _bury(self, worker: _Worker) -> None:
         self._dismiss(worker)
-        if worker.assignment:
-            self.raised.append(f"its process ended ({exit_reason(worker.process.exitcode)})")
+        reason = f"its process ended ({exit_reason(worker.process.exitcode)})"
+        if worker.assignment and worker.common:
+            self._train_apart(worker, reason)
+        elif worker.assignment:
+            self.raised.append(reason)
             self._has_ended(worker.assignment)
+
+    def _train_apart(self, worker: _Worker, reason: str) -> None:
+        """Lets a process of its own train once more what a thread could not, and those that come after it too."""
+        worker.group.by_threads = False
+        if worker.assignment:
+            progress.warn(f"{reason}; training {worker.assignment.config.arm.name} in a process of its own")
+            self.waiting.appendleft(worker.assignment)
+            worker.assignment = None
 
     def _has_ended(self, assignment: Assignment | None) -> None:
         if self.on_end and assignment:
@@ -408,6 +467,7 @@ class _Team:
 
 
 def exit_reason(exit_code: int | None) -> str:
+    """How a process ended, in words: `signal SIGKILL`, `exit code 1`."""
     if exit_code is not None and exit_code < 0:
         return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"
@@ -448,13 +508,15 @@ class _World(NamedTuple):
     """The GPUs that it may see, as `CUDA_VISIBLE_DEVICES` names them; None for all."""
     asked: machine.Allocation | None
     """What its parent sees this machine as."""
+    first: Assignment | None
+    """One of the jobs that its threads train side by side; None where it trains one after the other."""
 
 
-def _work(connection: Connection, world: _World) -> None:
-    """A worker's life: trains what it is given, until the connection is closed or its parent dies."""
+def _work(connections: Sequence[Connection], world: _World) -> None:
+    """A worker's life: trains what it is given, until its connections are closed or its parent dies."""
     _see(world.visible)
     with machine.seen_as(world.asked) if world.asked else nullcontext():
-        _live(connection, world.task, world.how)
+        _live(connections, world)
 
 
 def _see(visible: str | None) -> None:
@@ -467,33 +529,43 @@ def _see(visible: str | None) -> None:
         os.environ[VISIBLE_GPUS] = visible
 
 
-def _live(connection: Connection, name: str, how: Packing) -> None:
+def _live(connections: Sequence[Connection], world: _World) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.raiseExceptions = False  # a log that a full disk cannot take is no reason for a traceback
-    task = task_named(name)
+    task, how = task_named(world.task), world.how
     task.limit_threads(how.threads)
     try:
-        task.take_over(sharing.receive(connection))
+        task.take_over(sharing.receive(connections[0]))
     except (EOFError, OSError):  # the parent was interrupted meanwhile
         return
-    progress.send_to(connection.send)
+    send = lanes.send if world.first else connections[0].send
+    progress.send_to(send)
 
     @cache
     def concurrent_jobs(decided: How) -> int:
         if not how.by_memory:
             return how.processes
         fit = min(how.processes, 1 + task.room_for_more(decided))
-        connection.send(("fit", fit))
+        send(("fit", fit))
         return fit
 
-    _serve(connection, task, how, concurrent_jobs)
+    serve = partial(_serve, task=task, how=how, concurrent_jobs=concurrent_jobs)
+    if world.first is None:
+        serve(connections[0])
+        return
+    logging.getLogger().setLevel(logging.INFO)  # as each job sets it, and puts back what was there before
+    with task.computing_as(task.resolve(_as_seen(world.first, how).config, threads=how.threads)):  # likewise
+        lanes.serve(connections, serve)
 
 
 def _serve(connection: Connection, task: Task, how: Packing, concurrent_jobs: ConcurrentJobs) -> None:
-    """Trains what it is given until the connection is closed, or the GPU does nothing more for this process."""
-    is_asked = len(how.devices) > 1  # first, where others can take its place
+    """Trains what it is given until the connection is closed, or the GPU does nothing more for this process.
+
+    In a lane an error sends its job to a process of its own, which asks the GPU.
+    """
+    is_asked = len(how.devices) > 1 and not lanes.in_one()  # first, where others can take its place
     while True:
         try:
             assignment = _as_seen(connection.recv(), how)
@@ -503,8 +575,12 @@ def _serve(connection: Connection, task: Task, how: Packing, concurrent_jobs: Co
             connection.send(("not begun", trouble))
             return
         is_asked = False
-        raised = _carry_out(assignment, how, concurrent_jobs)
-        trouble = task.trouble(assignment.config)
+        try:
+            raised = _carry_out(assignment, how, concurrent_jobs)
+        except Exception as error:
+            connection.send(("apart", one_line(error)))
+            continue
+        trouble = "" if lanes.in_one() else task.trouble(assignment.config)
         connection.send(("done", raised, trouble))
         if trouble:
             return
@@ -518,12 +594,14 @@ def _as_seen(assignment: Assignment, how: Packing) -> Assignment:
 
 
 def _carry_out(assignment: Assignment, how: Packing, concurrent_jobs: ConcurrentJobs) -> list[str]:
-    """Returns what was raised instead of leaving a record."""
+    """Returns what was raised instead of leaving a record; in a lane, raises it."""
     config, folder, study = assignment.config, assignment.folder, assignment.study
     try:
         with logging_to(folder / LOG_FILE):
             run(config, folder, study=study, concurrent_jobs=concurrent_jobs, threads=how.threads)
     except (Exception, KeyboardInterrupt) as error:  # the parent reports it; Ctrl-C is not heard here
+        if lanes.in_one():
+            raise
         return [f"{type(error).__name__}: {error}"]
     return []
 
@@ -541,11 +619,14 @@ def logging_to(path: Path, name: str | None = None) -> Iterator[None]:
 
     Args:
         path: of the file.
-        name: of the one logger whose lines go there, and nowhere else; None for all.
+        name: of the one logger whose lines go there, and nowhere else; None for all, but in a lane for its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     logger, handler = logging.getLogger(name), logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    if lanes.in_one():
+        this_thread = threading.get_ident()
+        handler.addFilter(lambda record: record.thread == this_thread)
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
     logger.propagate = name is None

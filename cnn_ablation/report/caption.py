@@ -126,7 +126,7 @@ def _more_seeds() -> str:
 
     return (
         "More seeds is how many decide an arm in half and in 80 % of what these seeds leave possible, with effect and "
-        f"spread as uncertain as they are; it cannot be said yet beyond {MAX_SEEDS_NEEDED} in all, or of a wide range."
+        f"spread as uncertain as they are. It cannot be said yet beyond {MAX_SEEDS_NEEDED} in all, or of a wide range."
     )
 
 
@@ -235,13 +235,11 @@ def _compared(arms: pd.DataFrame, settings: StatsConfig, metric: Metric) -> Iter
     bars, test = "simultaneous" if settings.simultaneous else "individual", _TEST_NAMES[settings.test]
     family = "all comparisons" if comparisons is None else counted(comparisons, "comparison")
     no_test = arms["p_value"].isna().all()
-    outcome = "with these seeds no test is possible" if no_test else _equivalent(metric)
+    outcome = "With these seeds no test is possible" if no_test else _equivalent(metric)
     test = f"{test} over {family}" if settings.test == "dunnett" else f"{test} and Holm's correction over {family}"
     pairs = "not paired" if settings.test == "dunnett" else "paired by seed"
-    yield (
-        f"Differences from {reference_words(arms)} are {pairs}, with {bars} intervals, {test} at {settings.alpha:g}; "
-        f"{outcome}."
-    )
+    yield f"Differences from {reference_words(arms)} are {pairs}, with {bars} intervals, {test} at {settings.alpha:g}."
+    yield f"{outcome}."
     if not no_test:
         yield _promised(settings.alpha, metric)
 
@@ -255,6 +253,6 @@ def _promised(alpha: float, metric: Metric) -> str:
 def _equivalent(metric: Metric) -> str:
     """What equivalence means; a margin in a unit that nobody named would be invented."""
     if metric.margin is None:
-        return f"no arm can be called equivalent, because stats.margin, in the unit of {metric.column}, is not given"
+        return f"No arm can be called equivalent, because stats.margin, in the unit of {metric.column}, is not given"
     unit = "percentage points" if metric.is_accuracy else f"in {metric.column}"
-    return f"equivalent means two one-sided tests inside ±{metric.margin:g} {unit}, corrected likewise"
+    return f"Equivalent means two one-sided tests inside ±{metric.margin:g} {unit}, corrected likewise"

@@ -42,6 +42,7 @@ class Listed:
 
 
 def is_study(folder: Path) -> bool:
+    """Whether a folder holds the plan of a study."""
     return (folder / FILE_NAME).exists()
 
 

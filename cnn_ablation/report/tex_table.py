@@ -45,7 +45,7 @@ _INTERVALS = re.compile(r"mean and ([\d.]+ %) (t interval|confidence sequence) o
 
 
 def tex_table(arms: pd.DataFrame, caption: str) -> str:
-    """A `table` for pdflatex: name of an arm above its figures, caption of two sentences, the others as a comment.
+    """A `table` for pdflatex: name of an arm above its figures, caption of up to three sentences, the others a comment.
 
     Args:
         arms: the table of arms.
@@ -190,20 +190,21 @@ def _table_notes(notes: NumberedNotes, counts: Sequence[str]) -> str:
 
 
 def _divided(caption: str) -> tuple[list[str], list[str], list[str]]:
-    """Sentences of the caption: two that say what was measured and compared, counts of runs, and all others.
+    """Sentences of the caption: three that say what was measured and compared, counts of runs, and all others.
 
     The table shows intervals of differences only, so that these say of which kind they are.
     """
     sentences = re.split(r"(?<=\.) (?=[A-Z0-9])", caption) if caption else []
     counts = [each for each in sentences if each[0].isdigit()]
     words = [each for each in sentences if each not in counts]
-    compared = next((each for each in words[1:] if each.startswith("Differences from")), None)
-    shown = [words[0], compared or words[1]] if len(words) > 1 else words
+    compared = next((place for place, each in enumerate(words) if place and each.startswith("Differences from")), 0)
+    shown = [*words[:1], *(words[compared : compared + 2] if compared else words[1:2])]
     rest = [each for each in words if each not in shown]
     if compared and (kind := _INTERVALS.search(shown[0])):
         shown = [
             _INTERVALS.sub("mean over seeds", shown[0]),
             re.sub(r"(individual|simultaneous) intervals", rf"\1 {kind[1]} {kind[2]}s", shown[1]),
+            *shown[2:],
         ]
     return shown, counts, rest
 

@@ -290,6 +290,7 @@ def deferred_file(folder: Path, seed: int) -> Path:
 
 
 def is_stopped(study: Path) -> bool:
+    """Whether no further run of a study is to start, in whatever process."""
     return stop_file(study).exists()
 
 

@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common import extensions, progress
+from cnn_ablation.common import extensions, lanes, progress
 from cnn_ablation.common.errors import RecordError, UserError, one_line
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.common.looks import one_look
@@ -74,6 +74,7 @@ def run(
     Raises:
         ConfigError: the configuration must not be trained, or its device is not here.
         RecordError: a record cannot be written.
+        Exception: in a lane, what kept it from being trained beside others.
     """
     extensions.load(config.extensions)  # in a worker or a launcher's job nobody has done so
     if study is None:
@@ -105,10 +106,10 @@ def known_runs(config: StudyConfig, *, threads: int | None = None) -> list[Run] 
             return None
         if identity is None:
             return None
-        finished = _finished(config, store, provenance.fingerprint(identity))
-        if finished is None:
+        run = finished(config, store, provenance.fingerprint(identity))
+        if run is None:
             return []
-        found.append(finished)
+        found.append(run)
     return found
 
 
@@ -191,6 +192,8 @@ class _Job:
                 try:
                     finished = self._trained_together(seeds, place)
                 except Exception as error:
+                    if lanes.in_one():  # in a process of its own it may go well
+                        raise
                     place.checkpoint.unlink(missing_ok=True)  # of all of them; no use to one alone
                     said = f"{one_line(error)}; training one seed after the other, by the reference loop's steps"
                     progress.warn(said)
@@ -199,6 +202,7 @@ class _Job:
                     seed = trained.record.seed
                     runs.append(self._kept(identities[seed], trained, holds[seed]))
                     _leave(runs[-1], self.folder, self.store)
+                    log_run(runs[-1])
         return runs
 
     def _place(self, fingerprints: Sequence[str]) -> Place:
@@ -275,10 +279,10 @@ class _Job:
         return record
 
     def _finished(self, fingerprint: str) -> Run | None:
-        return _finished(self.config, self.store, fingerprint)
+        return finished(self.config, self.store, fingerprint)
 
 
-def _finished(config: StudyConfig, store: RunStore, fingerprint: str) -> Run | None:
+def finished(config: StudyConfig, store: RunStore, fingerprint: str) -> Run | None:
     """A run of the store as one of this arm, if it is to be reused.
 
     `timing=isolated` takes none that shared the machine.

@@ -249,8 +249,11 @@ class Task(Protocol):
     def is_known_elsewhere(self, config: Any) -> bool:
         """Whether other processes can make what a configuration names."""
 
+    def common_process(self, config: Any) -> str | None:
+        """What jobs must have in common that threads of one process train; None where a job needs one of its own."""
+
     def room_for_more(self, how: How) -> int:
-        """How many more processes that train what this one does the device has room for."""
+        """How many more processes, or in a lane threads, that train what this one does the device has room for."""
 
     def trouble(self, config: Any) -> str:
         """Why a configuration's device does nothing more for this process, as a GPU after some errors; else empty."""

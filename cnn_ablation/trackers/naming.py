@@ -24,6 +24,7 @@ def study_name(study: ObservedStudy) -> str:
 
 
 def run_name(arm: str, seed: int) -> str:
+    """`model.activation=leaky seed 3`."""
     return f"{arm} seed {seed}"
 
 

@@ -418,6 +418,10 @@ def test_a_study_gives_the_same_bits_as_here(cluster: Path, tmp_path: Path) -> N
         where = [f"hydra/launcher={launcher}", f"store={folder}/store", f"hydra.sweep.dir={folder}", "threads=1"]
         given = ["hydra.launcher.memory_gb=1.5", "hydra.launcher.jobs=2"] if launcher == "submitit_slurm" else []
         subprocess.run([*command, *where, *given], check=True, capture_output=True, cwd=tmp_path)
+        again = [*command, *where[:2], *where[3:], *given, f"hydra.sweep.dir={folder}/again"]
+        subprocess.run(again, check=True, capture_output=True, cwd=tmp_path)
+        assert pd.read_csv(folder / "again" / "runs.csv")["reused"].all()
+        assert not list((folder / "again").glob("jobs/*/*.batch")), "no job only looks into the store"
         runs = pd.read_csv(folder / "runs.csv").sort_values(["arm", "seed"])
         scores.append(runs[["arm", "seed", "test_accuracy", "val_accuracy"]].to_numpy().tolist())
     assert len(scores[0]) == 4

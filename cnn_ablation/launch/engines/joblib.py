@@ -167,6 +167,7 @@ class Pool:
             self._start()
 
     def state(self, name: str) -> JobState:
+        """Of a batch by its id; one that nobody here has added is over."""
         with self.lock:
             if name in self.busy:
                 return JobState(is_over=False, is_running=True)

@@ -50,6 +50,7 @@ class SubmititLocal(Engine):
         return min(self._jobs, num_runs)
 
     def check(self) -> None:
+        """As every engine, and that all jobs can train at once on this machine."""
         super().check()
         submitit_jobs.check_installed("submitit_local")
         if os.name != "posix":
@@ -69,6 +70,7 @@ class SubmititLocal(Engine):
             )
 
     def submit(self, batches: Sequence[Path], folder: Path) -> list[str]:
+        """As every engine; an id is a process and when it began, because numbers of processes come again."""
         from submitit import LocalExecutor
 
         executor = LocalExecutor(folder)

@@ -83,6 +83,7 @@ class SubmititSlurm(Engine):
     extra: dict[str, Any] | None = setting(None, role=CONDUCT)  # Hydra adds no keys to a dictionary
 
     def check(self) -> None:
+        """As every engine, and that Slurm's commands are here and take what is asked for."""
         super().check()
         submitit_jobs.check_installed("submitit_slurm")
         if absent := [name for name in PROGRAMS if not shutil.which(name)]:

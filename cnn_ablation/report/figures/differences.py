@@ -8,16 +8,8 @@ import pandas as pd
 
 from cnn_ablation.report.figures import forest
 from cnn_ablation.report.figures.colours import BAND, INK
-from cnn_ablation.report.figures.frame import (
-    BAND as BAND_KIND,
-)
-from cnn_ablation.report.figures.frame import (
-    Entry,
-    inches_of,
-    label_x,
-    legend_above,
-    tidied,
-)
+from cnn_ablation.report.figures.frame import BAND as BAND_KIND
+from cnn_ablation.report.figures.frame import Entry, inches_of
 from cnn_ablation.report.figures.marks import (
     differences,
     interval_words,
@@ -25,7 +17,6 @@ from cnn_ablation.report.figures.marks import (
     metric_words,
     without_dropped,
 )
-from cnn_ablation.report.figures.rows import draw_names
 from cnn_ablation.report.figures.span import span_of
 
 if TYPE_CHECKING:
@@ -57,12 +48,7 @@ def plot_differences(
     if plan.half:
         ax.axvspan(-plan.half, plan.half, color=BAND, zorder=0, linewidth=0)
     ax.axvline(0, color=INK, linewidth=0.8, zorder=1)
-    tidied(ax, grid="x")
-    forest.draw_estimates(plan.marks, plan.rows, plan.span, ax)
-    draw_names(plan.rows, ax)
-    label_x(ax, plan.label, plan.room)
-    legend_above(ax, plan.entries, plan.room)
-    return ax
+    return forest.draw(plan, ax)
 
 
 def differences_height(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> float:

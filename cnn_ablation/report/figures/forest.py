@@ -9,9 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from cnn_ablation.report.figures.colours import PAPER, VERDICT_STYLE
-from cnn_ablation.report.figures.frame import INTERVAL, SEED, SEED_STYLE, Entry, label_lines, legend_height
+from cnn_ablation.report.figures.frame import (
+    INTERVAL,
+    SEED,
+    SEED_STYLE,
+    Entry,
+    label_lines,
+    label_x,
+    legend_above,
+    legend_height,
+    tidied,
+)
 from cnn_ablation.report.figures.marks import Marks
-from cnn_ablation.report.figures.rows import Rows, rows_of
+from cnn_ablation.report.figures.rows import Rows, draw_names, rows_of
 from cnn_ablation.report.figures.span import Span
 from cnn_ablation.report.figures.titles import titled
 
@@ -46,6 +56,16 @@ class Plan:
     def height(self) -> float:
         legend = legend_height(self.entries, self.room)
         return self.rows.height + legend + 0.16 * label_lines(self.label, self.room) + _AROUND
+
+
+def draw(plan: Plan, ax: Axes) -> Axes:
+    """The whole picture, on axes that may hold lines at zero and a margin already."""
+    tidied(ax, grid="x")
+    draw_estimates(plan.marks, plan.rows, plan.span, ax)
+    draw_names(plan.rows, ax)
+    label_x(ax, plan.label, plan.room)
+    legend_above(ax, plan.entries, plan.room)
+    return ax
 
 
 def is_cut(marks: Marks, span: Span) -> list[bool]:

@@ -8,14 +8,8 @@ import numpy as np
 import pandas as pd
 
 from cnn_ablation.report.figures import forest
-from cnn_ablation.report.figures.frame import (
-    inches_of,
-    label_x,
-    legend_above,
-    tidied,
-)
+from cnn_ablation.report.figures.frame import inches_of
 from cnn_ablation.report.figures.marks import axis_words, interval_words, metric_of_arms, scores, without_dropped
-from cnn_ablation.report.figures.rows import draw_names
 from cnn_ablation.report.figures.span import span_of
 
 if TYPE_CHECKING:
@@ -32,12 +26,7 @@ def plot_metric(arms: pd.DataFrame, ax: Axes, *, runs: pd.DataFrame | None = Non
         width: of the picture in inches; None for what the axes have.
     """
     plan = _planned(arms, runs, width or inches_of(ax))
-    tidied(ax, grid="x")
-    forest.draw_estimates(plan.marks, plan.rows, plan.span, ax)
-    draw_names(plan.rows, ax)
-    label_x(ax, plan.label, plan.room)
-    legend_above(ax, plan.entries, plan.room)
-    return ax
+    return forest.draw(plan, ax)
 
 
 def scores_height(arms: pd.DataFrame, runs: pd.DataFrame | None, width: float) -> float:

@@ -118,4 +118,5 @@ def _reason(row: Mapping[Any, Any]) -> str:
 
 
 def has_any(tables: Sequence[SimpleTable]) -> bool:
+    """Whether one of the tables is worth showing."""
     return any(table.is_worth_showing for table in tables)

@@ -166,6 +166,10 @@ def is_known_elsewhere(config: FunctionConfig) -> bool:
     return signature.function_named(config.settings.target).__module__ != "__main__"
 
 
+def common_process(config: FunctionConfig) -> None:
+    """What a function prints goes to a file by process, and what it draws from is its own affair."""
+
+
 def room_for_more(how: How) -> int:
     """As the GPU's memory tells, where the function computes with PyTorch; else none."""
     torch = _torch_on_gpu()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cnn_ablation.common import progress
+from cnn_ablation.common import lanes, progress
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.common.files import write_atomically
 
@@ -60,7 +60,7 @@ class Checkpoints:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with warnings.catch_warnings():  # an odd file is refused below, without torch's remarks about it
+            with lanes.turn, warnings.catch_warnings():  # an odd file is refused below, without torch's remarks
                 warnings.simplefilter("ignore")
                 content = torch.load(self.path, map_location="cpu", weights_only=True)
             if content["identity"] != self.identity:

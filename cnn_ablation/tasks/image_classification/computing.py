@@ -19,6 +19,7 @@ from cnn_ablation.tasks.image_classification.config import Config
 _STREAMS, _MANY_STREAMS = 8, 32  # that CUDA serves at the same time by itself, and the most it can be told to
 _PIPES_OF_MPS = "/tmp/nvidia-mps"  # where its daemon puts them unless it is told otherwise
 
+ARMS, PROCESSES, THREADS = "CNN_ABLATION_ARMS", "processes", "threads"  # how arms share a GPU: docs/gpu.md
 NO_KERNELS, COMPILED = "PyTorch's", "compiled"
 
 
@@ -73,9 +74,26 @@ def serve_streams(config: Config) -> None:
     14 s to start instead of 4. Nor under NVIDIA's MPS, whose processes share what there is: the third one that asked
     for 32 got no GPU at all. What the environment says already is left.
     """
-    shared = "CUDA_MPS_PIPE_DIRECTORY" in os.environ or Path(_PIPES_OF_MPS).exists()
-    if len(config.seeds) > _STREAMS and not shared:
+    if (len(config.seeds) > _STREAMS or arms_are_threads()) and not _has_mps():
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(_MANY_STREAMS))
+
+
+def arms_are_threads() -> bool:
+    """Whether arms that can are to share a process, a thread each; not where NVIDIA's MPS lets processes share a GPU.
+
+    Raises:
+        ConfigError: the environment asks for something else.
+    """
+    asked = os.environ.get(ARMS) or PROCESSES
+    if asked not in (PROCESSES, THREADS):
+        raise ConfigError(
+            [Problem(f"the environment's {ARMS}", asked, f"{PROCESSES}, {THREADS}", remedy=f"unset {ARMS}")]
+        )
+    return asked == THREADS and not _has_mps()
+
+
+def _has_mps() -> bool:
+    return "CUDA_MPS_PIPE_DIRECTORY" in os.environ or Path(_PIPES_OF_MPS).exists()
 
 
 def is_decided(config: Config) -> bool:

@@ -276,6 +276,8 @@ class SGDConfig(OptimizerConfig):
 
 @dataclass
 class AdamConfig(OptimizerConfig):
+    """Adam (Kingma & Ba 2015, algorithm 1)."""
+
     name: str = group_name("adam")
     beta1: float = setting(0.9, doc="decay of the mean of the gradients", at_least=0, below=1)
     beta2: float = setting(0.999, doc="decay of the mean of their squares", at_least=0, below=1)
@@ -292,12 +294,16 @@ class AdamWConfig(AdamConfig):
 
 @dataclass
 class AdaGradConfig(OptimizerConfig):
+    """AdaGrad with a step for each weight (Duchi, Hazan & Singer 2011)."""
+
     name: str = group_name("adagrad")
     eps: float = setting(1e-10, doc="added to the root of the sum of squares", above=0)
 
 
 @dataclass
 class RMSPropConfig(OptimizerConfig):
+    """RMSProp (Tieleman & Hinton 2012), with momentum as PyTorch has it."""
+
     name: str = group_name("rmsprop")
     alpha: float = setting(0.99, doc="decay of the mean of squared gradients", at_least=0, below=1)
     momentum: float = setting(0.0, doc="share of the last step that is taken again", at_least=0, below=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cnn_ablation.common import machine
+from cnn_ablation.common import lanes, machine
 from cnn_ablation.common.allocation import least
 from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, Problem
@@ -87,9 +87,12 @@ def settings(*, threads: int, precision: str) -> Iterator[None]:
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until the device has done all it was given; a clock read before that would be wrong."""
+    """Waits until the device has done all that this thread gave it; a clock read before that would be wrong.
+
+    On CUDA for this thread's current stream: a wait for all of them would end what another thread captures.
+    """
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
     elif device.type == "mps":
         torch.mps.synchronize()
 
@@ -113,6 +116,8 @@ def free_memory(device: torch.device) -> int | None:
 
 def reset_peak_memory(device: torch.device) -> None:
     """Starts a new measurement of `peak_memory_mib`."""
+    if lanes.in_one():
+        return
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -124,8 +129,10 @@ def peak_memory_mib(device: torch.device) -> float:
     """The most memory in use since `reset_peak_memory`: the GPU's, or the whole process's on a CPU, in MiB.
 
     On a CPU without /proc the mark cannot be reset, and this is the peak since the process started; NaN where the
-    system keeps none.
+    system keeps none, and where several jobs share the process.
     """
+    if lanes.in_one():
+        return float("nan")
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if _STATUS.exists():

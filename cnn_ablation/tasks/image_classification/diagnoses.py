@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cnn_ablation.common.streams import stream_seed
+from cnn_ablation.tasks.image_classification import generators
 from cnn_ablation.tasks.image_classification.losses import Loss, cross_entropy
 from cnn_ablation.tasks.image_classification.models.modules import ResidualBlock
 from cnn_ablation.tasks.image_classification.training import gradients
@@ -164,8 +165,7 @@ def gradient_norm(
     Dropout draws from a stream of its own; network and random state are left as they were.
     """
     inputs, _ = batch
-    with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
-        torch.manual_seed(stream_seed(seed, "diagnosis"))
+    with generators.seeded(stream_seed(seed, "diagnosis"), inputs.device):
         found = gradients(network, batch, precision=precision, loss_of=loss_of)
     return float(torch.nn.utils.get_total_norm(found))
 

@@ -10,8 +10,8 @@ CODE = (
         f"tasks/image_classification/{name}"
         for name in (
             "activations.py", "averaging.py", "checkpoints.py", "compiled.py", "data", "devices.py", "diagnoses.py",
-            "engine", "lengths.py", "losses.py", "models", "optimizers.py", "schedules.py", "scoring.py", "seeds.py",
-            "training.py", "updates.py",
+            "engine", "generators.py", "lengths.py", "losses.py", "models", "optimizers.py", "schedules.py",
+            "scoring.py", "seeds.py", "training.py", "updates.py",
         )
     ),
 )  # fmt: skip

@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common import looks
+from cnn_ablation.common import lanes, looks
 from cnn_ablation.common.errors import Problem
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import result_settings
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.records import Run
-from cnn_ablation.runs.task import Chance, Cost, Footprint, HeldOut, Inert, Place, Trained
+from cnn_ablation.runs.task import Chance, Cost, Footprint, HeldOut, How, Inert, Place, Trained
 from cnn_ablation.tasks.image_classification import checks, computing, data, effects, models, parts, seeds
 from cnn_ablation.tasks.image_classification.computing import Computing
 from cnn_ablation.tasks.image_classification.config import Config, ImageFolderConfig
@@ -167,10 +167,20 @@ def is_known_elsewhere(config: Config) -> bool:
     return not parts.lives_here_alone(config)
 
 
+def common_process(config: Config) -> str | None:
+    """Arms whose seeds are trained together draw from streams of their own; what PyTorch switches is one for all."""
+    if not computing.arms_are_threads() or not trains_together(config, How(device(config), threads=0)):
+        return None
+    return f"device={config.device} precision={config.precision} threads={config.threads}"
+
+
 def room_for_more(how: Computing) -> int:
     from cnn_ablation.tasks.image_classification import devices
+    from cnn_ablation.tasks.image_classification.engine import streams
 
-    return devices.room_for_more(_torch_device(how.device))
+    device = _torch_device(how.device)
+    room = devices.room_for_more(device)
+    return min(room, streams.room(device)) if lanes.in_one() and device.type == "cuda" else room
 
 
 @cache
@@ -183,8 +193,10 @@ def _torch_device(name: str) -> Any:
 @contextmanager
 def computing_as(how: Computing) -> Iterator[None]:
     from cnn_ablation.tasks.image_classification import devices
+    from cnn_ablation.tasks.image_classification.engine import streams
 
-    with devices.settings(threads=how.threads, precision=how.precision), devices.on(_torch_device(how.device)):
+    device = _torch_device(how.device)
+    with devices.settings(threads=how.threads, precision=how.precision), devices.on(device), streams.of_a_lane(device):
         yield
 
 
@@ -196,7 +208,7 @@ def trouble(config: Config) -> str:
     return devices.trouble(_torch_device("cuda" if config.device == "auto" else config.device))
 
 
-def trains_together(config: Config, how: Computing) -> bool:
+def trains_together(config: Config, how: How) -> bool:
     from cnn_ablation.tasks.image_classification import engine
 
     return engine.trains_together(config, _torch_device(how.device))

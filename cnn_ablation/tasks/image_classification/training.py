@@ -16,7 +16,7 @@ from torch import Tensor, nn, optim
 
 from cnn_ablation.common import machine
 from cnn_ablation.common.streams import stream_seed
-from cnn_ablation.tasks.image_classification import devices
+from cnn_ablation.tasks.image_classification import devices, generators
 from cnn_ablation.tasks.image_classification.checkpoints import DAMAGED, Checkpoints
 from cnn_ablation.tasks.image_classification.config import Config, TrainConfig
 from cnn_ablation.tasks.image_classification.data.augmentation import epoch_draws
@@ -204,17 +204,18 @@ def train(
     for epoch in state.curves:
         on_epoch(epoch)
 
-    with _kept_random_state(device):  # dropout can only draw from torch's global generators
+    with generators.kept(device):
         warm_up(state.computed, next(parts.train.in_order(batch_size)), precision=precision, loss_of=state.trained_loss)
-        _set_random_state(state.random, device)
-        while not state.is_finished(num_images):
-            order, draws = next(epochs)
-            rest = slice(state.sums.num_batches * batch_size, epoch_images(config.train, len(state.curves), num_images))
-            draws = None if draws is None else draws[rest].to(device)
-            batches = parts.train.training_batches(order[rest].to(device), batch_size, draws)
+    while not state.is_finished(num_images):
+        order, draws = next(epochs)
+        rest = slice(state.sums.num_batches * batch_size, epoch_images(config.train, len(state.curves), num_images))
+        draws = None if draws is None else draws[rest].to(device)
+        batches = parts.train.training_batches(order[rest].to(device), batch_size, draws)
+        with generators.at(state.random, device):  # dropout can only draw from torch's global generators
             train_loss = _train_epoch(state, batches, checkpoints, precision=precision)
             state.end_epoch(train_loss, score(state, parts.val, precision), state.clock.seconds)
-            on_epoch(state.curves[-1])
+        on_epoch(state.curves[-1])
+    with generators.at(state.random, device):
         return result_of(state, parts, precision=precision)
 
 
@@ -300,7 +301,7 @@ def _train_epoch(
             ended = steps(pause=checkpoints.due)
         if ended:
             return float(state.sums.loss) / state.sums.num_images
-        state.random = _random_state(state.device)
+        state.random.update(generators.states(state.device))
         checkpoints.save(state.state_dict())
 
 
@@ -399,35 +400,3 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     would not reach them.
     """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-_Generator = tuple[Callable[[], Tensor], Callable[[Tensor], None]]
-
-
-def _generators(device: torch.device) -> dict[str, _Generator]:
-    """(get, set) of the random states that dropout draws from on a device, by the kind of device; always the CPU's."""
-    known: dict[str, _Generator] = {
-        "cpu": (torch.get_rng_state, torch.set_rng_state),
-        "cuda": (partial(torch.cuda.get_rng_state, device), lambda state: torch.cuda.set_rng_state(state, device)),
-        "mps": (torch.mps.get_rng_state, torch.mps.set_rng_state),
-    }
-    return {kind: known[kind] for kind in dict.fromkeys(("cpu", device.type))}
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    return {kind: get_state() for kind, (get_state, _) in _generators(device).items()}
-
-
-def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    for kind, (_, set_state) in _generators(device).items():
-        set_state(state[kind])
-
-
-@contextmanager
-def _kept_random_state(device: torch.device) -> Iterator[None]:
-    """The caller's generators are afterwards as they were."""
-    before = _random_state(device)
-    try:
-        yield
-    finally:
-        _set_random_state(before, device)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common import machine
+from cnn_ablation.common import lanes, machine
 from cnn_ablation.common.looks import folder, one_look, seen
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.store.memory import DIGESTS, Memory, key_of
@@ -130,13 +130,14 @@ def load(data: DataConfig, *, seed: int | None = None) -> ImageData:
         DataError: files cannot be downloaded, read or decoded.
     """
     key, source = _key(data), _source(data)
-    images = _memory.find(key, lambda: source.stamp(data))
-    if images is None:
-        before = source.stamp(data)
-        images = split(source.load(data), data)
-        _memory.keep(key, source.stamp(data), images)
-        _memory.at_rest |= {key} if _memory.stamps[key] == before else set()
-    return images if seed is None else _memory.split_for(seed, images, data)
+    with lanes.turn:
+        images = _memory.find(key, lambda: source.stamp(data))
+        if images is None:
+            before = source.stamp(data)
+            images = split(source.load(data), data)
+            _memory.keep(key, source.stamp(data), images)
+            _memory.at_rest |= {key} if _memory.stamps[key] == before else set()
+        return images if seed is None else _memory.split_for(seed, images, data)
 
 
 @one_look()

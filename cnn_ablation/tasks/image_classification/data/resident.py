@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cnn_ablation.common import lanes
+from cnn_ablation.tasks.image_classification import devices
 from cnn_ablation.tasks.image_classification.data.augmentation import Draws, cut_out, jittered, moved
 from cnn_ablation.tasks.image_classification.data.images import ImageData, Split
 from cnn_ablation.tasks.image_classification.data.mixup import MixedLabels, mixed
@@ -112,11 +114,13 @@ def resident(
     data: ImageData, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
 ) -> Resident:
     """A data set on a device; the last one asked for is kept there, because runs of a study share it."""
-    if found := kept(data, device, memory_format):
-        return found
-    forget()
-    found = Resident(*(to_device(part, data, device, memory_format) for part in (data.train, data.val, data.test)))
-    _kept.append((data, (_exactly(device), memory_format), found))
+    with lanes.turn:
+        if found := kept(data, device, memory_format):
+            return found
+        forget()
+        found = Resident(*(to_device(part, data, device, memory_format) for part in (data.train, data.val, data.test)))
+        devices.synchronise(device)  # it is there before another thread's stream reads it
+        _kept.append((data, (_exactly(device), memory_format), found))
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 
 from cnn_ablation.common import progress
 from cnn_ablation.common.errors import one_line
+from cnn_ablation.tasks.image_classification import devices
 
 
 def is_expected() -> bool:
@@ -27,7 +28,7 @@ def kernels() -> ModuleType | None:
 
         maps = torch.zeros(1, 1, 2, 2, device="cuda").contiguous(memory_format=torch.channels_last)
         fused.Pooled.apply(maps, None, 0.0)
-        torch.cuda.synchronize()
+        devices.synchronise(maps.device)
     except Exception as error:  # of a compiler, a driver, a library
         progress.warn_once(f"runs train more slowly: Triton cannot compile for this GPU ({one_line(error)})")
         return None

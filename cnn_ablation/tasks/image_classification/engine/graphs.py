@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor, optim
 
+from cnn_ablation.common import lanes
+from cnn_ablation.tasks.image_classification import devices
 from cnn_ablation.tasks.image_classification.config import Config
 from cnn_ablation.tasks.image_classification.data.resident import ResidentSplit
+from cnn_ablation.tasks.image_classification.engine import streams
 from cnn_ablation.tasks.image_classification.engine.steps import Seed
 from cnn_ablation.tasks.image_classification.lengths import epoch_images, num_epochs
 from cnn_ablation.tasks.image_classification.training import TrainingState
 
 _WARM_UP_STEPS = 3  # cuDNN picks its algorithms and the optimiser makes its state before anything is captured
 _STEPS_OF_A_GRAPH = 10  # seeds wait for each other at its end only
-
-
-_STREAMS: dict[torch.device, list[torch.cuda.Stream]] = defaultdict(list)
-
-
-def _streams(device: torch.device, count: int) -> list[torch.cuda.Stream]:
-    """One for each seed; the same for every arm, because cuBLAS keeps memory for each stream that it has met."""
-    known = _STREAMS[device]
-    known += [torch.cuda.Stream(device) for _ in range(count - len(known))]
-    return known[:count]
 
 
 class GraphedSteps:
@@ -47,16 +39,17 @@ class GraphedSteps:
     ):
         self.batch_size = config.train.batch_size
         self.seeds = [Seed(state, images, precision) for state in states]
-        self.streams = _streams(images.labels.device, len(states))
+        _, self.side, *self.streams = streams.of_this_thread(images.labels.device, 2 + len(states))
         for seed in self.seeds:
             _make_capturable(seed.updates.optimizer)
-        with _put_back(states, [seed.generator for seed in self.seeds]):
-            sizes = self._sizes(config, len(images))
-            self._warm_up({batch for batch, _ in sizes})
-        for seed in self.seeds:
-            seed.weights_changed()
         self.pool = torch.cuda.graph_pool_handle()
-        self.graphs = {of: self._capture(*of) for of in sorted(sizes)}
+        sizes = self._sizes(config, len(images))
+        with lanes.turn:  # a process captures one graph at a time, and has one list of filters of warnings
+            with _put_back(states, [seed.generator for seed in self.seeds]):
+                self._warm_up({batch for batch, _ in sizes})
+            for seed in self.seeds:
+                seed.weights_changed()
+            self.graphs = {of: self._capture(*of) for of in sorted(sizes)}
 
     def epoch(self, orders: Tensor) -> Tensor:
         """Replays the graphs of full batches, then that of the smaller last one."""
@@ -79,21 +72,22 @@ class GraphedSteps:
         return {of for images in lengths for of, times in _replays(images, config.train.batch_size) if times}
 
     def _warm_up(self, sizes: set[int]) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), warnings.catch_warnings():
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="This instance was constructed with capturable")  # captured later
             for size in [size for size in sizes for _ in range(_WARM_UP_STEPS)]:
                 for seed in self.seeds:
                     seed.rewind()
                     seed.step(size)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self.side)
 
     def _capture(self, size: int, steps: int) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         for seed in self.seeds:
             graph.register_generator_state(seed.generator)
-        with _recovering(self.pool), torch.cuda.graph(graph, pool=self.pool):
+        mode = "thread_local"  # what other threads do meanwhile is no part of it, and no error
+        into = torch.cuda.graph(graph, pool=self.pool, stream=self.side, capture_error_mode=mode)
+        with _recovering(self.pool), into:
             main = torch.cuda.current_stream()
             for seed, stream in zip(self.seeds, self.streams, strict=True):
                 stream.wait_stream(main)
@@ -109,7 +103,8 @@ class GraphedSteps:
 def _recovering(pool: tuple[int, int]) -> Iterator[None]:
     """After a capture that failed, the process is as it was before it, and the error is what went wrong inside.
 
-    PyTorch (2.11) leaves its current stream, its default generator and the memory pool in the capture.
+    PyTorch (2.11) leaves its current stream, its default generator and the memory pool in the capture. What cuBLAS
+    keeps for the seeds' streams lies in the pool; it stays where graphs of other arms in the process may use theirs.
     """
     stream = torch.cuda.current_stream()
     try:
@@ -122,7 +117,8 @@ def _recovering(pool: tuple[int, int]) -> Iterator[None]:
         with suppress(RuntimeError):  # where the capture has ended in order
             torch._C._cuda_endAllocateToPool(device, pool)
             torch._C._cuda_releasePool(device, pool)
-        torch._C._cuda_clearCublasWorkspaces()  # those of the seeds' streams lie in the pool
+        if not lanes.in_one():
+            torch._C._cuda_clearCublasWorkspaces()
         cause: BaseException = error
         while cause.__context__ is not None:  # leaving the capture raises once more
             cause = cause.__context__
@@ -148,15 +144,15 @@ def _put_back(states: Sequence[TrainingState], generators: Sequence[torch.Genera
     """Weights, their averages, batch statistics, optimisers and streams are as they were, at the same addresses."""
     networks = [network for state in states for network in dict.fromkeys((state.network, state.scored))]
     weights = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
-    streams = [generator.get_state() for generator in generators]
+    drawn = [generator.get_state() for generator in generators]
     optimizers = [copied(state.updates.optimizer) for state in states]
     yield
-    torch.cuda.synchronize()
+    devices.synchronise(states[0].device)
     for network, before in zip(networks, weights, strict=True):
         network.load_state_dict(before)
     for state, kept in zip(states, optimizers, strict=True):
         put_back(state.updates.optimizer, kept)
-    for generator, before_drawing in zip(generators, streams, strict=True):
+    for generator, before_drawing in zip(generators, drawn, strict=True):
         generator.set_state(before_drawing)
 
 
@@ -165,6 +161,7 @@ OptimizerState = dict[Tensor, dict[str, Tensor]]
 
 
 def copied(optimizer: optim.Optimizer) -> OptimizerState:
+    """The optimiser's state by parameter, in tensors of its own, for `put_back`."""
     return {
         parameter: {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
         for parameter, values in optimizer.state.items()

@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from cnn_ablation.tasks.image_classification import generators
 from cnn_ablation.tasks.image_classification.engine.convolution import Convolution, is_computable
 from cnn_ablation.tasks.image_classification.engine.networks import rewritten
 from cnn_ablation.tasks.image_classification.training import Technique
@@ -64,7 +65,7 @@ def _computed(network: nn.Module, images: Tensor, technique: Technique) -> Seque
     """Outputs in evaluation mode, and the gradients of a weighted sum of them; nothing where that fails."""
     try:
         twin = copy.deepcopy(network).eval().to(memory_format=technique.memory_format)
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with generators.kept(), torch.enable_grad():
             outputs = technique.rewrite(twin)(images.contiguous(memory_format=technique.memory_format))
             weights = torch.linspace(-1, 1, outputs.numel()).view_as(outputs)
             parameters = [parameter for parameter in twin.parameters() if parameter.requires_grad]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cnn_ablation.common.streams import stream_seed
+from cnn_ablation.tasks.image_classification import generators
 from cnn_ablation.tasks.image_classification.activations import ACTIVATIONS
 from cnn_ablation.tasks.image_classification.models.layers import (
     Activation,
@@ -78,8 +78,7 @@ def _sequence(layers: Sequence[Layer], steps: Iterator[TracedLayer], *, seed: in
 
 def _module(step: TracedLayer, *, seed: int, init: str) -> nn.Module:
     """One layer with its initial weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stream_seed(seed, f"weights/{step.name}"))
+    with generators.seeded(stream_seed(seed, f"weights/{step.name}")):
         module = _MODULES[step.layer.kind](step.layer, step.input_shape)
         if init != "pytorch" and isinstance(module, nn.Conv2d | nn.Linear):
             _INITIAL_WEIGHTS[init](module.weight)

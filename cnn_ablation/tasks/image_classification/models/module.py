@@ -23,6 +23,7 @@ from cnn_ablation.common import imports, signatures
 from cnn_ablation.common.errors import ConfigError, Problem
 from cnn_ablation.common.streams import stream_seed
 from cnn_ablation.runs import sources
+from cnn_ablation.tasks.image_classification import generators
 from cnn_ablation.tasks.image_classification.config import ModuleConfig
 from cnn_ablation.tasks.image_classification.models.layers import Shape
 from cnn_ablation.tasks.image_classification.models.spec import NetworkSpec, Row
@@ -59,9 +60,8 @@ def build(model: ModuleConfig, num_classes: int, input_shape: Shape, *, seed: in
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with generators.seeded(seed):
+        of_python, of_numpy = random.getstate(), np.random.get_state()
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
