@@ -300,9 +300,10 @@ class Study:
     @staticmethod
     def _prepare_report() -> None:
         """Imports what the report needs now, while workers have nothing to do but to import what they need."""
-        from cnn_ablation.report import drawing, study  # noqa: F401
+        from cnn_ablation.report import drawing, page, study  # noqa: F401
 
         drawing.prepare()
+        page.prepare()
 
     def _not_taken(self, jobs: Sequence[NumberedJob]) -> Mapping[NumberedJob, bool]:
         """Jobs that are left to be started, as `taking.take` tells them."""

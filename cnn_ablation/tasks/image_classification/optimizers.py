@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,6 +12,21 @@ from torch import Tensor, optim
 
 from cnn_ablation.tasks.image_classification import parts
 from cnn_ablation.tasks.image_classification.config import OptimizerConfig
+
+Make = Callable[..., optim.Optimizer]
+
+
+@cache
+def undecorated(kind: type[optim.Optimizer]) -> Make:
+    """One of PyTorch's optimisers without what it wraps around their methods for `torch.compile`.
+
+    That computes nothing here, and imports `torch._dynamo` when a method is first called: a second of every start, and
+    memory of every process. A step is taken without gradients, as its wrapper does it. Hooks on steps are kept.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {**methods, "step": step})
 
 
 class FusedAdam(optim.Adam):
@@ -63,18 +80,20 @@ def _as_they_lie(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.permute(0, 2, 3, 1) for tensor in tensors)
 
 
-_OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
-    "sgd": lambda params, c, **how: optim.SGD(
+_OPTIMIZERS: dict[str, Make] = {
+    "sgd": lambda params, c, **how: undecorated(optim.SGD)(
         params, lr=c.lr, momentum=c.momentum, nesterov=c.nesterov, weight_decay=c.weight_decay, **how
     ),
-    "adam": lambda params, c, **how: optim.Adam(
+    "adam": lambda params, c, **how: undecorated(optim.Adam)(
         params, lr=c.lr, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay, **how
     ),
-    "adamw": lambda params, c, **how: optim.AdamW(
+    "adamw": lambda params, c, **how: undecorated(optim.AdamW)(
         params, lr=c.lr, betas=(c.beta1, c.beta2), eps=c.eps, weight_decay=c.weight_decay, **how
     ),
-    "adagrad": lambda params, c, **how: optim.Adagrad(params, lr=c.lr, eps=c.eps, weight_decay=c.weight_decay, **how),
-    "rmsprop": lambda params, c, **how: optim.RMSprop(
+    "adagrad": lambda params, c, **how: undecorated(optim.Adagrad)(
+        params, lr=c.lr, eps=c.eps, weight_decay=c.weight_decay, **how
+    ),
+    "rmsprop": lambda params, c, **how: undecorated(optim.RMSprop)(
         params, lr=c.lr, alpha=c.alpha, eps=c.eps, momentum=c.momentum, weight_decay=c.weight_decay, **how
     ),
 }
@@ -102,7 +121,9 @@ def make_optimizer(
     how = {"fused": True} if one_kernel else {}
     optimizer = _OPTIMIZERS[config.name](_groups(config, dict(params)), config, **how)
     is_adam = isinstance(optimizer, optim.Adam)  # AdamW too
-    return FusedAdam(optimizer.param_groups) if one_kernel and is_adam and device.type == "cpu" else optimizer
+    return (
+        undecorated(FusedAdam)(optimizer.param_groups) if one_kernel and is_adam and device.type == "cpu" else optimizer
+    )
 
 
 def _groups(config: OptimizerConfig, params: dict[str, Tensor]) -> list[Any]:
