@@ -116,7 +116,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports of this process are tables alone: pictures and the page take longer than all the rest of a tiny study."""
-    monkeypatch.setattr("cnn_ablation.report.study.picture_files", lambda *_: {})
+    for name in ("picture_files", "confusion_files"):
+        monkeypatch.setattr(f"cnn_ablation.report.study.{name}", lambda *_, **__: {})
     monkeypatch.setattr("cnn_ablation.report.page.files", lambda _: {})
 
 
