@@ -113,12 +113,21 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
+@contextmanager
+def without_pictures() -> Iterator[None]:
+    """Reports within it are tables alone: pictures and the page take longer than all the rest of a tiny study."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("picture_files", "confusion_files"):
+            patched.setattr(f"cnn_ablation.report.study.{name}", lambda *_, **__: {})
+        patched.setattr("cnn_ablation.report.page.files", lambda _: {})
+        yield
+
+
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports of this process are tables alone: pictures and the page take longer than all the rest of a tiny study."""
-    for name in ("picture_files", "confusion_files"):
-        monkeypatch.setattr(f"cnn_ablation.report.study.{name}", lambda *_, **__: {})
-    monkeypatch.setattr("cnn_ablation.report.page.files", lambda _: {})
+def undrawn() -> Iterator[None]:
+    """Reports of this process are tables alone."""
+    with without_pictures():
+        yield
 
 
 @contextmanager

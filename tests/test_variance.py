@@ -295,6 +295,7 @@ def test_the_ordinary_table_of_such_a_study_does_not_mislead(finished: tuple[Pat
     assert not list(folder.glob("differences.*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_makes_it_again_also_from_a_table_of_runs(
     finished: tuple[Path, Answer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
