@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,34 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Answer(int(ended.value.code or 0), printed.out, printed.err)
 
     return call
+
+
+def answered(folder: Path, *arguments: str) -> Answer:
+    """What `cli` does, in a folder that many tests share."""
+    from cnn_ablation.__main__ import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
+        patched.chdir(folder)
+        patched.delenv("COLUMNS", raising=False)  # xdist sets it in its processes, and tables are as wide as it says
+        patched.setattr(sys, "argv", ["cnn_ablation", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return Answer(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, one for all: a process can drive no second one."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    assert program, "these tests need Chromium"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=[*flags, "--disable-sync"])
+        yield chromium
+        chromium.close()
 
 
 @contextmanager
