@@ -40,7 +40,7 @@ TINY = (
 UNDRAWN_COMMAND = str(Path(__file__).parent / "undrawn.py")  # `python -m cnn_ablation` without pictures
 
 
-_COLLECT_AFTER = 200  # tests
+_COLLECT_AFTER = 500  # tests
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -416,7 +416,9 @@ def test_an_interrupted_study_leaves_its_table_and_goes_on(cli: Cli, tmp_path: P
     undrawn = [sys.executable, UNDRAWN_COMMAND, *study]
     with subprocess.Popen(undrawn, cwd=tmp_path, preexec_fn=heed, **pipes) as running:  # noqa: PLW1509
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("study/*/run-seed*.json")) and time.monotonic() < deadline:
+        while (
+            not list(tmp_path.glob("study/0/run-seed*.json")) and time.monotonic() < deadline
+        ):  # the baseline, for a table
             time.sleep(0.02)
         running.send_signal(number)
         _, err = running.communicate(timeout=60)
