@@ -122,7 +122,7 @@ SLOW = """
 import time
 
 def train(lr: float = 0.1, width: int = 64, *, seed):
-    time.sleep(0.2)
+    time.sleep(0.3)
     return {"test_loss": (lr - 0.05) ** 2 + 1 / width + 0.001 * seed * lr, "val_loss": (lr - 0.05) ** 2 + 1 / width}
 """
 
