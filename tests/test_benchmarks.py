@@ -72,7 +72,7 @@ def test_a_spread_is_median_smallest_and_largest() -> None:
 
 def test_studies_are_timed_as_whole_commands() -> None:
     config = cnn_ablation.compose(["data=shapes", "data.train_images=100", "data.test_images=50", "train.epochs=1"])
-    assert gpu.rate_of_study(config, train_images=90, seeds=1, timing="isolated") > 0
+    assert gpu.rate_of_study(config, train_images=90, seeds=1, timing="timing=isolated", environment={}) > 0
 
 
 def test_steps_are_timed_epoch_by_epoch() -> None:
