@@ -16,7 +16,6 @@ from cnn_ablation import store
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import all_settings, with_settings
-from cnn_ablation.runs.records import read_run
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import check
 from cnn_ablation.tasks.function import signature
@@ -116,9 +115,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "my_helper.py").write_text("SCALE = 1.0\n")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+    forgotten()
+    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
+
+
+def forgotten() -> None:
+    """Nothing of the person's modules is known any more."""
     for name in ("my_train", "my_helper"):
         sys.modules.pop(name, None)
-    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
     for kept in (signature.parameters, signature._schema):
         kept.cache_clear()
 
@@ -234,15 +238,14 @@ def test_a_wrong_result_is_a_row(here: Path, result: str, status: str, words: st
     assert (here / "job" / "run-seed0.traceback.txt").exists() == (result == "raises")
 
 
-def test_finished_runs_are_reused_until_the_code_changes(here: Path) -> None:
+def test_finished_runs_are_reused_until_the_code_changes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files of the same second and size look the same to Python
+
     def reused(job: str) -> bool:
-        done = subprocess.run(
-            [sys.executable, UNDRAWN_COMMAND, "task=function", "task.target=my_train.train", "replicates=1",
-             f"hydra.run.dir={job}", "timing=isolated"],
-            cwd=here, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode in (0, 2), done.stderr  # 2: no accuracy to report
-        return read_run(here / job / "0" / "run-seed0.json").reused
+        """As in another process, which imports what is there by then; `test_taking.py` has real ones."""
+        forgotten()
+        [found] = run(composed("train", "replicates=1"), here / job)
+        return found.reused
 
     assert reused("first") is False
     assert reused("second") is True
