@@ -477,6 +477,19 @@ def test_what_other_jobs_have_trained_is_asked_of_jobs(here: Path, change: str) 
     assert len(trained(here)) == (4 if change in ("engine", "request") else 8)
 
 
+@pytest.mark.parametrize("folder", ["study", "other"])
+def test_a_record_that_was_written_over_tells_nothing_of_what_was_there_before(here: Path, folder: str) -> None:
+    """Code that is changed and changed back, with a study in the same folder each time."""
+    used, found = Processes(is_far=True, jobs=1), []
+    for to, code in (("study", MODULE), ("study", MODULE.replace("* 37", "* 31")), (folder, MODULE)):
+        (here / "far.py").write_text(code)
+        sys.modules.pop("far", None)
+        ablate(composed("replicates=2"), {"settings.shift": [1.0]}, here / to, engine=used)
+        found.append({(run.arm, run.seed): run.fingerprint for run in map(read_run, record_paths(here / to))})
+    assert not set(found[1].values()) & set(found[0].values())
+    assert found[2] == found[0]
+
+
 def test_other_data_are_other_runs(here: Path, tiny_config: Config) -> None:
     """As in a folder of pictures of which some were replaced; told from what is loaded, not from names."""
     (here / "pixels.py").write_text(PIXELS)

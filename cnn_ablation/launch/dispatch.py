@@ -54,6 +54,7 @@ class Dispatch:
             command has written since it was submitted are taken out.
         seconds_per_run: in the mean; NaN where unknown.
         studies: that the store knows of; what jobs of them have trained is taken instead of being asked for again.
+        threads: of a run, as the packing of its job decides; None for one that has its job to itself.
     """
 
     study: Path
@@ -64,6 +65,7 @@ class Dispatch:
     before: dict[Path, int]
     seconds_per_run: float = math.nan
     studies: Sequence[Path] = ()
+    threads: int | None = None
     _told: str = field(default="", init=False)
     _contents: Contents = field(init=False)
 
@@ -179,7 +181,7 @@ class Dispatch:
 
     def _not_taken(self, assignments: Sequence[Assignment]) -> list[Assignment]:
         """Those that are left for jobs: not all of their runs have been trained by such jobs before."""
-        before = TrainedBefore(self.studies, type(self.engine).__name__, self._contents)
+        before = TrainedBefore(self.studies, type(self.engine).__name__, self._contents, threads=self.threads)
         if taken := before.take(assignments):
             self._note_taken(taken)
         done = set(map(id, taken))

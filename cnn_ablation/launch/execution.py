@@ -206,6 +206,7 @@ class Study:
                     before=self._stamps_before,
                     seconds_per_run=self._seconds_per_run(),
                     studies=studies,
+                    threads=self.planning.packing.threads or None,
                 )
             elif self.is_packed:
                 stack.enter_context(self.crew)
