@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -419,9 +420,13 @@ def test_a_command_without_an_engine_is_refused_while_jobs_may_go_on(
             ablate(config, levels, here / "study", engine=Processes(dies=True))
     theirs = "Processes" if written_down else "the launcher of the command that was killed while it submitted jobs"
     allowed = re.escape(f"hydra/launcher=basic\n  allowed: {theirs} in {here / 'study'}, where jobs of its own may be ")
-    with pytest.raises(ConfigError, match=allowed):
+    with pytest.raises(ConfigError, match=allowed) as refused:
         ablate(config, levels, here / "study")
     (here / "go").touch()
+    assert f"as in a copy of the folder, remove {here / 'study' / 'jobs'}" in str(refused.value)
+    shutil.copytree(here / "study", here / "copy")
+    shutil.rmtree(here / "copy" / "jobs")
+    assert ablate(config, levels, here / "copy")["n"].tolist() == [3, 3]
     assert ablate(config, levels, here / "study", engine=Processes())["n"].tolist() == [3, 3]
     table = ablate(replace(config, replicates=4), levels, here / "study")
     assert table["n"].tolist() == [4, 4]

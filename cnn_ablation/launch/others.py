@@ -35,7 +35,10 @@ def refuse_others(study: Path, engine: Engine | None) -> None:
         theirs = names.get(found[0], found[0])
         allowed = f"{theirs} in {study}, where jobs of its own may be going on"
         launcher = f"{KEY}={theirs if found[0] in names else 'LAUNCHER'}"
-        remedy = f"{launcher}, or another folder with hydra.sweep.dir=DIR (engine= and folder= in Python)"
+        remedy = (
+            f"{launcher}, or another folder with hydra.sweep.dir=DIR (engine= and folder= in Python); "
+            f"where none goes on, as in a copy of the folder, remove {study / submissions.JOBS}"
+        )
         raise ConfigError([Problem(KEY, names.get(ours, ours) or NONE, allowed, remedy=remedy)])
 
 
