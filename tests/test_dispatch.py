@@ -350,6 +350,17 @@ def test_a_run_that_raises_costs_none_that_comes_after_it(here: Path, monkeypatc
     assert "AttributeError" in batches.error_file(here / "one.batch").read_text()
 
 
+@pytest.mark.parametrize(
+    ("expected", "jobs"), [("1 job with 1 core", 1), ("2 jobs, each with 1 core", 2)], ids=["one", "two"]
+)
+def test_a_dry_run_says_how_many_jobs_there_will_be(
+    here: Path, capsys: pytest.CaptureFixture[str], expected: str, jobs: int
+) -> None:
+    ablate(composed("dry_run=true"), SHIFTS, here / "study", engine=Processes(is_far=True, jobs=jobs))
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    assert not _children
+
+
 @pytest.mark.parametrize(("expected", "seeds"), [(2, 1), (6, 3)], ids=["a run each", "on a GPU, an arm with its seeds"])
 def test_jobs_are_divided_by_what_their_runs_take(here: Path, expected: int, seeds: int) -> None:
     class Counted(Processes):
