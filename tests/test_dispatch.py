@@ -429,8 +429,9 @@ def test_a_command_without_an_engine_is_refused_while_jobs_may_go_on(
     else:
         with pytest.raises(KeyboardInterrupt):
             ablate(config, levels, here / "study", engine=Processes(dies=True))
-    theirs = "Processes" if written_down else "the launcher of the command that was killed while it submitted jobs"
-    allowed = re.escape(f"hydra/launcher=basic\n  allowed: {theirs} in {here / 'study'}, where jobs of its own may be ")
+    allowed = re.escape(
+        f"hydra/launcher=basic\n  allowed: Processes in {here / 'study'}, where jobs of its own may be "
+    )
     with pytest.raises(ConfigError, match=allowed) as refused:
         ablate(config, levels, here / "study")
     (here / "go").touch()
@@ -441,6 +442,45 @@ def test_a_command_without_an_engine_is_refused_while_jobs_may_go_on(
     assert ablate(config, levels, here / "study", engine=Processes())["n"].tolist() == [3, 3]
     table = ablate(replace(config, replicates=4), levels, here / "study")
     assert table["n"].tolist() == [4, 4]
+
+
+@dataclass(kw_only=True)
+class Refusing(Processes):
+    """As Slurm where there is no such partition."""
+
+    def submit(self, batches: Sequence[Path], folder: Path) -> list[str]:
+        super().submit(batches[:1], folder)
+        raise ConfigError([])
+
+
+def test_a_refused_submission_is_in_nobodys_way(here: Path) -> None:
+    """What it has taken of it is ended."""
+    config, levels = composed("replicates=2"), {"settings.word": ["waits"]}
+    with pytest.raises(ConfigError):
+        ablate(config, levels, here / "study", engine=Refusing())
+    assert not any(map(_runs, _children))
+    (here / "go").touch()
+    assert ablate(config, levels, here / "study")["n"].tolist() == [2, 2]
+
+
+def test_a_command_killed_while_it_submitted_to_joblib_is_in_nobodys_way(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs ended with it. Of another engine's that go on only that engine can tell."""
+    config, levels = composed("replicates=2"), {"settings.shift": [1.0]}
+
+    def killed(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Joblib, "submit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(config, levels, here / "study", engine=Joblib(jobs=1, cpus=1))
+    assert len(submissions.unknown(here / "study")) == 1
+    assert ablate(config, levels, here / "study")["n"].tolist() == [2, 2]
+    with pytest.raises(KeyboardInterrupt):
+        ablate(composed("replicates=3"), levels, here / "study", engine=Processes(dies=True))
+    with pytest.raises(ConfigError, match="allowed: Processes in "):
+        ablate(composed("replicates=3"), levels, here / "study", engine=OtherProcesses())
 
 
 def test_jobs_that_ended_with_their_command_are_in_nobodys_way(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnn_ablation.common import progress
-from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.common.files import VISIBLE_SECONDS
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StudyConfig
@@ -106,8 +107,13 @@ class Dispatch:
     def _end_unknown(self) -> None:
         """Ends jobs that a command submitted and was killed before it could write down: they cannot be waited for."""
         for folder in submissions.unknown(self.study):
+            self._forget(folder)
+
+    def _forget(self, folder: Path) -> None:
+        """Ends the jobs of a submission that is not written down, and forgets it."""
+        if submissions.engine_of(folder) in ("", type(self.engine).__name__):  # others' ended with their command
             self.engine.cancel_all(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _unsettled(self) -> Iterator[Submission]:
         """What earlier commands, and this one, have submitted to an engine of this kind."""
@@ -212,9 +218,15 @@ class Dispatch:
         parts = self._divided(assignments)
         names = [str(number) for number in range(len(parts))]
         submission = self._submission(dict(zip(names, parts, strict=True)))
+        submission.begin()
         for name, part in zip(names, parts, strict=True):
             batches.write(submission.batch(name), self._batch(part))
-        ids = self.engine.submit([submission.batch(name) for name in names], submission.folder)
+        try:
+            ids = self.engine.submit([submission.batch(name) for name in names], submission.folder)
+        except Exception:  # refused, as by Slurm where there is no such partition; what it may have taken is ended
+            with suppress(UserError):  # it does not answer; the next command of its kind asks again
+                self._forget(submission.folder)
+            raise
         submission.jobs.update(zip(names, ids, strict=True))
         try:
             submission.keep()

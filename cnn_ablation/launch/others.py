@@ -11,6 +11,7 @@ from cnn_ablation.launch.engines import ENGINES, Engine
 
 KEY, NONE = "hydra/launcher", "basic"
 """`basic` is Hydra's word for this machine alone."""
+_UNNAMED = "the launcher of the command that was killed while it submitted jobs"
 
 
 def refuse_others(study: Path, engine: Engine | None) -> None:
@@ -27,9 +28,9 @@ def refuse_others(study: Path, engine: Engine | None) -> None:
         ConfigError: nobody has waited for some to the end.
     """
     ours = type(engine).__name__ if engine else ""
-    found = [each.engine for each in submissions.read(study) if each.engine != ours and _survive(each.engine)]
-    if not found and not engine and submissions.unknown(study):
-        found = ["the launcher of the command that was killed while it submitted jobs"]
+    found = [each.engine for each in submissions.read(study) if each.engine != ours]
+    found += [name for name in map(submissions.engine_of, submissions.unknown(study)) if name != ours]
+    found = [name or _UNNAMED for name in found if (_survive(name) if name else not engine)]
     if found:
         names = {path.rpartition(".")[2]: name for name, path in ENGINES.items()}
         theirs = names.get(found[0], found[0])
