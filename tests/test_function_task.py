@@ -19,6 +19,7 @@ from cnn_ablation.config import all_settings, with_settings
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import check
 from cnn_ablation.tasks.function import signature
+from cnn_ablation.tasks.function import task as function_task
 
 Cli = Callable[..., Answer]
 
@@ -308,6 +309,35 @@ def test_a_key_inside_a_dictionary_is_a_knob(here: Path, cli: Cli) -> None:
     assert runs["python"]["reused"].tolist() == [True] * 4 + [False] * 2
     again = pickle.loads(pickle.dumps(with_settings(baseline, [("settings.opt", {"lr": 1.0})])))
     assert again.settings.opt == {"lr": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("settings.opt.beta.tow=0.5", ["allowed: one, two;", "mean: settings.opt.beta.two=0.5"]),
+        ("settings.opt.Lr=0.5", ["mean: settings.opt.lr=0.5", "give it a default in the function"]),
+        ("settings.opt.lr2=0.5", []),
+        ("settings.opt.momentum=0.5", []),
+        ("settings.more.lr=0.5", []),
+    ],
+)  # fmt: skip
+def test_a_slip_inside_a_dictionary_is_refused_and_a_further_key_is_not(
+    here: Path, override: str, said: list[str]
+) -> None:
+    """With a slip all arms would train the defaults, and be called equivalent."""
+    key, value = override.split("=")
+    for config in (composed("nested", override), with_settings(composed("nested"), [(key, float(value))])):
+        found = "".join(map(str, function_task.problems(config)))
+        assert all(word in found for word in said), found
+        assert bool(found) == bool(said)
+
+
+def test_a_key_inside_a_value_takes_its_place_in_python_too(here: Path) -> None:
+    typed, made = (
+        composed("nested", "settings.opt.lr.x=3"),
+        with_settings(composed("nested"), [("settings.opt.lr.x", 3)]),
+    )
+    assert typed.settings.opt == made.settings.opt == {"lr": {"x": 3}, "beta": {"one": 0.9, "two": 0.5}}
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,7 @@ class Study:
                     before=self._stamps_before,
                     seconds_per_run=self._seconds_per_run(),
                     studies=studies,
+                    threads=self.planning.packing.threads or None,
                 )
             elif self.is_packed:
                 stack.enter_context(self.crew)
@@ -515,7 +516,8 @@ def show_forecast(planning: Planning, engine: Engine | None = None) -> None:
     if engine:
         num_runs = len(planning.configs) * len(planning.baseline.seeds)
         seconds = math.nan if engine.jobs else num_runs * planning.seconds_per_run()
-        print(f"{counted(engine.num_jobs(num_runs, seconds), 'job')}, each with {engine.allocation}", flush=True)
+        num_jobs = engine.num_jobs(num_runs, seconds)
+        print(f"{counted(num_jobs, 'job')}{', each' if num_jobs > 1 else ''} with {engine.allocation}", flush=True)
 
 
 def check_alone_on_machine(baseline: StudyConfig, engine: Engine | None) -> None:
