@@ -29,7 +29,7 @@ class Setting(NamedTuple):
     threads: int
 
 
-def measure(filters: Sequence[int], setting: Setting, start: Any, rates: Any) -> None:
+def measure(filters: Sequence[int], setting: Setting, seconds: float, start: Any, rates: Any) -> None:
     """Puts images per second of one process into `rates`, after waiting for the others at `start`."""
     import torch
     from peers.plain import network
@@ -51,17 +51,17 @@ def measure(filters: Sequence[int], setting: Setting, start: Any, rates: Any) ->
         step()
     start.wait()
     steps, started = 0, time.perf_counter()
-    while time.perf_counter() - started < SECONDS:
+    while time.perf_counter() - started < seconds:
         step()
         steps += 1
     rates.put(steps * BATCH / (time.perf_counter() - started))
 
 
-def images_per_second(filters: Sequence[int], setting: Setting) -> float:
+def images_per_second(filters: Sequence[int], setting: Setting, seconds: float = SECONDS) -> float:
     """Of all processes together."""
     context = multiprocessing.get_context("spawn")
     start, rates = context.Barrier(setting.processes), context.Queue()
-    told = (filters, setting, start, rates)
+    told = (filters, setting, seconds, start, rates)
     running = [context.Process(target=measure, args=told) for _ in range(setting.processes)]
     for process in running:
         process.start()

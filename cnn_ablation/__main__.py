@@ -93,6 +93,7 @@ def _run_hydra(asked: Arguments) -> None:
     from cnn_ablation.app import extensions
     from cnn_ablation.app.composition import CONFIG_NAME, register_schemas
     from cnn_ablation.app.keys import CONF_DIR
+    from cnn_ablation.app.loader import composing_once
     from cnn_ablation.app.request import as_sweep, check_options, parse
     from cnn_ablation.app.sweeper import register_sweeper
 
@@ -113,7 +114,8 @@ def _run_hydra(asked: Arguments) -> None:
         check_options(overrides)
         asked = replace(asked, overrides=[as_sweep(override) for override in overrides])
     sys.argv[1:] = asked.words()
-    hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=CONFIG_NAME)(job)()
+    with composing_once():
+        hydra.main(version_base="1.3", config_path=CONF_DIR, config_name=CONFIG_NAME)(job)()
     if errors:
         raise errors[0]
 

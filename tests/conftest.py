@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ TINY = (
 UNDRAWN_COMMAND = str(Path(__file__).parent / "undrawn.py")  # `python -m cnn_ablation` without pictures
 
 
-_COLLECT_AFTER = 200  # tests
+_COLLECT_AFTER = 500  # tests
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -113,11 +115,49 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
+def answered(folder: Path, *arguments: str) -> Answer:
+    """What `cli` does, in a folder that many tests share."""
+    from cnn_ablation.__main__ import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
+        patched.chdir(folder)
+        patched.delenv("COLUMNS", raising=False)  # xdist sets it in its processes, and tables are as wide as it says
+        patched.setattr(sys, "argv", ["cnn_ablation", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return Answer(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, one for all: a process can drive no second one."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    assert program, "these tests need Chromium"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=[*flags, "--disable-sync"])
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def without_pictures() -> Iterator[None]:
+    """Reports within it are tables alone: pictures and the page take longer than all the rest of a tiny study."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("picture_files", "confusion_files"):
+            patched.setattr(f"cnn_ablation.report.study.{name}", lambda *_, **__: {})
+        patched.setattr("cnn_ablation.report.page.files", lambda _: {})
+        yield
+
+
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports of this process are tables alone: pictures and the page take longer than all the rest of a tiny study."""
-    monkeypatch.setattr("cnn_ablation.report.study.picture_files", lambda *_: {})
-    monkeypatch.setattr("cnn_ablation.report.page.files", lambda _: {})
+def undrawn() -> Iterator[None]:
+    """Reports of this process are tables alone."""
+    with without_pictures():
+        yield
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 
 from cnn_ablation import ablation_table
-from cnn_ablation.analysis import anytime
+from cnn_ablation.analysis import anytime, assurance
 from cnn_ablation.analysis.assurance import WIDEST, SeedsNeeded, seeds_needed
 from cnn_ablation.config import StatsConfig
 
@@ -178,3 +178,23 @@ def test_the_simulation_asks_for_the_seeds_that_a_table_asks_for() -> None:
     assert is_open.tolist() == [True, False, True]
     assert low[0][is_open].tolist() == arms["seeds_needed_low"][is_open].tolist()
     np.testing.assert_array_equal(high[0][is_open], arms["seeds_needed"][is_open])
+
+
+@pytest.mark.parametrize("margin", [None, 0.5], ids=["without-margin", "with-margin"])
+def test_arms_are_counted_together_as_each_alone(margin: float | None) -> None:
+    """Draw by draw and number by number, as the definition says, for arms that are decided early, late and never."""
+    futures = assurance._futures(5, "t", (0.01, 0.02))
+    means = np.array([0.0, 0.05, 0.4, 0.9, 1.5, 4.0, 0.1])
+    margins = np.full(7, -math.inf) if margin is None else margin / np.linspace(0.2, 2, 7)
+    shown = np.zeros((2, 7), dtype=bool)
+    shown[:, -1] = True
+    expected = np.full((2, 7), math.inf)
+    for arm, (mean, width) in enumerate(zip(means, margins, strict=True)):
+        for place in reversed(range(len(futures.numbers))):
+            inside = (shown[0, arm] | (mean + width >= futures.inner_above[place])) & (
+                shown[1, arm] | (mean - width <= futures.inner_below[place])
+            )
+            share = np.mean((mean >= futures.above[place]) | (mean <= futures.below[place]) | inside)
+            expected[np.array(assurance.SHARES) <= share, arm] = futures.numbers[place]
+    assert assurance._first_numbers(means, margins, shown, futures).tolist() == expected.tolist()
+    assert np.isfinite(expected).any(axis=1).all()

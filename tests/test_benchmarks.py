@@ -46,7 +46,7 @@ def test_the_plain_script_sees_our_images(tmp_path: Path) -> None:
 
 def test_the_bare_kernels_give_a_rate_for_all_processes() -> None:
     setting = bare_kernels.Setting("float32", "contiguous", processes=2, threads=1)
-    assert bare_kernels.images_per_second([4, 4, 4], setting) > 0
+    assert bare_kernels.images_per_second([4, 4, 4], setting, seconds=0.05) > 0
 
 
 def test_ratios_are_made_within_a_turn() -> None:
@@ -72,7 +72,7 @@ def test_a_spread_is_median_smallest_and_largest() -> None:
 
 def test_studies_are_timed_as_whole_commands() -> None:
     config = cnn_ablation.compose(["data=shapes", "data.train_images=100", "data.test_images=50", "train.epochs=1"])
-    assert gpu.rate_of_study(config, train_images=90, seeds=1, timing="packed") > 0
+    assert gpu.rate_of_study(config, train_images=90, seeds=1, timing="timing=isolated", environment={}) > 0
 
 
 def test_steps_are_timed_epoch_by_epoch() -> None:

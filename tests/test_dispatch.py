@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -349,6 +350,17 @@ def test_a_run_that_raises_costs_none_that_comes_after_it(here: Path, monkeypatc
     assert "AttributeError" in batches.error_file(here / "one.batch").read_text()
 
 
+@pytest.mark.parametrize(
+    ("expected", "jobs"), [("1 job with 1 core", 1), ("2 jobs, each with 1 core", 2)], ids=["one", "two"]
+)
+def test_a_dry_run_says_how_many_jobs_there_will_be(
+    here: Path, capsys: pytest.CaptureFixture[str], expected: str, jobs: int
+) -> None:
+    ablate(composed("dry_run=true"), SHIFTS, here / "study", engine=Processes(is_far=True, jobs=jobs))
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    assert not _children
+
+
 @pytest.mark.parametrize(("expected", "seeds"), [(2, 1), (6, 3)], ids=["a run each", "on a GPU, an arm with its seeds"])
 def test_jobs_are_divided_by_what_their_runs_take(here: Path, expected: int, seeds: int) -> None:
     class Counted(Processes):
@@ -417,14 +429,58 @@ def test_a_command_without_an_engine_is_refused_while_jobs_may_go_on(
     else:
         with pytest.raises(KeyboardInterrupt):
             ablate(config, levels, here / "study", engine=Processes(dies=True))
-    theirs = "Processes" if written_down else "the launcher of the command that was killed while it submitted jobs"
-    allowed = re.escape(f"hydra/launcher=basic\n  allowed: {theirs} in {here / 'study'}, where jobs of its own may be ")
-    with pytest.raises(ConfigError, match=allowed):
+    allowed = re.escape(
+        f"hydra/launcher=basic\n  allowed: Processes in {here / 'study'}, where jobs of its own may be "
+    )
+    with pytest.raises(ConfigError, match=allowed) as refused:
         ablate(config, levels, here / "study")
     (here / "go").touch()
+    assert f"as in a copy of the folder, remove {here / 'study' / 'jobs'}" in str(refused.value)
+    shutil.copytree(here / "study", here / "copy")
+    shutil.rmtree(here / "copy" / "jobs")
+    assert ablate(config, levels, here / "copy")["n"].tolist() == [3, 3]
     assert ablate(config, levels, here / "study", engine=Processes())["n"].tolist() == [3, 3]
     table = ablate(replace(config, replicates=4), levels, here / "study")
     assert table["n"].tolist() == [4, 4]
+
+
+@dataclass(kw_only=True)
+class Refusing(Processes):
+    """As Slurm where there is no such partition."""
+
+    def submit(self, batches: Sequence[Path], folder: Path) -> list[str]:
+        super().submit(batches[:1], folder)
+        raise ConfigError([])
+
+
+def test_a_refused_submission_is_in_nobodys_way(here: Path) -> None:
+    """What it has taken of it is ended."""
+    config, levels = composed("replicates=2"), {"settings.word": ["waits"]}
+    with pytest.raises(ConfigError):
+        ablate(config, levels, here / "study", engine=Refusing())
+    assert not any(map(_runs, _children))
+    (here / "go").touch()
+    assert ablate(config, levels, here / "study")["n"].tolist() == [2, 2]
+
+
+def test_a_command_killed_while_it_submitted_to_joblib_is_in_nobodys_way(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs ended with it. Of another engine's that go on only that engine can tell."""
+    config, levels = composed("replicates=2"), {"settings.shift": [1.0]}
+
+    def killed(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Joblib, "submit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(config, levels, here / "study", engine=Joblib(jobs=1, cpus=1))
+    assert len(submissions.unknown(here / "study")) == 1
+    assert ablate(config, levels, here / "study")["n"].tolist() == [2, 2]
+    with pytest.raises(KeyboardInterrupt):
+        ablate(composed("replicates=3"), levels, here / "study", engine=Processes(dies=True))
+    with pytest.raises(ConfigError, match="allowed: Processes in "):
+        ablate(composed("replicates=3"), levels, here / "study", engine=OtherProcesses())
 
 
 def test_jobs_that_ended_with_their_command_are_in_nobodys_way(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,6 +531,19 @@ def test_what_other_jobs_have_trained_is_asked_of_jobs(here: Path, change: str) 
     assert arms["n"].tolist() == [2, 2]
     assert len(_children) == count + 1
     assert len(trained(here)) == (4 if change in ("engine", "request") else 8)
+
+
+@pytest.mark.parametrize("folder", ["study", "other"])
+def test_a_record_that_was_written_over_tells_nothing_of_what_was_there_before(here: Path, folder: str) -> None:
+    """Code that is changed and changed back, with a study in the same folder each time."""
+    used, found = Processes(is_far=True, jobs=1), []
+    for to, code in (("study", MODULE), ("study", MODULE.replace("* 37", "* 31")), (folder, MODULE)):
+        (here / "far.py").write_text(code)
+        sys.modules.pop("far", None)
+        ablate(composed("replicates=2"), {"settings.shift": [1.0]}, here / to, engine=used)
+        found.append({(run.arm, run.seed): run.fingerprint for run in map(read_run, record_paths(here / to))})
+    assert not set(found[1].values()) & set(found[0].values())
+    assert found[2] == found[0]
 
 
 def test_other_data_are_other_runs(here: Path, tiny_config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from cnn_ablation import ablate
 from cnn_ablation.analysis.tables import ablation_table
@@ -83,6 +85,32 @@ def test_a_picture_that_is_remembered_has_the_bytes_of_one_that_is_drawn(memory:
     assert drawn == []
 
 
+def laid_out_for_each_file(what: Drawing) -> dict[str, bytes]:
+    """The slow twin: a whole drawing to lay it out, and a placeholder for which every file is drawn twice."""
+    figure = Figure(figsize=what.inches, layout="constrained")
+    what.draw(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return {suffix: drawing.rendered(figure, suffix) for suffix in drawing.FORMATS}
+
+
+def test_a_picture_is_laid_out_once_and_drawn_once_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = pictures.drawings(RUNS, ablation_table(RUNS), CURVES, StatsConfig())
+    found = {name: found[name] for name in ("accuracy_against_time", "learning_curves")}
+    slowly = {name: laid_out_for_each_file(what) for name, what in found.items()}
+    drawn, draw = list[Figure](), Figure.draw
+
+    def noted(self: Figure, renderer: object) -> None:
+        drawn.append(self)
+        draw(self, renderer)
+
+    monkeypatch.setattr(Figure, "draw", noted)
+    for name, what in found.items():
+        files = picture(what, name, None)
+        assert {suffix: files[f"{name}.{suffix}"] for suffix in drawing.FORMATS} == slowly[name]
+    assert len(drawn) == len(found) * len(drawing.FORMATS)
+
+
 SHOWN: dict[str, Callable[[], tuple[Any, ...]]] = {
     "a last bit": lambda: (RUNS.assign(train_seconds=np.nextafter(RUNS["train_seconds"], 9)),),
     "a name": lambda: (RUNS.replace("baseline", "base line"),),
@@ -120,6 +148,19 @@ def test_whatever_a_picture_shows_tells_it_from_others(memory: Memory, monkeypat
         content = {f"{name}.png": b"%d" % (number % len(told)), f"{name}.svg": b""}
         monkeypatch.setattr(drawing, "_drawn", lambda what, name, content=content: content)
         assert picture(each, name, memory) == content
+
+
+def test_what_is_remembered_does_not_wait_for_the_disk(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(_: int) -> None:
+        raise OSError("this disk never answers")
+
+    monkeypatch.setattr(os, "fsync", waits)
+    memory.keep("key", b"content")
+    assert memory.find("key") == b"content"
+    (memory._folder / "key").write_bytes(
+        (memory._folder / "key").read_bytes()[:-1]
+    )  # torn, as a machine that stops may
+    assert memory.find("key") is None
 
 
 @pytest.mark.parametrize("of", ["code_version", "versions"])

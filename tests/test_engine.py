@@ -29,6 +29,7 @@ from cnn_ablation.tasks.image_classification.engine.steps import EagerSteps, Rou
 from cnn_ablation.tasks.image_classification.engine.together import train_together
 from cnn_ablation.tasks.image_classification.models import network_layers
 from cnn_ablation.tasks.image_classification.models.build import build
+from cnn_ablation.tasks.image_classification.optimizers import make_optimizer
 from cnn_ablation.tasks.image_classification.scoring import evaluate
 from cnn_ablation.tasks.image_classification.training import Technique, TrainingResult
 
@@ -392,6 +393,61 @@ def test_compiled_convolutions_give_the_same_bits_each_time(tiny_config: Config,
     first, second = (trained(tiny_config, model=COMPILED, precision="float32") for _ in range(2))
     for name, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name]), name
+
+
+ADAMS = {
+    "adam": ["optimizer=adam"],
+    "adam with decay": ["optimizer=adam", "optimizer.weight_decay=0.1", "optimizer.weight_decay_biases=0"],
+    "adamw": ["optimizer=adamw", "optimizer.weight_decay=0.1", "optimizer.weight_decay_output=0.3"],
+}
+
+
+def layers_with_gradients(seed: int) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Conv2d(4, 8, 3), nn.Linear(8, 5))
+    layers.to(memory_format=torch.channels_last)
+    for parameter in layers.parameters():
+        parameter.data.normal_(generator=generator)
+        parameter.grad = torch.empty_like(parameter).normal_(generator=generator)
+    return layers
+
+
+@pytest.mark.parametrize("overrides", ADAMS.values(), ids=ADAMS)
+def test_adams_kernel_without_copies_has_the_bits_and_the_state_of_pytorchs(overrides: list[str]) -> None:
+    settings = cnn_ablation.compose(overrides).optimizer
+    ours, theirs = layers_with_gradients(0), layers_with_gradients(0)
+    found = make_optimizer(settings, ours.named_parameters(), CPU, fused=True)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    plain = list(theirs.parameters())
+    groups = [{**group, "params": []} for group in found.param_groups]
+    for group, of_ours in zip(groups, found.param_groups, strict=True):
+        same = {id(parameter) for parameter in of_ours["params"]}
+        group["params"] = [other for one, other in zip(ours.parameters(), plain, strict=True) if id(one) in same]
+    expected = kind(groups, fused=True)
+    for step in range(4):
+        gradients = layers_with_gradients(step + 1)
+        for layers, optimizer in ((ours, found), (theirs, expected)):
+            for parameter, other in zip(layers.parameters(), gradients.parameters(), strict=True):
+                parameter.grad = None if step == 2 and parameter.dim() == 1 else other.grad.clone()
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 / (step + 1)
+            optimizer.step()
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(one, other)
+    torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
+def test_adams_kernel_copies_no_gradient() -> None:
+    layers = layers_with_gradients(0)
+    optimizer = make_optimizer(
+        cnn_ablation.compose(["optimizer=adam"]).optimizer, layers.named_parameters(), CPU, fused=True
+    )
+    optimizer.step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        optimizer.step()
+    called = {event.key for event in profile.key_averages()}
+    assert "aten::_fused_adam_" in called
+    assert "aten::clone" not in called
 
 
 def trained(config: Config, **changes: Any) -> TrainingResult:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Answer, parts_forgotten
+from conftest import Answer, parts_forgotten, without_pictures
 
 import cnn_ablation
 from cnn_ablation import store
@@ -285,7 +285,8 @@ def test_reading_what_somebody_sent_imports_nothing_of_it(tmp_path: Path, cli: C
     """A study's files name a network and an extension; only `predict` with their names imports them."""
     (tmp_path / "ext_sent.py").write_text(NETS)
     named = ["extensions=[ext_sent]", "model=module", "model.target=ext_sent.Net"]
-    assert cli("-m", *named, *SMALL, "train.batch_size=16,32", "hydra.sweep.dir=study").code == 0
+    with without_pictures():
+        assert cli("-m", *named, *SMALL, "train.batch_size=16,32", "hydra.sweep.dir=study").code == 0
     mark = tmp_path / "mark"
     (tmp_path / "ext_sent.py").write_text(MARK.format(path=str(mark)) + NETS)
     del sys.modules["ext_sent"]

@@ -16,10 +16,10 @@ from cnn_ablation import store
 from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import all_settings, with_settings
-from cnn_ablation.runs.records import read_run
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import check
 from cnn_ablation.tasks.function import signature
+from cnn_ablation.tasks.function import task as function_task
 
 Cli = Callable[..., Answer]
 
@@ -116,9 +116,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "my_helper.py").write_text("SCALE = 1.0\n")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+    forgotten()
+    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
+
+
+def forgotten() -> None:
+    """Nothing of the person's modules is known any more."""
     for name in ("my_train", "my_helper"):
         sys.modules.pop(name, None)
-    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
     for kept in (signature.parameters, signature._schema):
         kept.cache_clear()
 
@@ -234,15 +239,14 @@ def test_a_wrong_result_is_a_row(here: Path, result: str, status: str, words: st
     assert (here / "job" / "run-seed0.traceback.txt").exists() == (result == "raises")
 
 
-def test_finished_runs_are_reused_until_the_code_changes(here: Path) -> None:
+def test_finished_runs_are_reused_until_the_code_changes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files of the same second and size look the same to Python
+
     def reused(job: str) -> bool:
-        done = subprocess.run(
-            [sys.executable, UNDRAWN_COMMAND, "task=function", "task.target=my_train.train", "replicates=1",
-             f"hydra.run.dir={job}", "timing=isolated"],
-            cwd=here, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode in (0, 2), done.stderr  # 2: no accuracy to report
-        return read_run(here / job / "0" / "run-seed0.json").reused
+        """As in another process, which imports what is there by then; `test_taking.py` has real ones."""
+        forgotten()
+        [found] = run(composed("train", "replicates=1"), here / job)
+        return found.reused
 
     assert reused("first") is False
     assert reused("second") is True
@@ -305,6 +309,35 @@ def test_a_key_inside_a_dictionary_is_a_knob(here: Path, cli: Cli) -> None:
     assert runs["python"]["reused"].tolist() == [True] * 4 + [False] * 2
     again = pickle.loads(pickle.dumps(with_settings(baseline, [("settings.opt", {"lr": 1.0})])))
     assert again.settings.opt == {"lr": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("settings.opt.beta.tow=0.5", ["allowed: one, two;", "mean: settings.opt.beta.two=0.5"]),
+        ("settings.opt.Lr=0.5", ["mean: settings.opt.lr=0.5", "give it a default in the function"]),
+        ("settings.opt.lr2=0.5", []),
+        ("settings.opt.momentum=0.5", []),
+        ("settings.more.lr=0.5", []),
+    ],
+)  # fmt: skip
+def test_a_slip_inside_a_dictionary_is_refused_and_a_further_key_is_not(
+    here: Path, override: str, said: list[str]
+) -> None:
+    """With a slip all arms would train the defaults, and be called equivalent."""
+    key, value = override.split("=")
+    for config in (composed("nested", override), with_settings(composed("nested"), [(key, float(value))])):
+        found = "".join(map(str, function_task.problems(config)))
+        assert all(word in found for word in said), found
+        assert bool(found) == bool(said)
+
+
+def test_a_key_inside_a_value_takes_its_place_in_python_too(here: Path) -> None:
+    typed, made = (
+        composed("nested", "settings.opt.lr.x=3"),
+        with_settings(composed("nested"), [("settings.opt.lr.x", 3)]),
+    )
+    assert typed.settings.opt == made.settings.opt == {"lr": {"x": 3}, "beta": {"one": 0.9, "two": 0.5}}
 
 
 @pytest.mark.parametrize(

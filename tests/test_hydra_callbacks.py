@@ -82,7 +82,7 @@ WAYS = {
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Iterator[None]:
     (tmp_path / "cb_train.py").write_text(TRAIN)
     (tmp_path / "cb_noting.py").write_text(CALLBACK)
     for name in ("Noting", "Raising"):
@@ -91,8 +91,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         file.write_text(yaml.safe_dump({"mine": {"_target_": f"cb_noting.{name}"}}))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("picture_files", "confusion_files"):
-        monkeypatch.setattr(f"cnn_ablation.report.study.{name}", lambda *_, **__: {})
     yield
     for name in ("cb_train", "cb_noting"):
         sys.modules.pop(name, None)

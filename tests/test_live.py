@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import UNDRAWN_COMMAND
 from rich.console import Console
 
 from cnn_ablation.common import progress
@@ -391,7 +392,7 @@ class Terminal:
         (folder / "my_training.py").write_text(TRAINING.format(seconds=seconds))
         self.screen, inside = pty.openpty()
         self.resize(80, 24)
-        command = [sys.executable, "-m", "cnn_ablation", *arguments]
+        command = [sys.executable, UNDRAWN_COMMAND, *arguments]
         kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
         environment = kept | {"TERM": "xterm", "PYTHONPATH": str(folder)}
         self.process = subprocess.Popen(
@@ -456,7 +457,7 @@ def test_a_study_on_a_terminal(tmp_path: Path, terminals: Callable[..., Terminal
 def test_a_suspended_study_gives_the_terminal_back_and_draws_over_nothing(
     tmp_path: Path, terminals: Callable[..., Terminal]
 ) -> None:
-    terminal = terminals(tmp_path, *STUDY, seconds=1)
+    terminal = terminals(tmp_path, *STUDY, seconds=0.4)
     terminal.until("score")
     before = len(terminal.shown)
     os.kill(terminal.process.pid, signal.SIGTSTP)  # in a session of its own it goes on at once

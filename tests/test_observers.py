@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import TINY, Answer
+from conftest import TINY, UNDRAWN_COMMAND, Answer
 
 import cnn_ablation
 from cnn_ablation.common import progress
@@ -108,9 +108,10 @@ class Noting:
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are slow, and no part of this."""
+    """They are slow, and no part of this; nor is what stands on the page."""
     for name in ("picture_files", "confusion_files"):
         monkeypatch.setattr(f"cnn_ablation.report.study.{name}", lambda *_, **__: {})
+    monkeypatch.setattr("cnn_ablation.report.page.files", lambda _: {"report.html": b"a page"})
     monkeypatch.setattr(progress, "_warned", set())
 
 
@@ -567,7 +568,7 @@ def train(lr: float = 0.1, *, seed: int, run):
 def test_observers_hear_the_end_of_a_study_that_is_interrupted(tmp_path: Path) -> None:
     (tmp_path / "int_tracker.py").write_text(CLOSING)
     (tmp_path / "int_train.py").write_text(SLOW)
-    command = [sys.executable, "-m", "cnn_ablation", "-m", "task=function", "task.target=int_train.train",
+    command = [sys.executable, UNDRAWN_COMMAND, "-m", "task=function", "task.target=int_train.train",
                "settings.lr=0.1,0.2", "replicates=1", "threads=1", "trackers=[int_tracker.Noting]"]  # fmt: skip
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until, noted = time.monotonic() + 60, tmp_path / "noted.txt"

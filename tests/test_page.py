@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from finished_studies import PROVENANCE, write_study
+from jinja2 import Environment
 
 from cnn_ablation.analysis.tables import ablation_table, arms_of_study, read_study
 from cnn_ablation.common import commands
@@ -243,7 +244,7 @@ def test_another_template_makes_another_page(
     style = tmp_path / "templates" / "style.css"
     style.write_text(style.read_text() + ".mine { }")
     monkeypatch.setattr(document, "_TEMPLATES", tmp_path / "templates")
-    caches = (document._version, document._templates)
+    caches = (document._version, document._template)
     for each in caches:
         each.cache_clear()
     try:
@@ -252,6 +253,26 @@ def test_another_template_makes_another_page(
         for each in caches:
             each.cache_clear()
     assert (tmp_path / "report.html").read_bytes() == page.replace(b"\n\n</style>", b"\n.mine { }\n</style>")
+
+
+def test_a_page_that_was_prepared_is_compiled(
+    folder: Path, page: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While workers start; nothing is left to be compiled where it is shown."""
+    compiled, compile_one = [], Environment.compile
+
+    def noted(self: Environment, source: Any, name: str, *others: Any, **named: Any) -> Any:
+        compiled.append(name)
+        return compile_one(self, source, name, *others, **named)
+
+    monkeypatch.setattr(Environment, "compile", noted)
+    monkeypatch.setattr("cnn_ablation.report.findings.memory_of", lambda baseline: None)
+    document._template.cache_clear()
+    document.prepare()
+    assert sorted(compiled) == ["macros.jinja", "report.html.jinja"]
+    report_study(folder, tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == page
+    assert len(compiled) == 2
 
 
 def test_a_page_that_cannot_be_made_costs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+from conftest import TINY, answered
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync"]  # fmt: skip
 FUNCTION = """
 def train(lr: float = 0.1, width: int = 8, *, seed: int) -> dict[str, float]:
     if lr > 1:
@@ -44,16 +40,22 @@ STUDIES = {
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of each study, trained as a person would."""
+    """The page of each study; two are trained as a person would, the others in this process."""
     folder = tmp_path_factory.mktemp("studies")
     (folder / "my_train.py").write_text(FUNCTION)
     found = {}
     for name, words in STUDIES.items():
         task = ["task=function", "task.target=my_train.train"] if name == "function" else list(TINY)
         where = f"hydra.{'sweep' if words else 'run'}.dir={name.replace(' ', '_')}"
-        command = [sys.executable, "-m", "cnn_ablation", *(["-m"] if words else []), *task, *words, where]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == (1 if name == "function" else 0), done.stderr
+        line = [*(["-m"] if words else []), *task, *words, where]
+        if name in ("two arms", "function"):
+            command = [sys.executable, "-m", "cnn_ablation", *line]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            code, said = done.returncode, done.stderr
+        else:
+            answer = answered(folder, *line, "timing=isolated")
+            code, said = answer.code, answer.err
+        assert code == (1 if name == "function" else 0), said
         found[name] = folder / name.replace(" ", "_") / "report.html"
     return found
 
@@ -65,17 +67,6 @@ class Shown:
     page: Any
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM, "these tests need Chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 Show = Callable[..., Shown]

@@ -40,7 +40,9 @@ def measured(drawing: Drawing, monkeypatch: pytest.MonkeyPatch) -> tuple[Figure,
 
     with monkeypatch.context() as patch:
         patch.setattr(Text, "draw", noted)
-        return arranged(drawing), found
+        figure = arranged(drawing)
+        figure.draw_without_rendering()
+        return figure, found
 
 
 def overlap(first: Bbox, second: Bbox) -> bool:

@@ -525,8 +525,9 @@ def test_a_plan_that_was_edited_is_refused(here: Path) -> None:
 def test_on_real_images(cli: Cli, tmp_path: Path) -> None:
     """From the command line to the table and the pictures; the arm's rate is so small that it learns nothing."""
     answer = cli(
-        "-m", "data=digits", "model.filters=[4]", "model.kernel_sizes=[3]", "model.hidden=[8]", "train.epochs=1",
-        "optimizer.lr=0.01", "optimizer.lr=0.01,1e-7", "replicates=auto", "max_replicates=8", "hydra.sweep.dir=study",
+        "-m", "data=digits", "data.image_size=8", "model.filters=[4]", "model.kernel_sizes=[3]", "model.hidden=[8]",
+        "train.epochs=1", "optimizer.lr=0.01", "optimizer.lr=0.01,1e-7", "replicates=auto", "max_replicates=8",
+        "hydra.sweep.dir=study",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     runs = cnn_ablation.load_runs("study")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from scipy import stats as scipy_stats
 
 import cnn_ablation
 from cnn_ablation.analysis import assurance, tables
+from cnn_ablation.analysis.tables.finished import _no_search_for_garbage
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.report.files import as_csv
@@ -506,3 +508,23 @@ def test_whole_levels_stay_whole_beside_null(
     assert levels is None or str(table["k"].dtype) == levels
     column = [line.split(",")[-1] for line in as_csv(table[["seed", "k"]]).decode().splitlines()]
     assert column == ["k", *written]
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["nothing frozen", "frozen before"])
+def test_what_is_read_is_not_searched_for_garbage(frozen: bool) -> None:
+    """It is old when it is there; what others have frozen stays as it was."""
+    gc.unfreeze()
+    gc.collect(0)
+    if frozen:
+        gc.freeze()
+    before = gc.get_freeze_count()
+    with _no_search_for_garbage():
+        assert not gc.isenabled()
+        kept = [[number] for number in range(2000)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == before
+    young = sum(
+        each in ([number] for number in (5, 1999)) for each in gc.get_objects(generation=0) if type(each) is list
+    )
+    assert len(kept) == 2000
+    assert frozen or young == 0

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import TINY
+from conftest import TINY, UNDRAWN_COMMAND
 
 pytestmark = [pytest.mark.trackers, pytest.mark.filterwarnings("ignore")]  # what others' readers say of theirs
 
@@ -32,8 +32,9 @@ def command(tmp_path: Path) -> Callable[..., str]:
     """The real command in a folder of its own; what it prints to stderr."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "WANDB_"))}
 
-    def call(*words: str, code: int = 0, folder: str = "out", **environment: str) -> str:
-        line = [sys.executable, "-m", "cnn_ablation", *words, f"hydra.sweep.dir={folder}"]
+    def call(*words: str, code: int = 0, folder: str = "out", drawn: bool = True, **environment: str) -> str:
+        program = ["-m", "cnn_ablation"] if drawn else [UNDRAWN_COMMAND]
+        line = [sys.executable, *program, *words, f"hydra.sweep.dir={folder}"]
         done = subprocess.run(
             line, capture_output=True, text=True, cwd=tmp_path, env=kept | environment, check=False, timeout=300
         )
@@ -95,17 +96,17 @@ class TestTensorBoard:
         assert image.encoded_image_string == pictures[0].read_bytes()
 
     def test_what_was_left_half_told_is_told_anew(self, command: Callable[..., str], tmp_path: Path) -> None:
-        command(*STUDY, "replicates=1", "trackers=[tensorboard]")
+        command(*STUDY, "replicates=1", "trackers=[tensorboard]", drawn=False)
         log = tmp_path / "out" / "tensorboard" / ARMS[1] / "seed0"
         (log / "finished").unlink()  # as an interrupted command leaves it
-        command(*STUDY, "replicates=1", "trackers=[tensorboard]")
+        command(*STUDY, "replicates=1", "trackers=[tensorboard]", drawn=False)
         assert [event.step for event in self.read(log).Scalars("curve/val_loss")] == [1, 2]
         assert len(list(log.glob("events.*"))) == 1
 
     def test_hyperparameters_are_the_knobs(self, command: Callable[..., str], tmp_path: Path) -> None:
         from tensorboard.plugins.hparams import plugin_data_pb2
 
-        command(*STUDY, "replicates=1", "trackers=[tensorboard]")
+        command(*STUDY, "replicates=1", "trackers=[tensorboard]", drawn=False)
         log = self.read(tmp_path / "out" / "tensorboard" / ARMS[1] / "seed0")
         data = log.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
         found = plugin_data_pb2.HParamsPluginData.FromString(data).session_start_info.hparams
@@ -241,7 +242,8 @@ class TestMLflow:
         self, command: Callable[..., str], tmp_path: Path
     ) -> None:
         started = time.monotonic()
-        said = command(*STUDY, "replicates=1", "trackers=[mlflow]", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+        nobody = "http://127.0.0.1:9"
+        said = command(*STUDY, "replicates=1", "trackers=[mlflow]", drawn=False, MLFLOW_TRACKING_URI=nobody)
         assert "warning: tracker mlflow is left out from here on: on_study: " in said
         assert time.monotonic() - started < 90
         assert len(runs_of(tmp_path / "out")) == 2
@@ -420,13 +422,13 @@ class TestWandb:
         assert {"ablation.csv", "ablation.md", "report.html", "runs.csv", "differences.png"} <= names
 
     def test_its_own_switch_is_heard(self, command: Callable[..., str], tmp_path: Path) -> None:
-        command(*STUDY, "replicates=1", "trackers=[wandb]", WANDB_MODE="disabled")
+        command(*STUDY, "replicates=1", "trackers=[wandb]", drawn=False, WANDB_MODE="disabled")
         assert list((tmp_path / "out" / "wandb").glob("*run-*")) == []
 
 
 def test_all_three_at_once_in_a_greedy_study(command: Callable[..., str], tmp_path: Path) -> None:
     words = [*STUDY, "model.dropout=0,0.3", "hydra.sweeper.design=greedy", "replicates=1"]
-    said = command(*words, "trackers=[tensorboard,mlflow,wandb]")
+    said = command(*words, "trackers=[tensorboard,mlflow,wandb]", drawn=False)
     assert "left out" not in said
     found = found_in(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
     arms = set(pd.read_csv(tmp_path / "out" / "ablation.csv")["arm"])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, Answer
+from conftest import TINY, Answer, answered
 from matplotlib.figure import Figure
 
-from cnn_ablation.__main__ import main as command_line
 from cnn_ablation.analysis.tables import ablation_table
 from cnn_ablation.analysis.variance import (
     ALL,
@@ -248,23 +244,8 @@ def test_means_of_arms_that_vary_something_else_are_not_compared() -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
     """A whole study of variance, small."""
     folder = tmp_path_factory.mktemp("variance")
-    small = (
-        *TINY,
-        "-m",
-        "study=variance",
-        "replicates=2",
-        "train.epochs=1",
-        "hydra.sweep.dir=study",
-        "timing=isolated",
-    )
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.chdir(folder)
-        patch.delenv("COLUMNS", raising=False)  # xdist sets it in its processes, and tables are as wide as it says
-        patch.setattr(sys, "argv", ["cnn_ablation", *small])
-        with pytest.raises(SystemExit) as ended:
-            command_line()
-    return folder / "study", Answer(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    small = ("-m", "study=variance", "replicates=2", "train.epochs=1", "hydra.sweep.dir=study", "timing=isolated")
+    return folder / "study", answered(folder, *TINY, *small)
 
 
 def test_a_study_of_variance_leaves_its_table_and_picture(finished: tuple[Path, Answer]) -> None:
@@ -295,6 +276,7 @@ def test_the_ordinary_table_of_such_a_study_does_not_mislead(finished: tuple[Pat
     assert not list(folder.glob("differences.*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_makes_it_again_also_from_a_table_of_runs(
     finished: tuple[Path, Answer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

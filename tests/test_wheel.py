@@ -53,7 +53,9 @@ def test_the_wheel_trains_and_reports(installed: Path, tmp_path: Path) -> None:
         return done.stdout
 
     assert str(installed) in python("-c", "import cnn_ablation; print(cnn_ablation.__file__)")
-    out = python("-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
+    out = python(
+        "-m", "cnn_ablation", "-m", *TINY, "model.activation=relu,leaky", "replicates=1", "hydra.sweep.dir=study"
+    )
     assert "model.activation=leaky" in out
     assert "verdict" in python("-m", "cnn_ablation.report", "study")
     assert python("-m", "cnn_ablation", "guide").startswith("# How to set up a study")

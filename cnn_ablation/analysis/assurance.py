@@ -149,16 +149,21 @@ def _shown_so_far(values: Floats, margin: float | None, test: str, level: float)
 
 def _numbers_of(means: Floats, margins: Floats, shown: Any, futures: _Futures) -> Floats:
     """As `_first_numbers`, of (arms, 1)."""
-    found = np.full((len(SHARES), len(means)), math.inf)
+    found, undecided = np.full((len(SHARES), len(means)), math.inf), np.arange(len(means))
     outer, inner = means + margins, means - margins
     for place, number in enumerate(futures.numbers):
         differs = (means >= futures.above[place]) | (means <= futures.below[place])
         is_inside = (shown[0] | (outer >= futures.inner_above[place])) & (
             shown[1] | (inner <= futures.inner_below[place])
         )
-        share = np.mean(differs | is_inside, axis=-1)
-        found[np.isinf(found) & (share >= np.array(SHARES)[:, None])] = number
-        if np.isfinite(found).all():
+        decided = differs | is_inside
+        share = np.array(list(map(np.count_nonzero, decided))) / decided.shape[1]  # a quarter of the time of `np.mean`
+        so_far = np.where(np.isinf(found[:, undecided]) & (share >= np.array(SHARES)[:, None]), number, math.inf)
+        found[:, undecided] = np.minimum(found[:, undecided], so_far)
+        if not (left := np.isinf(found[:, undecided]).any(axis=0)).all():
+            undecided = undecided[left]
+            means, outer, inner, shown = means[left], outer[left], inner[left], shown[:, left]
+        if not len(undecided):
             break
     return found
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -21,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnn_ablation.app import extensions as own
 from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain, is_from_hydra, unknown_key
 from cnn_ablation.app.keys import CONF_DIR, settable
+from cnn_ablation.app.loader import Kept, composing_once
 from cnn_ablation.app.request import check_options, parse
 from cnn_ablation.common import extensions
 from cnn_ablation.common.errors import ConfigError, Problem, UserError
@@ -58,15 +61,31 @@ def register_schemas(store: ConfigStore) -> None:
     # Hydra copies its sources, and the whole store of schemas with them, for every job, which took a third of the time
     # of a composition. What the store gives out are copies, and nothing is stored while Hydra composes.
     vars(store)["__deepcopy__"] = lambda memo: store
-    store.store(group="hydra/sweeper", name="ablation", node=AblationSweeperConf, provider="cnn_ablation")
+    store.repo = _merged([store.repo, _as_nodes(tuple(_dataclasses()))])
+
+
+def _dataclasses() -> Iterator[tuple[str, str, type]]:
+    """By group and name."""
+    yield "hydra/sweeper", "ablation", AblationSweeperConf
     for name in TASKS:
-        store.store(group="schema", name=name, node=_schema(task_named(name).CONFIG), provider="cnn_ablation")
+        yield "schema", name, task_named(name).CONFIG
     for group, options in parts.OPTIONS.items():
-        for name, node in options.items():
-            store.store(group=group, name=name, node=node, provider="cnn_ablation")
+        for name, option in options.items():
+            yield group, name, option
     for group, options in GROUPS.items():
-        for name, node in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
-            store.store(group=f"schema/{group}", name=name, node=node, provider="cnn_ablation")
+        for name, option in options.items():  # apart from the groups, so that `glob(*)` yields only what conf/ holds
+            yield f"schema/{group}", name, option
+
+
+@lru_cache(1)  # what an extension adds makes them anew
+def _as_nodes(kinds: Sequence[tuple[str, str, type]]) -> dict[str, Any]:
+    """As Hydra keeps them in a store, which gives out copies."""
+    store = object.__new__(ConfigStore)  # beside the only one that Hydra makes
+    store.repo = {}
+    for group, name, kind in kinds:
+        node = _schema(kind) if group == "schema" else kind
+        store.store(group=group, name=name, node=node, provider="cnn_ablation")
+    return store.repo
 
 
 _found: dict[type, Any] = {}
@@ -94,6 +113,35 @@ def _own_hydra() -> Iterator[None]:
         instances.update(callers)
 
 
+@dataclass
+class _Kept:
+    """What was composed of the nodes in a store, and of the files that this package brings."""
+
+    nodes: list[Any]
+    compositions: Kept
+
+
+_last = _Kept([], {})
+
+
+def _kept(lines: Sequence[str]) -> Kept | None:
+    """From earlier compositions of ours; None where a person's own files are among what is composed."""
+    if any("searchpath" in line for line in lines):
+        return None
+    nodes = list(_leaves(ConfigStore.instance().repo))
+    if len(nodes) != len(_last.nodes) or any(map(operator.is_not, nodes, _last.nodes)):
+        _last.nodes, _last.compositions = nodes, {}
+    return _last.compositions
+
+
+def _leaves(repo: dict[str, Any]) -> Iterator[Any]:
+    for node in repo.values():
+        if isinstance(node, dict):
+            yield from _leaves(node)
+        else:
+            yield node
+
+
 def _merged(repos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The nodes of all, in dictionaries of their own; of two with the same name, the later."""
     merged: dict[str, Any] = {}
@@ -118,7 +166,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     try:
         with _own_hydra():
             _refuse_levels(lines)
-            with initialize_config_dir(CONF_DIR, version_base="1.3"):
+            with composing_once(_kept(lines)), initialize_config_dir(CONF_DIR, version_base="1.3"):
                 return cast(Config, to_config(hydra_compose(CONFIG_NAME, list(map(settable, lines)))))
     except Exception as error:
         if isinstance(error, HYDRA_ERRORS) or is_from_hydra(error):

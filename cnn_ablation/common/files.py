@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from cnn_ablation.common.errors import RecordError
@@ -14,16 +15,23 @@ from cnn_ablation.common.errors import RecordError
 VISIBLE_SECONDS = 60.0
 """How long what another host has made may stay unseen: NFS keeps that a name was not found for as long."""
 _PAUSE_SECONDS = 0.2
+_WRITERS = 8  # a disk makes so many files safe in the time of a few
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, to_disk: bool = True) -> None:
     """Writes a file whole or not at all: to a temporary name, to the disk, then renamed.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        to_disk: False does not wait for the disk: the file may be torn where the machine stops, not where a process
+            does.
 
     Raises:
         RecordError: the file cannot be written.
     """
-    _write(path, content, os.replace)
+    _write(path, content, os.replace, to_disk=to_disk)
 
 
 def write_if_none(path: Path, content: bytes) -> bool:
@@ -50,19 +58,20 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     Raises:
         RecordError: one of them cannot be written; the message names those that are there and still as they were.
     """
-    staged, left = list[str](), list(contents)
+    coming, left = list[Future[str]](), list(contents)
     try:
-        for path, content in contents.items():
-            staged.append(_staged(path, content))
-        while left:
-            _replace(staged[0], left[0])
-            del staged[0], left[0]
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            coming += [pool.submit(_staged, path, content) for path, content in contents.items()]
+        for temporary in [each.result() for each in coming]:
+            _replace(temporary, left[0])
+            del left[0]
     except RecordError as error:
         older = ", ".join(path.name for path in left if path.exists())
         raise RecordError(f"{error}\n  as they were before: {older}" if older else str(error)) from error
     finally:
-        for temporary in staged:
-            Path(temporary).unlink(missing_ok=True)
+        for each in coming:
+            if not each.exception():
+                Path(each.result()).unlink(missing_ok=True)  # one that was renamed is not there any more
 
 
 def _replace(temporary: str, path: Path) -> None:
@@ -72,8 +81,8 @@ def _replace(temporary: str, path: Path) -> None:
         raise _cannot_write(path, error) from error
 
 
-def _write(path: Path, content: bytes, put: Callable[[str, Path], None]) -> None:
-    temporary = _staged(path, content)
+def _write(path: Path, content: bytes, put: Callable[[str, Path], None], *, to_disk: bool = True) -> None:
+    temporary = _staged(path, content, to_disk=to_disk)
     try:
         put(temporary, path)
     except OSError as error:
@@ -83,7 +92,7 @@ def _write(path: Path, content: bytes, put: Callable[[str, Path], None]) -> None
         raise _cannot_write(path, error) from error
 
 
-def _staged(path: Path, content: bytes) -> str:
+def _staged(path: Path, content: bytes, *, to_disk: bool = True) -> str:
     """Writes a file under a temporary name beside its own, to the disk; of one that cannot be written nothing stays.
 
     Raises:
@@ -95,8 +104,9 @@ def _staged(path: Path, content: bytes) -> str:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = file.name
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if to_disk:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
     except OSError as error:
         if temporary:

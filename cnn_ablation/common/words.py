@@ -16,6 +16,23 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
+def is_slip(word: str, meant: str) -> bool:
+    """Whether it differs in capitals alone, or by a letter too many, too few, or two that changed places.
+
+    Names with another letter, as `size_x` and `size_y`, are often of a kind.
+    """
+    word, meant = word.lower(), meant.lower()
+    if word == meant:
+        return True
+    short, long = sorted((word, meant), key=len)
+    if len(short) < 3 or len(long) - len(short) > 1 or any(map(str.isdigit, set(word) ^ set(meant))):
+        return False
+    if len(short) < len(long):
+        return any(long[:place] + long[place + 1 :] == short for place in range(len(long)))
+    swapped = (word[:place] + word[place + 1] + word[place] + word[place + 2 :] for place in range(len(word) - 1))
+    return meant in swapped
+
+
 def nearest(word: str, candidates: list[str]) -> str | None:
     """The candidate spelled most like `word`, or None if none is close."""
     in_small = {candidate.lower(): candidate for candidate in reversed(candidates)}

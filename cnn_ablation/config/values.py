@@ -157,13 +157,20 @@ def _nearest_key(owner: Section, name: str) -> str | None:
 
 
 def _nested(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """What `flat` took apart."""
+    """What `flat` took apart; a key inside a value that is no dictionary takes its place."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if key.startswith(prefix):
             *parts, name = key.removeprefix(prefix).split(".")
-            functools.reduce(lambda inner, part: inner.setdefault(part, {}), parts, found)[name] = value
+            functools.reduce(_inside, parts, found)[name] = value
     return found
+
+
+def _inside(outer: dict[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(outer.get(name), dict):
+        outer[name] = {}
+    inner: dict[str, Any] = outer[name]
+    return inner
 
 
 def split_free(key: str) -> tuple[str, str]:

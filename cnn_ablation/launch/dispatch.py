@@ -7,11 +7,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnn_ablation.common import progress
-from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.errors import RecordError, UserError
 from cnn_ablation.common.files import VISIBLE_SECONDS
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StudyConfig
@@ -54,6 +55,7 @@ class Dispatch:
             command has written since it was submitted are taken out.
         seconds_per_run: in the mean; NaN where unknown.
         studies: that the store knows of; what jobs of them have trained is taken instead of being asked for again.
+        threads: of a run, as the packing of its job decides; None for one that has its job to itself.
     """
 
     study: Path
@@ -64,6 +66,7 @@ class Dispatch:
     before: dict[Path, int]
     seconds_per_run: float = math.nan
     studies: Sequence[Path] = ()
+    threads: int | None = None
     _told: str = field(default="", init=False)
     _contents: Contents = field(init=False)
 
@@ -104,8 +107,13 @@ class Dispatch:
     def _end_unknown(self) -> None:
         """Ends jobs that a command submitted and was killed before it could write down: they cannot be waited for."""
         for folder in submissions.unknown(self.study):
+            self._forget(folder)
+
+    def _forget(self, folder: Path) -> None:
+        """Ends the jobs of a submission that is not written down, and forgets it."""
+        if submissions.engine_of(folder) in ("", type(self.engine).__name__):  # others' ended with their command
             self.engine.cancel_all(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _unsettled(self) -> Iterator[Submission]:
         """What earlier commands, and this one, have submitted to an engine of this kind."""
@@ -179,7 +187,7 @@ class Dispatch:
 
     def _not_taken(self, assignments: Sequence[Assignment]) -> list[Assignment]:
         """Those that are left for jobs: not all of their runs have been trained by such jobs before."""
-        before = TrainedBefore(self.studies, type(self.engine).__name__, self._contents)
+        before = TrainedBefore(self.studies, type(self.engine).__name__, self._contents, threads=self.threads)
         if taken := before.take(assignments):
             self._note_taken(taken)
         done = set(map(id, taken))
@@ -210,9 +218,15 @@ class Dispatch:
         parts = self._divided(assignments)
         names = [str(number) for number in range(len(parts))]
         submission = self._submission(dict(zip(names, parts, strict=True)))
+        submission.begin()
         for name, part in zip(names, parts, strict=True):
             batches.write(submission.batch(name), self._batch(part))
-        ids = self.engine.submit([submission.batch(name) for name in names], submission.folder)
+        try:
+            ids = self.engine.submit([submission.batch(name) for name in names], submission.folder)
+        except Exception:  # refused, as by Slurm where there is no such partition; what it may have taken is ended
+            with suppress(UserError):  # it does not answer; the next command of its kind asks again
+                self._forget(submission.folder)
+            raise
         submission.jobs.update(zip(names, ids, strict=True))
         try:
             submission.keep()

@@ -209,6 +209,7 @@ class Study:
                     before=self._stamps_before,
                     seconds_per_run=self._seconds_per_run(),
                     studies=studies,
+                    threads=self.planning.packing.threads or None,
                 )
             elif self.is_packed:
                 stack.enter_context(self.crew)
@@ -303,9 +304,10 @@ class Study:
     @staticmethod
     def _prepare_report() -> None:
         """Imports what the report needs now, while workers have nothing to do but to import what they need."""
-        from cnn_ablation.report import drawing, study  # noqa: F401
+        from cnn_ablation.report import drawing, page, study  # noqa: F401
 
         drawing.prepare()
+        page.prepare()
 
     def _not_taken(self, jobs: Sequence[NumberedJob]) -> Mapping[NumberedJob, bool]:
         """Jobs that are left to be started, as `taking.take` tells them."""
@@ -517,7 +519,8 @@ def show_forecast(planning: Planning, engine: Engine | None = None) -> None:
     if engine:
         num_runs = len(planning.configs) * len(planning.baseline.seeds)
         seconds = math.nan if engine.jobs else num_runs * planning.seconds_per_run()
-        print(f"{counted(engine.num_jobs(num_runs, seconds), 'job')}, each with {engine.allocation}", flush=True)
+        num_jobs = engine.num_jobs(num_runs, seconds)
+        print(f"{counted(num_jobs, 'job')}{', each' if num_jobs > 1 else ''} with {engine.allocation}", flush=True)
 
 
 def check_alone_on_machine(baseline: StudyConfig, engine: Engine | None) -> None:

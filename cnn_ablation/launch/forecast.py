@@ -67,7 +67,7 @@ def forecast(configs: dict[Arm, StudyConfig], how_of: Callable[[StudyConfig], Ho
             how=hows[arm],
             confounds=list(notes.confounds(task.cost(config), cost)),
             reused_seeds=past.reused_seeds(config, how, alike[arm]) if (how := hows[arm]) else None,
-            only_known_there=bool(how and _unknown_of(how)),
+            only_known_there=bool(how and how.unknown()),
             first_seeds=config.seeds,
             most_seeds=config.most_seeds,
             seconds_per_run=past.seconds_per_run(config, alike[arm]),
@@ -88,7 +88,7 @@ class _Past:
         self._rates = [_machine_seconds(run) / done for run in timed if (done := self.task.work_done(run)) > 0]
 
     def _sorted(self, how: How) -> _Sorted:
-        return self._by_what_is_known(_unknown_of(how))
+        return self._by_what_is_known(how.unknown())
 
     def _identity(self, config: StudyConfig, how: How) -> dict[str, Any]:
         """Of a run to come with the first seed; the data are known only once they are loaded."""
@@ -134,11 +134,6 @@ class _Sorted:
             self.alike.setdefault(_name(settings), []).append(run)
             if run.concurrent_runs == 1:
                 self.alone.add(name)
-
-
-def _unknown_of(how: How) -> frozenset[str]:
-    """What of it only another machine can tell."""
-    return frozenset(name for name, value in asdict(how).items() if value == machine.UNKNOWN)
 
 
 def _tells_time(run: Run) -> bool:

@@ -11,6 +11,7 @@ from cnn_ablation.launch.engines import ENGINES, Engine
 
 KEY, NONE = "hydra/launcher", "basic"
 """`basic` is Hydra's word for this machine alone."""
+_UNNAMED = "the launcher of the command that was killed while it submitted jobs"
 
 
 def refuse_others(study: Path, engine: Engine | None) -> None:
@@ -27,15 +28,18 @@ def refuse_others(study: Path, engine: Engine | None) -> None:
         ConfigError: nobody has waited for some to the end.
     """
     ours = type(engine).__name__ if engine else ""
-    found = [each.engine for each in submissions.read(study) if each.engine != ours and _survive(each.engine)]
-    if not found and not engine and submissions.unknown(study):
-        found = ["the launcher of the command that was killed while it submitted jobs"]
+    found = [each.engine for each in submissions.read(study) if each.engine != ours]
+    found += [name for name in map(submissions.engine_of, submissions.unknown(study)) if name != ours]
+    found = [name or _UNNAMED for name in found if (_survive(name) if name else not engine)]
     if found:
         names = {path.rpartition(".")[2]: name for name, path in ENGINES.items()}
         theirs = names.get(found[0], found[0])
         allowed = f"{theirs} in {study}, where jobs of its own may be going on"
         launcher = f"{KEY}={theirs if found[0] in names else 'LAUNCHER'}"
-        remedy = f"{launcher}, or another folder with hydra.sweep.dir=DIR (engine= and folder= in Python)"
+        remedy = (
+            f"{launcher}, or another folder with hydra.sweep.dir=DIR (engine= and folder= in Python); "
+            f"where none goes on, as in a copy of the folder, remove {study / submissions.JOBS}"
+        )
         raise ConfigError([Problem(KEY, names.get(ours, ours) or NONE, allowed, remedy=remedy)])
 
 

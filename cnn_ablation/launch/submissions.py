@@ -24,6 +24,8 @@ from cnn_ablation.runs.store.entries import SUBMITTED
 from cnn_ablation.study.plans import Plan
 
 JOBS, LEDGER = "jobs", "submitted.json"
+_ENGINE = "engine"
+"""In the folder of a submission, from before anything is submitted: its engine's name."""
 _SETTLED = "settled"
 """In the folder of a submission whose jobs have been waited for to the end."""
 
@@ -53,6 +55,10 @@ class Submission:
     def batch(self, name: str) -> Path:
         """The file of a batch."""
         return self.folder / f"{name}.batch"
+
+    def begin(self) -> None:
+        """Writes whose jobs these will be: nobody but their engine can end them if they are never written down."""
+        write_atomically(self.folder / _ENGINE, self.engine.encode())
 
     def keep(self) -> None:
         """Writes what another process has to know to wait for these jobs."""
@@ -100,6 +106,14 @@ def read(study: Path, *, settled: bool = False) -> Iterator[Submission]:
 def unknown(study: Path) -> list[Path]:
     """Folders of submissions whose jobs nobody knows: the command was killed, or refused, while it submitted them."""
     return [path for path in (study / JOBS).glob("*") if path.is_dir() and not (path / LEDGER).exists()]
+
+
+def engine_of(folder: Path) -> str:
+    """The name of the engine that was to get a submission; empty where nobody wrote it."""
+    try:
+        return (folder / _ENGINE).read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def key_of(plan: Plan, engine: Engine) -> str:

@@ -13,10 +13,12 @@ from functools import cached_property
 from pathlib import Path
 
 from cnn_ablation.common.errors import RecordError
+from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import submissions
 from cnn_ablation.launch.assignments import Assignment
 from cnn_ablation.launch.contents import Contents
 from cnn_ablation.launch.taking import writers
+from cnn_ablation.runs.provenance import fingerprint
 from cnn_ablation.runs.records import Run, read_run, record_path
 from cnn_ablation.runs.run import finished, leave
 from cnn_ablation.runs.store import RunStore
@@ -30,10 +32,11 @@ class TrainedBefore:
         studies: their folders; those that are gone have none.
         engine: the name of its class.
         contents: of assignments for it.
+        threads: of a run, as its packing decides; None for one that has its job to itself.
     """
 
-    def __init__(self, studies: Iterable[Path], engine: str, contents: Contents):
-        self._studies, self._engine, self._contents = list(studies), engine, contents
+    def __init__(self, studies: Iterable[Path], engine: str, contents: Contents, *, threads: int | None = None):
+        self._studies, self._engine, self._contents, self._threads = list(studies), engine, contents, threads
 
     def take(self, assignments: Iterable[Assignment]) -> list[Assignment]:
         """Leaves the records of those assignments all of whose runs the store still has; returns these.
@@ -67,10 +70,23 @@ class TrainedBefore:
                 there = read_run(path)
             except RecordError:
                 continue
-            is_same = there.fingerprint and (there.arm, there.seed) == (config.arm.name, seed)
-            if is_same and _is_of_these_data(there, assignment) and (run := finished(config, store, there.fingerprint)):
+            is_same = there.seed == seed and self._identifies(there, config)
+            if is_same and (run := finished(config, store, there.fingerprint)):
                 return run
         return None
+
+    def _identifies(self, run: Run, config: StudyConfig) -> bool:
+        """Whether it is of a configuration, its data and code as they are now; what only its machine knows is as it is.
+
+        What a study wrote down when it submitted it may be older: the record may be of another study in its folder.
+        """
+        task, there = task_of(config), run.provenance.get("identity")
+        if not (run.fingerprint and isinstance(there, dict) and fingerprint(there) == run.fingerprint):
+            return False
+        how = task.resolve(config, threads=self._threads, planned=True)
+        now = task.identity(config, how, seed=run.seed)
+        known = {name: there.get("settings", {}).get(name) for name in how.unknown()}
+        return fingerprint({**now, "settings": now["settings"] | known}) == run.fingerprint
 
     @cached_property
     def _records(self) -> dict[tuple[str, str], Sequence[Path]]:
@@ -82,10 +98,3 @@ class TrainedBefore:
                     for place, content in submission.all_runs():
                         found[content, Path(place).name].append(study / place)
         return dict(found)
-
-
-def _is_of_these_data(run: Run, assignment: Assignment) -> bool:
-    """Whether it was trained on the data as they are now."""
-    config, task = assignment.config, task_of(assignment.config)
-    now = task.identity(config, task.resolve(config, planned=True), seed=run.seed)
-    return bool(run.provenance.get("identity", {}).get("data") == now["data"])

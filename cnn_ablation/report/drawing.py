@@ -97,14 +97,19 @@ def _drawn(drawing: Drawing, name: str) -> dict[str, bytes]:
 
 
 def arranged(drawing: Drawing) -> Figure:
-    """The figure with everything in its place."""
+    """The figure with everything in its place, for good: it is drawn when it is saved, and only then."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=drawing.inches, layout="constrained")
+    layout = ConstrainedLayoutEngine()
+    figure = Figure(figsize=drawing.inches, layout=layout)
     with _boxes_for_unknown_letters():
         drawing.draw(figure)
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+        if figure.axes:
+            layout.execute(figure)
+    with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)  # "none" leaves a placeholder, for which saving draws a figure twice
     return figure
 
 

@@ -45,6 +45,10 @@ class How:
         """What of it belongs to a run's identity: the kind of the device, not which of several that are alike."""
         return asdict(self) | {"device": kind_of(self.device)}
 
+    def unknown(self) -> frozenset[str]:
+        """What of it only another machine can tell."""
+        return frozenset(name for name, value in asdict(self).items() if value == machine.UNKNOWN)
+
 
 def no_such_device(config: StudyConfig) -> ConfigError:
     """A GPU that is not there: a configuration asks for it, or takes with `auto` what its job asked for."""

@@ -222,13 +222,19 @@ def _is_table(rows: object) -> bool:
 
 @contextmanager
 def _no_search_for_garbage() -> Iterator[None]:
-    """Among thousands of records that are all kept, the search takes a fifth of the time that reading does."""
+    """Among thousands of records that are all kept, the search takes a fifth of the time that reading does.
+
+    What was made meanwhile counts as old afterwards, or the next search would go through all of it at once.
+    """
     was_searching = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_searching:
+            if not gc.get_freeze_count():  # what somebody has frozen stays so
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

@@ -42,11 +42,13 @@ class ArmRuns:
 
     def of_seeds(self, seeds: Collection[int] | None) -> ArmRuns:
         """The runs of some seeds; None for all."""
-        return self if seeds is None else self.where(np.isin(self["seed"], list(seeds)))
+        if seeds is None or set(self["seed"].tolist()) <= set(seeds):
+            return self
+        return self.where(np.isin(self["seed"], list(seeds)))
 
     @cached_property
     def scored(self) -> ArmRuns:
-        return self.where(np.isin(self["status"], COUNTED)) if len(self) else self
+        return self._of_status(COUNTED)
 
     @cached_property
     def with_metric(self) -> ArmRuns:
@@ -72,7 +74,11 @@ class ArmRuns:
 
     @cached_property
     def trained(self) -> ArmRuns:
-        return self.where(np.isin(self["status"], TRAINED)) if len(self) else self
+        return self._of_status(TRAINED)
+
+    def _of_status(self, wanted: Collection[str]) -> ArmRuns:
+        chosen = [status in wanted for status in self["status"].tolist()]
+        return self if all(chosen) else self.where(np.array(chosen))
 
     def count(self, status: str) -> int:
         return int((self["status"] == status).sum())

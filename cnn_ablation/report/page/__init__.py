@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cnn_ablation.report.page.document import NAME, files
+from cnn_ablation.report.page.document import NAME, files, prepare
 
-__all__ = ["NAME", "files"]
+__all__ = ["NAME", "files", "prepare"]

@@ -32,7 +32,7 @@ from cnn_ablation.study.chance import VARY
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jinja2 import Environment
+    from jinja2 import Template
 
 NAME = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -57,7 +57,7 @@ def document(found: Findings) -> bytes:
     key = f"{key_of(repr(content), _version())}.html"
     page = memory.find(key) if memory else None
     if page is None:
-        page = _templates().get_template("report.html.jinja").render(content).encode(errors="replace")
+        page = _template().render(content).encode(errors="replace")
         if memory:
             memory.keep(key, page)
     return page
@@ -71,7 +71,7 @@ def _version() -> tuple[Any, ...]:
 
 
 @cache
-def _templates() -> Environment:
+def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -86,7 +86,13 @@ def _templates() -> Environment:
     for name in ("style.css", "page.js"):
         environment.globals[name.partition(".")[0]] = Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
     environment.filters["share"] = classes.share
-    return environment
+    environment.get_template("macros.jinja")  # which it imports where it is shown
+    return environment.get_template("report.html.jinja")
+
+
+def prepare() -> None:
+    """Compiles the page ahead of what it shows."""
+    _template()
 
 
 def _printable(value: Any) -> Any:

@@ -49,7 +49,8 @@ class Memory:
         if not self._store.is_dir():
             return
         with suppress(RecordError, OSError):
-            write_atomically(self._folder / key, hashlib.sha256(content).digest() + content)
+            checked = hashlib.sha256(content).digest() + content  # so that a torn one is told
+            write_atomically(self._folder / key, checked, to_disk=False)
             self._forget_the_oldest()
 
     def _forget_the_oldest(self) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from cnn_ablation.common import imports
 from cnn_ablation.common.errors import ConfigError, Problem
+from cnn_ablation.common.words import is_slip
 from cnn_ablation.config import Bounds, Section, default_of, fields_of, is_free, nearest, setting, shown
 from cnn_ablation.tasks.function.config import GIVEN_LATER
 
@@ -109,6 +110,28 @@ def _merged(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
         if isinstance(value, Mapping) and isinstance(default.get(name), Mapping)
     }
     return {**default, **given, **inside}
+
+
+def misspelt(settings: Settings) -> Iterator[Problem]:
+    """Keys inside dictionaries that no default has, and that look like a slip of one that it has."""
+    for name, item in fields_of(settings).items():
+        if is_free(item):
+            yield from _slips(f"settings.{name}", default_of(item), getattr(settings, name))
+
+
+def _slips(key: str, default: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, value in given.items():
+        inner = default.get(name)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            yield from _slips(f"{key}.{name}", inner, value)
+        elif name not in default and (meant := next((each for each in default if is_slip(str(name), each)), None)):
+            yield Problem(
+                f"{key}.{name}",
+                shown(value),
+                f"{', '.join(default)}; or a further key that is spelled less like one of these",
+                nearest=f"{key}.{meant}={shown(value)}",
+                remedy=f"if {name} is meant, give it a default in the function too",
+            )
 
 
 def values_of(settings: Settings) -> dict[str, Any]:

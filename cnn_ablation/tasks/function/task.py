@@ -59,7 +59,7 @@ def complete(config: FunctionConfig) -> FunctionConfig:
 def problems(config: FunctionConfig) -> list[Problem]:
     """Its settings are checked one by one, and on each other by the function. Its metric is known once it has run."""
     is_default = config.stats.metric == StatsConfig().metric
-    return [] if is_default else list(settings_problems(config.stats, "stats."))
+    return [*signature.misspelt(config.settings), *(() if is_default else settings_problems(config.stats, "stats."))]
 
 
 def effective(config: FunctionConfig, resolved: Mapping[str, Any]) -> str:

@@ -23,9 +23,6 @@ if _IN_SERVER:
 import pandas  # noqa: E402, F401
 import sklearn.metrics  # noqa: E402, F401
 
-# The optimisers import torch._dynamo when first used.
-import torch._dynamo  # noqa: E402, F401
-
 import cnn_ablation.runs.run  # noqa: E402
 import cnn_ablation.tasks.image_classification.run  # noqa: E402, F401
 

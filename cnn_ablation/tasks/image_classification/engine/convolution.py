@@ -27,21 +27,6 @@ _EDGE, _OUT_EDGE = 6, 4  # of Winograd's tiles
 _COLOURS = 3
 
 
-def _transform_5x5() -> Tensor:
-    """A 5x5 kernel, (25,) -> the 64 places of a tile of F(4x4, 5x5): both sides at once, one product for all kernels.
-
-    Like G of Lavin and Gray's F(4x4, 3x3) (2015, arXiv:1509.09308): a row of a kernel as a polynomial at the points 0,
-    1, -1, 2, -2, 1/2, -1/2 and infinity.
-    """
-    points = torch.tensor([0, 1, -1, 2, -2, 1 / 2, -1 / 2], dtype=torch.float64)[:, None]
-    scales = torch.tensor([-1, -2 / 9, -2 / 9, 1 / 90, 1 / 90, 32 / 45, 32 / 45], dtype=torch.float64)[:, None]
-    powers = torch.arange(5)
-    side = torch.cat([scales * points**powers, (powers == 4)[None]])
-    return torch.kron(side, side).float()
-
-
-_OF_5X5 = _transform_5x5()
-
 _PROCESSORS = ("AVX2", "AVX512")
 """What `torch.backends.cpu.get_cpu_capability` says where this was measured to be faster than PyTorch's own."""
 
@@ -180,14 +165,14 @@ class Winograd(torch.autograd.Function):
         own = [_room("winograd_scratch", inputs, shape)]
         shared = [inputs, transformed, bias, slope or 0.0, outputs, index]
         call("winograd_forward", len(inputs), shared, ctypes.byref(shape), own=own)
-        ctx.save_for_backward(inputs, weight, *([] if index is None else [outputs, index]))
+        ctx.save_for_backward(inputs, weight, index)
         ctx.shape, ctx.slope, ctx.has_bias = shape, slope, bias is not None
         return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
         """Of inputs, weights and bias, from the gradient of the outputs."""
-        inputs, weight, *pooled = ctx.saved_tensors
+        inputs, weight, index = ctx.saved_tensors
         shape: Shape = ctx.shape
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         in_gradient = transposed = None
@@ -197,12 +182,9 @@ class Winograd(torch.autograd.Function):
         sums = torch.empty(parts_of(len(inputs)), library().winograd_weights_size(ctypes.byref(shape)))
         bias_sums = torch.empty(len(sums), shape.filters)
         own = [sums, bias_sums, _room("winograd_scratch", inputs, shape)]
-        outputs, index = pooled or (None, None)
-        shared = [inputs, transposed, gradient, outputs, index, ctx.slope or 0.0, in_gradient]
+        shared = [inputs, transposed, gradient, index, ctx.slope or 0.0, in_gradient]
         call("winograd_backward", len(inputs), shared, ctypes.byref(shape), own=own)
-        of_weight = torch.empty_like(weight, memory_format=torch.channels_last)
-        addresses = ctypes.c_void_p(sums.data_ptr()), ctypes.c_long(len(sums)), ctypes.c_void_p(of_weight.data_ptr())
-        library().winograd_weights_back(*addresses, ctypes.byref(shape))
+        of_weight = _of_weight("winograd_weights_back", sums, shape)
         return in_gradient, of_weight, _total(bias_sums) if ctx.has_bias else None, None, None
 
 
@@ -250,33 +232,30 @@ class FirstPooled(torch.autograd.Function):
         padded = _padded(inputs, padding)
         shape = _shape(padded, weight, 0)
         outputs, index = _maps(len(inputs), shape, pooled=True)
-        rows = weight.permute(2, 3, 1, 0).reshape(-1, shape.filters)  # of a matrix, pixel by pixel of a kernel
         if (shape.kernel_height, shape.kernel_width, shape.channels) == (5, 5, _COLOURS):
-            transformed = (_OF_5X5 @ rows.reshape(25, -1)).view(-1, shape.filters)
-            name, weights = "winograd_pooled", _vectors(transformed)
+            name, weights = "winograd_pooled", _pooled_transformed(weight, shape)
         else:
-            name, weights = "direct_pooled", _panels(rows)
+            name, weights = "direct_pooled", _panels(weight.permute(2, 3, 1, 0).reshape(-1, shape.filters))
         shared, own = [padded, weights, bias, slope, outputs, index], [_room(f"{name}_scratch", inputs, shape)]
         call(f"{name}_forward", len(inputs), shared, ctypes.byref(shape), own=own)
-        ctx.save_for_backward(inputs, outputs, index)
+        ctx.save_for_backward(inputs, index)
         ctx.shape, ctx.padding, ctx.slope, ctx.has_bias = shape, padding, slope, bias is not None
         return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor | None, None, None]:
         """Of weights and bias, from the gradient of the outputs."""
-        inputs, outputs, index = ctx.saved_tensors
+        inputs, index = ctx.saved_tensors
         shape: Shape = ctx.shape
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         row = library().direct_pooled_weights_row(ctypes.byref(shape))
         sums = torch.empty(parts_of(len(inputs)), shape.filters, shape.kernel_height, row)
         bias_sums = torch.empty(len(sums), shape.filters)
         own = [sums, bias_sums, _room("direct_pooled_weights_scratch", inputs, shape)]
-        shared = [_padded(inputs, ctx.padding), gradient, outputs, index, ctx.slope]
+        shared = [_padded(inputs, ctx.padding), gradient, index, ctx.slope]
         call("direct_pooled_weights", len(inputs), shared, ctypes.byref(shape), own=own)
-        of_weight = _total(sums)[..., : shape.kernel_width * shape.channels].unflatten(-1, (-1, shape.channels))
-        of_bias = _total(bias_sums) if ctx.has_bias else None
-        return None, of_weight.permute(0, 3, 1, 2), of_bias, None, None
+        of_weight = _of_weight("direct_pooled_weights_back", sums, shape)
+        return None, of_weight, _total(bias_sums) if ctx.has_bias else None, None, None
 
 
 def _transformed(weight: Tensor, shape: Shape, *, filters_first: bool = False) -> Tensor:
@@ -288,15 +267,26 @@ def _transformed(weight: Tensor, shape: Shape, *, filters_first: bool = False) -
     return transformed
 
 
+def _pooled_transformed(weight: Tensor, shape: Shape) -> Tensor:
+    """5x5 kernels over three colours as Winograd's products with pooling take them."""
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    transformed = torch.empty(library().winograd_pooled_weights_size(ctypes.byref(shape)))
+    addresses = ctypes.c_void_p(weight.data_ptr()), ctypes.c_void_p(transformed.data_ptr())
+    library().winograd_pooled_weights(*addresses, ctypes.byref(shape))
+    return transformed
+
+
+def _of_weight(function: str, sums: Tensor, shape: Shape) -> Tensor:
+    """The gradient of the weights from what parts of a batch add to it, by a function of the library."""
+    sizes = shape.filters, shape.channels, shape.kernel_height, shape.kernel_width
+    gradient = torch.empty(sizes, memory_format=torch.channels_last)
+    addresses = ctypes.c_void_p(sums.data_ptr()), ctypes.c_long(len(sums)), ctypes.c_void_p(gradient.data_ptr())
+    getattr(library(), function)(*addresses, ctypes.byref(shape))
+    return gradient
+
+
 def _padded(inputs: Tensor, padding: int) -> Tensor:
     return F.pad(inputs, [padding] * 4).contiguous(memory_format=torch.channels_last) if padding else inputs
-
-
-def _vectors(matrix: Tensor) -> Tensor:
-    """(rows, columns) -> (columns / lanes, rows, lanes), filled up with zeros."""
-    count, num_rows = -(-matrix.shape[-1] // lanes()), len(matrix)
-    filled = F.pad(matrix, [0, count * lanes() - matrix.shape[-1]])
-    return filled.view(num_rows, count, lanes()).transpose(0, 1).contiguous()
 
 
 def _panels(matrix: Tensor) -> Tensor:
@@ -308,11 +298,11 @@ def _panels(matrix: Tensor) -> Tensor:
 
 
 def _maps(images: int, shape: Shape, *, pooled: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Memory for a layer's outputs and, where it pools them, for the places of the largest."""
+    """Memory for a layer's outputs and, where it pools them, for what is kept of each window: a byte."""
     by = 2 if pooled else 1
     sizes = images, shape.filters, shape.out_height // by, shape.out_width // by
     outputs = torch.empty(sizes, memory_format=torch.channels_last)
-    return outputs, torch.empty_like(outputs, dtype=torch.int32) if pooled else None
+    return outputs, torch.empty_like(outputs, dtype=torch.int8) if pooled else None
 
 
 def _room(function: str, inputs: Tensor, shape: Shape) -> Tensor:

@@ -20,7 +20,3 @@ typedef struct {
         FUNCTION(__VA_ARGS__, 1); \
     else \
         FUNCTION(__VA_ARGS__, slope)
-
-/* 2x2 max pooling and an activation; see pooling.c. `size` is that of the maps before pooling. */
-void max_pool_forward_float32(const float *in, float *out, int32_t *index, long first, long last, const Size *size,
-                              float slope);

@@ -10,6 +10,7 @@
 #endif
 #define GRAIN 8
 #define PANEL (2 * LANES)
+#define LINE 16 /* floats of a line of the cache */
 
 #if LANES == 16
 #include <immintrin.h>
@@ -23,8 +24,6 @@ typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_
 
 INLINE vector load(const float *from) { return *(const vector *)from; }
 INLINE void store(float *to, vector value) { *(vector *)to = value; }
-INLINE integers load_integers(const int32_t *from) { return *(const integers *)from; }
-INLINE void store_integers(int32_t *to, integers value) { *(integers *)to = value; }
 
 #if LANES == 16
 
@@ -46,15 +45,16 @@ INLINE lanes larger(vector a, vector b) /* NaN is the largest */
 }
 INLINE lanes above_zero(vector a) { return _mm512_cmp_ps_mask((__m512)a, _mm512_setzero_ps(), _CMP_NLE_UQ); } /* or NaN */
 INLINE lanes equal(integers a, int b) { return _mm512_cmpeq_epi32_mask((__m512i)a, _mm512_set1_epi32(b)); }
+INLINE lanes below(integers a, int b) { return _mm512_cmplt_epi32_mask((__m512i)a, _mm512_set1_epi32(b)); }
 
 /* The first `count` numbers only; the others are 0. */
 INLINE vector load_first(const float *from, long count)
 {
     return count == LANES ? load(from) : (vector)_mm512_maskz_loadu_ps(first_lanes(count), from);
 }
-INLINE integers load_first_integers(const int32_t *from, long count)
+INLINE integers load_first_bytes(const int8_t *from, long count)
 {
-    return (integers)_mm512_maskz_loadu_epi32(first_lanes(count), from);
+    return (integers)_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first_lanes(count), from));
 }
 INLINE void store_first(float *to, vector value, long count)
 {
@@ -66,6 +66,10 @@ INLINE void store_first(float *to, vector value, long count)
 INLINE void store_first_integers(int32_t *to, integers value, long count)
 {
     _mm512_mask_storeu_epi32(to, first_lanes(count), (__m512i)value);
+}
+INLINE void store_first_bytes(int8_t *to, integers value, long count)
+{
+    _mm_mask_storeu_epi8(to, first_lanes(count), _mm512_cvtepi32_epi8((__m512i)value));
 }
 
 /* Rows of a square of LANES x LANES numbers -> its columns, in place: halves of ever larger squares change places. */
@@ -98,12 +102,21 @@ INLINE integers choose_integers(lanes which, integers a, integers b) { return (w
 INLINE lanes larger(vector a, vector b) { return (a > b) | (a != a); } /* NaN is the largest */
 INLINE lanes above_zero(vector a) { return ~(a <= 0.0f); } /* or NaN */
 INLINE lanes equal(integers a, int b) { return a == b; }
+INLINE lanes below(integers a, int b) { return a < b; }
 
 /* All numbers: there is no part of a vector. */
 INLINE vector load_first(const float *from, long count) { return (void)count, load(from); }
-INLINE integers load_first_integers(const int32_t *from, long count) { return (void)count, load_integers(from); }
+typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+INLINE integers load_first_bytes(const int8_t *from, long count)
+{
+    return (void)count, __builtin_convertvector(*(const bytes *)from, integers);
+}
+INLINE void store_first_bytes(int8_t *to, integers value, long count)
+{
+    (void)count, *(bytes *)to = __builtin_convertvector(value, bytes);
+}
 INLINE void store_first(float *to, vector value, long count) { (void)count, store(to, value); }
-INLINE void store_first_integers(int32_t *to, integers value, long count) { (void)count, store_integers(to, value); }
+INLINE void store_first_integers(int32_t *to, integers value, long count) { (void)count, *(integers *)to = value; }
 
 #ifdef __clang__
 #define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -132,6 +145,10 @@ INLINE void transpose(vector *square)
 
 #endif
 
+/* Asks for the line of the cache at an address that is read, or written, soon; nothing happens where there is none. */
+INLINE void soon_read(const void *address) { __builtin_prefetch(address); }
+INLINE void soon_written(const void *address) { __builtin_prefetch(address, 1); }
+
 /* Calls FUNCTION(..., at, count) for every vector of a row of `channels` numbers: LANES but for the last. */
 #define BY_VECTORS(channels, FUNCTION, ...) \
     do { \
@@ -149,8 +166,12 @@ INLINE vector sloped(vector value, lanes positive, float slope)
     return choose(positive, value, slope == 0 ? broadcast(0) : (vector)(value * slope));
 }
 
-/* The largest of a window of 2x2, after the activation, and its place; NaN is the largest. */
-INLINE void pool(const vector *window, long row, float *out, int32_t *index, float slope, long count)
+/* What is kept of a window of 2x2 for the way back, in a byte: the place of its largest value, 0..3, and whether that was
+ * multiplied with the slope. All that the gradient needs, in an eighth of the memory of outputs and places as integers. */
+#define SLOPED 4
+
+/* The largest of a window of 2x2, after the activation, and what is kept of it; NaN is the largest. */
+INLINE void pool(const vector *window, long row, float *out, int8_t *index, float slope, long count)
 {
     vector best = window[0];
     integers best_place = (integers)broadcast(0);
@@ -160,14 +181,17 @@ INLINE void pool(const vector *window, long row, float *out, int32_t *index, flo
         best = choose(is_larger, next, best);
         best_place = choose_integers(is_larger, (integers)broadcast(0) + place, best_place);
     }
-    store_first(out, sloped(best, above_zero(best), slope), count);
-    store_first_integers(index, best_place, count);
+    lanes positive = above_zero(best);
+    store_first(out, sloped(best, positive, slope), count);
+    store_first_bytes(index, choose_integers(positive, best_place, best_place + SLOPED), count);
 }
 
-/* What windows pass on to their largest output, by the gradient and the outputs after pooling and activation. */
-INLINE vector passed(const float *gradient, const float *out, float slope, long count)
+/* What windows pass on to their largest output, and the place of that one. */
+INLINE vector passed(const float *gradient, const int8_t *index, float slope, long count, integers *place)
 {
-    return sloped(load_first(gradient, count), above_zero(load_first(out, count)), slope);
+    integers kept = load_first_bytes(index, count);
+    *place = kept & (SLOPED - 1);
+    return sloped(load_first(gradient, count), below(kept, SLOPED), slope);
 }
 
 typedef struct {

@@ -10,6 +10,7 @@
 #define PLACES (EDGE * EDGE)
 #define OUT_EDGE 4 /* of its outputs */
 #define SIDE (OUT_EDGE / 2) /* in windows */
+#define KERNEL 5 /* rows and columns of it */
 
 INLINE long tiles_in(long windows) { return (windows + SIDE - 1) / SIDE; }
 INLINE long window_rows_of(const Shape *shape) { return out_height(shape) / 2; }
@@ -48,6 +49,52 @@ typedef float slot __attribute__((vector_size(4 * SLOT), aligned(4), may_alias))
 
 TRANSFORM_INPUT(transform_columns, vector)
 TRANSFORM_INPUT(transform_pixels, slot)
+
+/* x -> Gx for kernels (8x5): a row as a polynomial at the points, each with the scale that the other two transforms leave
+ * to it */
+INLINE void transform_kernel(const vector *x, long step, vector *y)
+{
+    vector x0 = x[0], x1 = x[step], x2 = x[2 * step], x3 = x[3 * step], x4 = x[4 * step];
+    vector a = x0 + x2 + x4, b = x1 + x3, c = x0 + 4.0f * x2 + 16.0f * x4, d = 2.0f * x1 + 8.0f * x3;
+    vector e = x0 + 0.25f * x2 + 0.0625f * x4, f = 0.5f * x1 + 0.125f * x3;
+    y[0] = -x0;
+    y[1] = (a + b) * (-2 / 9.0f);
+    y[2] = (a - b) * (-2 / 9.0f);
+    y[3] = (c + d) * (1 / 90.0f);
+    y[4] = (c - d) * (1 / 90.0f);
+    y[5] = (e + f) * (32 / 45.0f);
+    y[6] = (e - f) * (32 / 45.0f);
+    y[7] = x4;
+}
+
+/* Floats of transformed weights. */
+long winograd_pooled_weights_size(const Shape *shape)
+{
+    return (shape->filters + LANES - 1) / LANES * LANES * PLACES * COLOURS;
+}
+
+/* Weights (filters, 5, 5, COLOURS) -> (filters / LANES, PLACES, COLOURS, LANES), filled up with zeros */
+void winograd_pooled_weights(const float *weight, float *to, const Shape *shape)
+{
+    for (long f = 0; f < shape->filters; f += LANES, to += PLACES * COLOURS * LANES)
+        for (long c = 0; c < COLOURS; c++) {
+            vector taps[KERNEL * KERNEL], half[EDGE * KERNEL], changed[EDGE];
+            for (long k = 0; k < KERNEL * KERNEL; k++) {
+                float filters[LANES] = { 0 };
+                for (long n = 0; n < least(LANES, shape->filters - f); n++)
+                    filters[n] = weight[((f + n) * KERNEL * KERNEL + k) * COLOURS + c];
+                taps[k] = load(filters);
+            }
+            for (long j = 0; j < KERNEL; j++) {
+                transform_kernel(taps + j, KERNEL, changed);
+                for (long i = 0; i < EDGE; i++) half[i * KERNEL + j] = changed[i];
+            }
+            for (long i = 0; i < EDGE; i++) {
+                transform_kernel(half + i * KERNEL, 1, changed);
+                for (long j = 0; j < EDGE; j++) store(to + ((i * EDGE + j) * COLOURS + c) * LANES, changed[j]);
+            }
+        }
+}
 
 /* Adds places of a row, those of one pair of points at a time so that sums stay in registers, to A'x for outputs (4x8). */
 #define GROUPS 3
@@ -102,7 +149,7 @@ typedef struct {
 
 /* (vectors * LANES) filters of neighbouring tiles, of the last vector `rest`. weights: (PLACES, COLOURS, LANES) for each
  * vector */
-INLINE void tile_block(const float *values, const float *weights, const float *bias, float *out, int32_t *index,
+INLINE void tile_block(const float *values, const float *weights, const float *bias, float *out, int8_t *index,
                        const Windows *windows, float slope, long rest, const int tiles, const int vectors)
 {
     vector half[2][2][OUT_EDGE][EDGE]; /* by vector, tile, row of outputs, column of places */
@@ -146,7 +193,7 @@ INLINE void tile_block(const float *values, const float *weights, const float *b
 }
 
 /* A row of tiles, of which `down` rows of windows are wanted. */
-INLINE void tile_row(const float *values, const float *weights, const float *bias, float *out, int32_t *index,
+INLINE void tile_row(const float *values, const float *weights, const float *bias, float *out, int8_t *index,
                      const Shape *shape, long down, float slope)
 {
     long filters = shape->filters, row = windows_of(shape) * filters;
@@ -168,9 +215,9 @@ INLINE void tile_row(const float *values, const float *weights, const float *bia
     }
 }
 
-/* weights: transformed (filters / LANES, PLACES, COLOURS, LANES), filled up with zeros */
+/* weights: transformed */
 void winograd_pooled_forward(const float *in, const float *weights, const float *bias, float slope, float *out,
-                             int32_t *index, float *scratch, long first, long last, const Shape *shape)
+                             int8_t *index, float *scratch, long first, long last, const Shape *shape)
 {
     long height = window_rows_of(shape), pooled_row = windows_of(shape) * shape->filters, in_row = copied_row(shape);
     long image_row = shape->width * COLOURS, kept = least(in_row, image_row);

@@ -9,10 +9,10 @@
 #define EDGE 6 /* of a tile of inputs, of which neighbours share two rows or columns */
 #define PLACES (EDGE * EDGE)
 #define OUT_EDGE 4 /* of its outputs */
+#define UNROLL_PLACES _Pragma("GCC unroll 36")
 #define TILES 48 /* at a time: few enough for the cache, enough for the products */
-#define MORE_TILES 64 /* where weights are large: a block of tiles goes through all of them */
-#define LARGE (128 * 256) /* channels x filters whose transforms, 4.7 MB, have no room in the second cache */
-#define LINE 16 /* floats of a line of the cache; places a power of two apart would share a part of it */
+#define MORE_TILES 96 /* backward where weights are large: a block of tiles goes through all of them and their gradient */
+#define LARGE (64 * 128) /* channels x filters whose transforms, 1.2 MB, have no room in the second cache */
 
 /* x -> B'x, Lavin and Gray's B' for inputs (6x6); x and y in steps */
 INLINE void transform_input(const vector *x, long step, vector *y)
@@ -104,39 +104,44 @@ typedef struct {
     long height, width, channels, padding, edge, step, tile_rows, tile_columns, most; /* tiles at a time */
 } Maps;
 
-INLINE Maps cut(const Shape *shape, long height, long width, long channels, long padding, long edge, long step)
+/* How many of the tiles that are left come next: blocks of nearly equal length, of at most so many. */
+INLINE long next_tiles(long most, long left)
 {
-    long rows = (out_height(shape) + OUT_EDGE - 1) / OUT_EDGE, columns = (out_width(shape) + OUT_EDGE - 1) / OUT_EDGE;
-    long most = shape->channels * shape->filters >= LARGE ? MORE_TILES : TILES;
-    return (Maps){ height, width, channels, padding, edge, step, rows, columns, most };
+    long blocks = (left + most - 1) / most;
+    return (left + blocks - 1) / blocks;
 }
 
-INLINE Maps inputs_of(const Shape *shape)
+INLINE long tiles_backward(const Shape *shape) { return shape->channels * shape->filters >= LARGE ? MORE_TILES : TILES; }
+
+INLINE long tile_rows(const Shape *shape) { return (out_height(shape) + OUT_EDGE - 1) / OUT_EDGE; }
+INLINE long tile_columns(const Shape *shape) { return (out_width(shape) + OUT_EDGE - 1) / OUT_EDGE; }
+INLINE long tiles_of(const Shape *shape) { return tile_rows(shape) * tile_columns(shape); } /* of an image */
+
+INLINE Maps cut(const Shape *shape, long most, long height, long width, long channels, long padding, long edge, long step)
 {
-    return cut(shape, shape->height, shape->width, shape->channels, shape->padding, EDGE, OUT_EDGE);
+    return (Maps){ height, width, channels, padding, edge, step, tile_rows(shape), tile_columns(shape), most };
+}
+
+INLINE Maps inputs_of(const Shape *shape, long most)
+{
+    return cut(shape, most, shape->height, shape->width, shape->channels, shape->padding, EDGE, OUT_EDGE);
 }
 
 /* pooled: whether a pixel stands for a window of 2x2 outputs, of which no tile has a part only */
-INLINE Maps outputs_of(const Shape *shape, int pooled)
+INLINE Maps outputs_of(const Shape *shape, long most, int pooled)
 {
     const int by = pooled ? 2 : 1;
-    return cut(shape, out_height(shape) / by, out_width(shape) / by, shape->filters, 0, OUT_EDGE / by, OUT_EDGE / by);
+    return cut(shape, most, out_height(shape) / by, out_width(shape) / by, shape->filters, 0, OUT_EDGE / by, OUT_EDGE / by);
 }
 
-INLINE long tiles_of(const Maps *maps) { return maps->tile_rows * maps->tile_columns; }
-INLINE long place_of(const Maps *maps) { return maps->most * maps->channels + LINE; } /* floats from a place to the next */
 
-/* How many of the tiles that are left come next: blocks of nearly equal length. */
-INLINE long next_tiles(const Maps *maps, long left)
-{
-    long blocks = (left + maps->most - 1) / maps->most;
-    return (left + blocks - 1) / blocks;
-}
+/* Floats from a place to the next: a power of two apart they would share a part of the cache. */
+INLINE long place_of(const Maps *maps) { return maps->most * maps->channels + LINE; }
 
 /* Where each pixel of a tile lies, -1 for one outside its map. */
 static void pixels_of(const Maps *maps, long tile, long *pixels)
 {
-    long image = tile / tiles_of(maps), top = tile / maps->tile_columns % maps->tile_rows * maps->step - maps->padding;
+    long image = tile / (maps->tile_rows * maps->tile_columns), top = tile / maps->tile_columns % maps->tile_rows * maps->step - maps->padding;
     long left = tile % maps->tile_columns * maps->step - maps->padding;
     for (long i = 0; i < maps->edge; i++)
         for (long j = 0; j < maps->edge; j++) {
@@ -146,46 +151,68 @@ static void pixels_of(const Maps *maps, long tile, long *pixels)
         }
 }
 
+/* The pixels of a tile and of the next one, whose lines are asked for while this one is computed: tiles cross the lines
+ * of the cache in ways that no processor foresees. */
+typedef struct {
+    long now[PLACES], next[PLACES];
+} Pixels;
+
+INLINE void first_pixels(const Maps *maps, long tile, Pixels *pixels) { pixels_of(maps, tile, pixels->next); }
+
+INLINE void next_pixels(const Maps *maps, long tile, long end, Pixels *pixels)
+{
+    memcpy(pixels->now, pixels->next, sizeof(pixels->now));
+    if (tile + 1 < end)
+        pixels_of(maps, tile + 1, pixels->next);
+}
+
 /* Where the four windows of a tile of outputs begin. */
 static const int WINDOWS[4] = { 0, 2, 2 * OUT_EDGE, 2 * OUT_EDGE + 2 };
 
-INLINE void store_places(float *to, const Maps *maps, const vector *places, long count)
+/* `place`: floats from a place to the next */
+INLINE void store_places(float *to, long place, const vector *places, long count)
 {
-    for (int p = 0; p < PLACES; p++) store_first(to + p * place_of(maps), places[p], count);
+    UNROLL_PLACES for (int p = 0; p < PLACES; p++) store_first(to + p * place, places[p], count);
 }
 
-INLINE void load_places(const float *from, const Maps *maps, vector *places, long count)
+INLINE void load_places(const float *from, long place, vector *places, long count)
 {
-    for (int p = 0; p < PLACES; p++) places[p] = load_first(from + p * place_of(maps), count);
+    UNROLL_PLACES for (int p = 0; p < PLACES; p++) places[p] = load_first(from + p * place, count);
 }
 
 /* Some channels of a tile of the inputs -> their transforms. */
-INLINE void gather_input(const float *in, const Maps *maps, const long *pixels, float *to, long c, long count)
+INLINE void gather_input(const float *in, long place, const Pixels *pixels, float *to, long c, long count)
 {
     vector tile[PLACES], changed[PLACES];
-    for (int p = 0; p < PLACES; p++) tile[p] = pixels[p] < 0 ? broadcast(0) : load_first(in + pixels[p] + c, count);
+    UNROLL_PLACES for (int p = 0; p < PLACES; p++) {
+        soon_read(in + pixels->next[p] + c);
+        tile[p] = pixels->now[p] < 0 ? broadcast(0) : load_first(in + pixels->now[p] + c, count);
+    }
     TRANSFORM_TILE(transform_input, EDGE, EDGE, tile, changed);
-    store_places(to + c, maps, changed, count);
+    store_places(to + c, place, changed, count);
 }
 
 /* Tiles of the inputs -> their transforms at `to` (PLACES, maps->most, channels) with gaps. */
 static void gather_inputs(const float *in, const Maps *maps, long first, long tiles, float *to)
 {
-    for (long t = 0; t < tiles; t++, to += maps->channels) {
-        long pixels[PLACES];
-        pixels_of(maps, first + t, pixels);
-        BY_VECTORS(maps->channels, gather_input, in, maps, pixels, to);
+    const long place = place_of(maps), channels = maps->channels;
+    Pixels pixels;
+    first_pixels(maps, first, &pixels);
+    for (long t = first; t < first + tiles; t++, to += channels) {
+        next_pixels(maps, t, first + tiles, &pixels);
+        BY_VECTORS(channels, gather_input, in, place, &pixels, to);
     }
 }
 
-INLINE void scatter_gradient(const float *from, const Maps *maps, const long *pixels, float *in_gradient, long c, long count)
+INLINE void scatter_gradient(const float *from, long place, const Pixels *pixels, float *in_gradient, long c, long count)
 {
     vector places[PLACES], tile[PLACES];
-    load_places(from + c, maps, places, count);
+    UNROLL_PLACES for (int p = 0; p < PLACES; p++) soon_written(in_gradient + pixels->next[p] + c);
+    load_places(from + c, place, places, count);
     TRANSFORM_TILE(transform_input_back, EDGE, EDGE, places, tile);
-    for (int p = 0; p < PLACES; p++)
-        if (pixels[p] >= 0) {
-            float *pixel = in_gradient + pixels[p] + c;
+    UNROLL_PLACES for (int p = 0; p < PLACES; p++)
+        if (pixels->now[p] >= 0) {
+            float *pixel = in_gradient + pixels->now[p] + c;
             store_first(pixel, load_first(pixel, count) + tile[p], count);
         }
 }
@@ -193,79 +220,96 @@ INLINE void scatter_gradient(const float *from, const Maps *maps, const long *pi
 /* The way back; tiles of inputs overlap. */
 static void scatter_in_gradient(const float *from, const Maps *maps, long first, long tiles, float *in_gradient)
 {
-    for (long t = 0; t < tiles; t++, from += maps->channels) {
-        long pixels[PLACES];
-        pixels_of(maps, first + t, pixels);
-        BY_VECTORS(maps->channels, scatter_gradient, from, maps, pixels, in_gradient);
+    const long place = place_of(maps), channels = maps->channels;
+    Pixels pixels;
+    first_pixels(maps, first, &pixels);
+    for (long t = first; t < first + tiles; t++, from += channels) {
+        next_pixels(maps, t, first + tiles, &pixels);
+        BY_VECTORS(channels, scatter_gradient, from, place, &pixels, in_gradient);
     }
 }
 
 /* Some filters of a tile: transforms of outputs -> outputs, or what pooling leaves of them where `index` is given. */
-INLINE void scatter_output(const float *from, const Maps *maps, const float *bias, const long *pixels, float *out,
-                           int32_t *index, float slope, long c, long count)
+INLINE void scatter_output(const float *from, long place, const float *bias, const Pixels *pixels, float *out,
+                           int8_t *index, float slope, long c, long count)
 {
+    const int num_pixels = index ? 4 : OUT_EDGE * OUT_EDGE;
+    for (int p = 0; p < num_pixels; p++) {
+        soon_written(out + pixels->next[p] + c);
+        if (index)
+            soon_written(index + pixels->next[p] + c);
+    }
     vector places[PLACES], tile[OUT_EDGE * OUT_EDGE];
-    load_places(from + c, maps, places, count);
+    load_places(from + c, place, places, count);
     TRANSFORM_TILE(transform_output, EDGE, OUT_EDGE, places, tile);
     if (bias)
         for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) tile[p] += load_first(bias + c, count);
     if (index) {
         UNROLL for (int w = 0; w < 4; w++)
-            if (pixels[w] >= 0)
-                pool(tile + WINDOWS[w], OUT_EDGE, out + pixels[w] + c, index + pixels[w] + c, slope, count);
+            if (pixels->now[w] >= 0)
+                pool(tile + WINDOWS[w], OUT_EDGE, out + pixels->now[w] + c, index + pixels->now[w] + c, slope, count);
     } else {
-        for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
-            if (pixels[p] >= 0)
-                store_first(out + pixels[p] + c, tile[p], count);
+        UNROLL for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
+            if (pixels->now[p] >= 0)
+                store_first(out + pixels->now[p] + c, tile[p], count);
     }
 }
 
 /* Transforms of outputs, laid out as those of inputs -> outputs. */
 INLINE void scatter_outputs(const float *from, const Maps *maps, const float *bias, long first, long tiles, float *out,
-                            int32_t *index, float slope)
+                            int8_t *index, float slope)
 {
-    for (long t = 0; t < tiles; t++, from += maps->channels) {
-        long pixels[OUT_EDGE * OUT_EDGE];
-        pixels_of(maps, first + t, pixels);
-        BY_VECTORS(maps->channels, scatter_output, from, maps, bias, pixels, out, index, slope);
+    const long place = place_of(maps), channels = maps->channels;
+    Pixels pixels;
+    first_pixels(maps, first, &pixels);
+    for (long t = first; t < first + tiles; t++, from += channels) {
+        next_pixels(maps, t, first + tiles, &pixels);
+        BY_VECTORS(channels, scatter_output, from, place, bias, &pixels, out, index, slope);
     }
 }
 
 /* The way back for some filters of a tile. */
-INLINE void gather_output(const float *gradient, const float *out, const int32_t *index, const Maps *maps,
-                          const long *pixels, float *to, float *bias_gradient, float slope, long c, long count)
+INLINE void gather_output(const float *gradient, const int8_t *index, long place, const Pixels *pixels, float *to, float *bias_gradient, float slope, long c, long count)
 {
+    const int num_pixels = index ? 4 : OUT_EDGE * OUT_EDGE;
+    for (int p = 0; p < num_pixels; p++) {
+        const long next = pixels->next[p] + c;
+        soon_read(gradient + next);
+        if (index)
+            soon_read(index + next);
+    }
     vector tile[OUT_EDGE * OUT_EDGE], places[PLACES], sum = load_first(bias_gradient + c, count);
     if (index) {
         UNROLL for (int w = 0; w < 4; w++) {
             vector values = broadcast(0);
-            integers place = (integers)values;
-            if (pixels[w] >= 0) {
-                long at = pixels[w] + c;
-                values = passed(gradient + at, out + at, slope, count);
-                place = load_first_integers(index + at, count);
+            integers largest = (integers)values;
+            if (pixels->now[w] >= 0) {
+                long at = pixels->now[w] + c;
+                values = passed(gradient + at, index + at, slope, count, &largest);
             }
             UNROLL for (int p = 0; p < 4; p++)
-                tile[WINDOWS[w] + p / 2 * OUT_EDGE + p % 2] = choose(equal(place, p), values, broadcast(0));
+                tile[WINDOWS[w] + p / 2 * OUT_EDGE + p % 2] = choose(equal(largest, p), values, broadcast(0));
         }
     } else {
-        for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
-            tile[p] = pixels[p] < 0 ? broadcast(0) : load_first(gradient + pixels[p] + c, count);
+        UNROLL for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++)
+            tile[p] = pixels->now[p] < 0 ? broadcast(0) : load_first(gradient + pixels->now[p] + c, count);
     }
     for (int p = 0; p < OUT_EDGE * OUT_EDGE; p++) sum += tile[p];
     store_first(bias_gradient + c, sum, count);
     TRANSFORM_TILE(transform_output_back, OUT_EDGE, EDGE, tile, places);
-    store_places(to + c, maps, places, count);
+    store_places(to + c, place, places, count);
 }
 
 /* The way back. bias_gradient: what these tiles add to it, (filters) */
-INLINE void gather_gradient(const float *gradient, const float *out, const int32_t *index, const Maps *maps, long first,
-                            long tiles, float *to, float *bias_gradient, float slope)
+INLINE void gather_gradient(const float *gradient, const int8_t *index, const Maps *maps, long first, long tiles,
+                            float *to, float *bias_gradient, float slope)
 {
-    for (long t = 0; t < tiles; t++, to += maps->channels) {
-        long pixels[OUT_EDGE * OUT_EDGE];
-        pixels_of(maps, first + t, pixels);
-        BY_VECTORS(maps->channels, gather_output, gradient, out, index, maps, pixels, to, bias_gradient, slope);
+    const long place = place_of(maps), channels = maps->channels;
+    Pixels pixels;
+    first_pixels(maps, first, &pixels);
+    for (long t = first; t < first + tiles; t++, to += channels) {
+        next_pixels(maps, t, first + tiles, &pixels);
+        BY_VECTORS(channels, gather_output, gradient, index, place, &pixels, to, bias_gradient, slope);
     }
 }
 
@@ -302,8 +346,10 @@ void winograd_weights(const float *weight, int filters_first, float *to, const S
                     UNROLL for (int n = 0; n < LANES; n++) taps[n][k] = square[n];
                 }
                 for (int n = 0; n < deep; n++) {
+                    float *row = to + n * panel + a;
+                    UNROLL_PLACES for (int p = 0; p < PLACES; p++) soon_written(row + p * place + 2 * panel);
                     TRANSFORM_TILE(transform_kernel, 3, EDGE, taps[n], changed);
-                    for (int p = 0; p < PLACES; p++) store_first(to + p * place + n * panel + a, changed[p], wide);
+                    UNROLL_PLACES for (int p = 0; p < PLACES; p++) store_first(row + p * place, changed[p], wide);
                 }
             }
         }
@@ -322,7 +368,8 @@ void winograd_weights_back(const float *sums, long parts, float *gradient, const
             for (int n = 0; n < deep; n++) {
                 const float *from = sums + (c + n) * filters + f;
                 vector places[PLACES];
-                for (int p = 0; p < PLACES; p++) {
+                UNROLL_PLACES for (int p = 0; p < PLACES; p++) {
+                    soon_read(from + p * place + 2 * filters);
                     places[p] = load_first(from + p * place, wide);
                     for (long part = 1; part < parts; part++)
                         places[p] += load_first(from + (part * PLACES + p) * place, wide);
@@ -343,20 +390,22 @@ void winograd_weights_back(const float *sums, long parts, float *gradient, const
 /* Floats that a thread needs at `scratch` below. */
 long winograd_scratch(const Shape *shape)
 {
-    Maps in = inputs_of(shape), out = outputs_of(shape, 0);
+    const long most = tiles_backward(shape);
+    Maps in = inputs_of(shape, most), out = outputs_of(shape, most, 0);
     return PLACES * (place_of(&in) + place_of(&out));
 }
 
 /* weights: transformed
- * index: NULL without pooling and an activation; else `out` has the outputs after both, see pooling.c */
-void winograd_forward(const float *in, const float *weights, const float *bias, float slope, float *out, int32_t *index,
+ * index: NULL without pooling and an activation; else `out` has the outputs after both */
+void winograd_forward(const float *in, const float *weights, const float *bias, float slope, float *out, int8_t *index,
                       float *scratch, long first, long last, const Shape *shape)
 {
-    const Maps in_maps = inputs_of(shape), out_maps = outputs_of(shape, index != NULL);
-    long channels = shape->channels, filters = shape->filters, end = last * tiles_of(&in_maps);
+    const long begin = first * tiles_of(shape), end = last * tiles_of(shape), most = next_tiles(TILES, end - begin);
+    const Maps in_maps = inputs_of(shape, most), out_maps = outputs_of(shape, most, index != NULL);
+    const long channels = shape->channels, filters = shape->filters;
     float *products = scratch + PLACES * place_of(&in_maps);
-    for (long tile = first * tiles_of(&in_maps), tiles; tile < end; tile += tiles) {
-        tiles = next_tiles(&in_maps, end - tile);
+    for (long tile = begin, tiles; tile < end; tile += tiles) {
+        tiles = next_tiles(most, end - tile);
         gather_inputs(in, &in_maps, tile, tiles, scratch);
         for (long p = 0; p < PLACES; p++) {
             Left values = whole(scratch + p * place_of(&in_maps), channels, channels);
@@ -367,25 +416,32 @@ void winograd_forward(const float *in, const float *weights, const float *bias, 
     }
 }
 
+/* Of the images first to last; just before something is added to them, so that they are still near. -> last */
+INLINE long zero_images(float *images, long first, long last, const Shape *shape)
+{
+    memset(images + first * image_of(shape), 0, sizeof(float) * (last - first) * image_of(shape));
+    return last;
+}
+
 /* weights: transformed with filters first; NULL where in_gradient is not wanted.
- * out, index: those of winograd_forward, NULL without pooling.
+ * index: that of winograd_forward, NULL without pooling.
  * gradient: of the transformed weights, (PLACES, channels, filters) with gaps; bias_gradient: (filters); what these images
  * add to them. */
-void winograd_backward(const float *in, const float *weights, const float *out_gradient, const float *out,
-                       const int32_t *index, float slope, float *in_gradient, float *gradient, float *bias_gradient,
-                       float *scratch, long first, long last, const Shape *shape)
+void winograd_backward(const float *in, const float *weights, const float *out_gradient, const int8_t *index, float slope,
+                       float *in_gradient, float *gradient, float *bias_gradient, float *scratch, long first, long last,
+                       const Shape *shape)
 {
-    const Maps in_maps = inputs_of(shape), out_maps = outputs_of(shape, index != NULL);
-    long channels = shape->channels, filters = shape->filters;
-    const long begin = first * tiles_of(&in_maps), end = last * tiles_of(&in_maps);
+    const long begin = first * tiles_of(shape), end = last * tiles_of(shape);
+    const long most = next_tiles(tiles_backward(shape), end - begin);
+    const Maps in_maps = inputs_of(shape, most), out_maps = outputs_of(shape, most, index != NULL);
+    const long channels = shape->channels, filters = shape->filters;
+    long zeros = first;
     float *products = scratch + PLACES * place_of(&in_maps);
     memset(bias_gradient, 0, sizeof(float) * filters);
-    if (weights)
-        memset(in_gradient + first * image_of(shape), 0, sizeof(float) * (last - first) * image_of(shape));
     for (long tile = begin, tiles; tile < end; tile += tiles) {
-        tiles = next_tiles(&in_maps, end - tile);
+        tiles = next_tiles(most, end - tile);
         gather_inputs(in, &in_maps, tile, tiles, scratch);
-        BY_SLOPE(gather_gradient, out_gradient, out, index, &out_maps, tile, tiles, products, bias_gradient);
+        BY_SLOPE(gather_gradient, out_gradient, index, &out_maps, tile, tiles, products, bias_gradient);
         for (long p = 0; p < PLACES; p++) {
             float *values = scratch + p * place_of(&in_maps), *gradients = products + p * place_of(&out_maps);
             Left transposed = whole(values, channels, tiles), rows = whole(gradients, filters, filters);
@@ -394,7 +450,9 @@ void winograd_backward(const float *in, const float *weights, const float *out_g
             if (weights) /* the inputs' transforms are no longer needed */
                 multiply_rows(&rows, tiles, weights + p * weights_place_of(shape), channels, NULL, values);
         }
-        if (weights)
+        if (weights) {
+            zeros = zero_images(in_gradient, zeros, (tile + tiles - 1) / tiles_of(shape) + 1, shape);
             scatter_in_gradient(scratch, &in_maps, tile, tiles, in_gradient);
+        }
     }
 }
