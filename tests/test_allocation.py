@@ -19,9 +19,12 @@ from cnn_ablation.common.allocation import of_slurm, visible_gpus
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.machine import Allocation, seen_as
 from cnn_ablation.config import StudyConfig, with_settings
-from cnn_ablation.launch import workers
+from cnn_ablation.launch import children
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.crew import Crew
+from cnn_ablation.launch.packing import ONE_AT_A_TIME, Packing, packing, packing_of_job
 from cnn_ablation.launch.planning import Planning
-from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Crew, Packing, packing, packing_of_job
+from cnn_ablation.launch.team import Team, Worker
 from cnn_ablation.runs.records import read_run, record_paths
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Footprint
@@ -439,7 +442,7 @@ def test_a_worker_sees_its_gpu_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, int], how: Packing
 ) -> None:
     """Processes by what they see; they are forked from one server, whatever it saw when it was started."""
-    workers.start_loading(function_task.PRELOADED)
+    children.start_loading(function_task.PRELOADED)
     if "7,8" in expected:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8")
     (tmp_path / "train_seen.py").write_text(RECORDING)
@@ -470,11 +473,11 @@ def test_workers_see_what_their_job_asked_for(
 
 def test_each_gpu_is_filled_as_its_own_memory_allows() -> None:
     """One process begins on each; what it says of its GPU's memory counts there alone."""
-    team = workers._Team("function", Packing(4, 1, by_memory=True, devices=("0", "1")))
+    team = Team("function", Packing(4, 1, by_memory=True, devices=("0", "1")))
     assert [(group.device, group.limit) for group in team.groups] == [("0", 1), ("1", 1)]
     ours, theirs = multiprocessing.Pipe()
     with closing(ours), closing(theirs):
-        team.workers.append(workers._Worker(multiprocessing.Process(), ours, team.groups[1]))
+        team.workers.append(Worker(multiprocessing.Process(), ours, team.groups[1]))
         theirs.send(("fit", 3))
         team.listen(timeout=10)
     assert [group.limit for group in team.groups] == [1, 3]
@@ -513,7 +516,7 @@ def test_several_gpus_that_are_named_are_used_without_any_job(
 @pytest.mark.gpu
 def test_a_worker_uses_the_gpu_that_it_sees_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the server that it is forked from has imported torch."""
-    workers.start_loading(images_task.PRELOADED)
+    children.start_loading(images_task.PRELOADED)
     (tmp_path / "train_there.py").write_text(
         "import os, torch\n"
         "def train(*, seed):\n"

@@ -490,3 +490,19 @@ def test_a_gpu_is_told_to_serve_the_seeds_of_an_arm_at_once(
         monkeypatch.setenv(name, value)
     ask(replace(tiny_config, replicates=seeds))
     assert os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS") == expected
+
+
+@pytest.mark.parametrize("seeds", [2, 9], ids=["few seeds", "more than CUDA serves"])
+@pytest.mark.parametrize("ask", [images_task.device, images_task.resolve], ids=["device", "resolve"])
+def test_another_way_for_arms_to_share_a_gpu_is_refused_while_planned(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Config], object], seeds: int
+) -> None:
+    """However many seeds there are: not once runs have begun."""
+    monkeypatch.setenv("CNN_ABLATION_ARMS", "nonsense")
+    with pytest.raises(ConfigError) as refused:
+        ask(replace(tiny_config, replicates=seeds))
+    assert str(refused.value).splitlines() == [
+        "configuration error: the environment's CNN_ABLATION_ARMS=nonsense",
+        "  allowed: processes, threads",
+        "  remedy: unset CNN_ABLATION_ARMS",
+    ]

@@ -21,9 +21,12 @@ from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.common.machine import Allocation, seen_as
 from cnn_ablation.config import StudyConfig, value_problems, with_settings
-from cnn_ablation.launch import workers
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.crew import Crew
+from cnn_ablation.launch.packing import ONE_AT_A_TIME, Packing, packing, packing_of_job
 from cnn_ablation.launch.planning import Planning
-from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Crew, Packing, packing, packing_of_job
+from cnn_ablation.launch.team import Team, Worker
+from cnn_ablation.launch.worker import as_seen, serve
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import check_gpu_is_there
@@ -370,10 +373,10 @@ def test_a_study_says_which_gpu_it_has(expected: str, how: Packing) -> None:
 def test_a_worker_that_sees_one_gpu_calls_it_the_first(tiny_config: Config, device: str, tmp_path: Path) -> None:
     """Also `auto`, for which the study took a GPU: a process whose GPU is lost must not train on the CPU."""
     job = Assignment(replace(tiny_config, device=device), tmp_path, tmp_path)
-    assert workers._as_seen(job, Packing(2, 1, devices=("5",))).config.device == "cuda"
-    assert workers._as_seen(job, Packing(2, 1)).config.device == device
+    assert as_seen(job, Packing(2, 1, devices=("5",))).config.device == "cuda"
+    assert as_seen(job, Packing(2, 1)).config.device == device
     on_cpu = replace(job, config=replace(tiny_config, device="cpu"))
-    assert workers._as_seen(on_cpu, Packing(2, 1, devices=("5",))).config.device == "cpu"
+    assert as_seen(on_cpu, Packing(2, 1, devices=("5",))).config.device == "cpu"
 
 
 @pytest.mark.skipif(machine.may_have_gpu(), reason="its names of GPUs are not there")
@@ -473,7 +476,7 @@ def test_a_worker_leaves_when_its_gpu_does_nothing_more_for_it(
 ) -> None:
     ours, theirs = multiprocessing.Pipe()
     task: Any = Lost(list(answers))
-    serving = threading.Thread(target=workers._serve, args=(theirs, task, how, lambda decided: 1))
+    serving = threading.Thread(target=serve, args=(theirs, task, how, lambda decided: 1))
     serving.start()
     for _ in range(num_jobs):
         ours.send(job)
@@ -497,21 +500,19 @@ class Ended(multiprocessing.Process):
 
 
 @pytest.fixture
-def team() -> workers._Team:
-    return workers._Team("function", OF_TWO)
+def team() -> Team:
+    return Team("function", OF_TWO)
 
 
-def hired(team: workers._Team, group: int, job: Assignment | None) -> tuple[workers._Worker, Connection]:
+def hired(team: Team, group: int, job: Assignment | None) -> tuple[Worker, Connection]:
     """A worker of one group, busy with a job, and the end of its connection to speak with."""
     ours, theirs = multiprocessing.Pipe()
-    worker = workers._Worker(Ended(), ours, team.groups[group], job)
+    worker = Worker(Ended(), ours, team.groups[group], job)
     team.workers.append(worker)
     return worker, theirs
 
 
-def test_jobs_of_a_lost_gpu_go_to_the_others(
-    team: workers._Team, job: Assignment, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_jobs_of_a_lost_gpu_go_to_the_others(team: Team, job: Assignment, capsys: pytest.CaptureFixture[str]) -> None:
     ended: list[Assignment] = []
     team.on_end = ended.append
     _, lost = hired(team, 1, job)
@@ -527,7 +528,7 @@ def test_jobs_of_a_lost_gpu_go_to_the_others(
     lost.close()
 
 
-def test_a_job_that_no_gpu_can_begin_has_ended(team: workers._Team, job: Assignment) -> None:
+def test_a_job_that_no_gpu_can_begin_has_ended(team: Team, job: Assignment) -> None:
     """The last GPU stays open: that a run failed is a row, and the study comes to its end."""
     ended: list[Assignment] = []
     team.on_end = ended.append
@@ -542,7 +543,7 @@ def test_a_job_that_no_gpu_can_begin_has_ended(team: workers._Team, job: Assignm
     assert [group.is_open for group in team.groups] == [False, True]
 
 
-def test_a_worker_that_has_lost_its_gpu_is_replaced(team: workers._Team, job: Assignment) -> None:
+def test_a_worker_that_has_lost_its_gpu_is_replaced(team: Team, job: Assignment) -> None:
     ended: list[Assignment] = []
     team.on_end = ended.append
     _, lost = hired(team, 0, job)
@@ -558,9 +559,51 @@ def test_a_worker_that_has_lost_its_gpu_is_replaced(team: workers._Team, job: As
     well.close()
 
 
-def test_a_closed_group_is_not_opened_by_what_its_last_process_says_of_memory(
-    team: workers._Team, job: Assignment
+def test_a_gpu_that_takes_no_further_process_keeps_those_it_has(
+    team: Team, job: Assignment, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Its memory may be full: it is not lost before one of them says so, or none is left."""
+    ended: list[Assignment] = []
+    team.on_end = ended.append
+    group = team.groups[1]
+    group.limit = 3
+    working, well = hired(team, 1, job)
+    _, refused = hired(team, 1, job)
+    refused.send(("not begun", "AcceleratorError: out of memory"))
+    team.listen(timeout=10)
+    assert (group.limit, list(team.waiting), team.workers) == (1, [job], [working])
+    assert (ended, team.raised, capsys.readouterr().err) == ([], [], "")
+    well.send(("done", ["CUDA error"], LOST))
+    team.listen(timeout=10)
+    team.waiting.clear()
+    _, last = hired(team, 1, job)
+    last.send(("not begun", LOST))
+    team.listen(timeout=10)
+    assert [each.is_open for each in team.groups] == [True, False]
+    assert list(team.waiting) == [job]
+    for connection in (well, refused, last):
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("expected", "busy", "idle"),
+    [(0, [], [0, 1]), (1, [0], [0, 1]), (0, [1], [0, 1]), (1, [0, 0, 1], [0, 1]), (0, [0], [0])],
+    ids=["the first", "the second", "the first again", "fewer jobs", "no other"],
+)
+def test_a_job_goes_to_the_gpu_with_least_to_do(
+    team: Team, job: Assignment, expected: int, busy: list[int], idle: list[int]
+) -> None:
+    """Processes stay for the next jobs: the last ones of a study are not to share a GPU while another has none."""
+    theirs = [hired(team, group, job)[1] for group in busy]
+    takers = {group: hired(team, group, None) for group in idle}
+    assert team.takes(job)
+    assert {group: worker.assignment for group, (worker, _) in takers.items() if worker.assignment} == {expected: job}
+    assert takers[expected][1].recv() == job
+    for connection in [*theirs, *(connection for _, connection in takers.values())]:
+        connection.close()
+
+
+def test_a_closed_group_is_not_opened_by_what_its_last_process_says_of_memory(team: Team, job: Assignment) -> None:
     worker, theirs = hired(team, 1, job)
     worker.group.limit = 0
     theirs.send(("fit", 3))

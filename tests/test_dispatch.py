@@ -26,6 +26,7 @@ from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import with_settings
 from cnn_ablation.config.schema import CONDUCT, setting
 from cnn_ablation.launch import batches, execution, submissions
+from cnn_ablation.launch.assignments import Assignment
 from cnn_ablation.launch.contents import Contents
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, JobState, engine
@@ -34,7 +35,6 @@ from cnn_ablation.launch.execution import StudyFailedError
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.submissions import Submission
 from cnn_ablation.launch.trained_before import TrainedBefore
-from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs.records import deferred_file, read_run, record_paths
 from cnn_ablation.study.checks.knobs import read_knobs
 from cnn_ablation.tasks.function import signature

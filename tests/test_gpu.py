@@ -15,7 +15,9 @@ from test_fused import pooled_plainly, with_gradients
 import cnn_ablation
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import ArmConfig, with_settings
-from cnn_ablation.launch.workers import Assignment, Crew, Packing
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.crew import Crew
+from cnn_ablation.launch.packing import Packing
 from cnn_ablation.runs import run as runs
 from cnn_ablation.runs.records import Run, read_run, record_path, record_paths
 from cnn_ablation.tasks.function import task as function_task

@@ -7,7 +7,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from cnn_ablation.launch import workers
+from cnn_ablation.launch import children
 from cnn_ablation.runs.run import run
 from cnn_ablation.tasks.image_classification import data, task
 from cnn_ablation.tasks.image_classification.config import Config
@@ -24,10 +24,10 @@ def modules_of_runs(answer: Connection, loaded: dict[str, ImageData], config: Co
 def test_a_worker_does_not_import_what_torch_compile_needs(tiny_config: Config, tmp_path: Path) -> None:
     config = replace(tiny_config, replicates=1)
     data.load(config.data)  # by the study's own process
-    workers.start_loading(task.PRELOADED)
-    ours, theirs = workers._context().Pipe()
-    with workers.without_main():
-        worker = workers._context().Process(target=modules_of_runs, args=(theirs, task.loaded(), config, tmp_path))
+    children.start_loading(task.PRELOADED)
+    ours, theirs = children.context().Pipe()
+    with children.without_main():
+        worker = children.context().Process(target=modules_of_runs, args=(theirs, task.loaded(), config, tmp_path))
         worker.start()
     theirs.close()
     runs, modules = ours.recv()

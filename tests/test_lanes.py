@@ -22,7 +22,10 @@ from conftest import TINY, Answer
 from cnn_ablation.common import extensions, lanes, machine
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import ArmConfig, with_settings
-from cnn_ablation.launch.workers import Assignment, Crew, Packing, logging_to
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.crew import Crew
+from cnn_ablation.launch.log_files import logging_to
+from cnn_ablation.launch.packing import Packing
 from cnn_ablation.runs.records import Run, read_run, record_paths
 from cnn_ablation.runs.run import run
 from cnn_ablation.tasks.function import task as function_task

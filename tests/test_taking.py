@@ -20,7 +20,9 @@ import cnn_ablation
 from cnn_ablation import ablate
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import StudyConfig, with_settings
-from cnn_ablation.launch import execution, taking, workers
+from cnn_ablation.launch import children, execution, taking
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.crew import Crew
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.runs.records import Run, read_run, record_paths
 from cnn_ablation.runs.run import known_runs, run
@@ -57,9 +59,9 @@ def not_trained(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
         data.forget()
         monkeypatch.setattr(data, "split", refused)
-        monkeypatch.setattr(workers.Crew, "train", refused)
+        monkeypatch.setattr(Crew, "train", refused)
         monkeypatch.setattr(execution, "run", refused)
-        monkeypatch.setattr(workers, "start_loading", refused)
+        monkeypatch.setattr(children, "start_loading", refused)
 
     return from_now_on
 
@@ -155,9 +157,9 @@ def test_workers_are_prepared_for_as_soon_as_a_job_is_left(tiny_config: Config, 
     run(config, tmp_path / "a")
     events = list[str]()
 
-    def called_with(seed: int) -> workers.Assignment:
+    def called_with(seed: int) -> Assignment:
         events.append(f"job {seed}")
-        return workers.Assignment(replace(config, seed=seed), tmp_path / f"{seed}", study=tmp_path)
+        return Assignment(replace(config, seed=seed), tmp_path / f"{seed}", study=tmp_path)
 
     how = taking.Taking(called_with, lambda seed: events.append(f"folder {seed}"), has_log=False)
     left = taking.take([0, 1, 0, 2], how, None, lambda: events.append("prepared"))

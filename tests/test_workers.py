@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ from conftest import TINY, Answer
 import cnn_ablation
 from cnn_ablation.common import machine
 from cnn_ablation.config import with_settings
-from cnn_ablation.launch import sharing
+from cnn_ablation.launch import sharing, team
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.children import exit_reason
+from cnn_ablation.launch.crew import Crew
+from cnn_ablation.launch.packing import ONE_AT_A_TIME, Packing, packing
 from cnn_ablation.launch.planning import Planning
-from cnn_ablation.launch.workers import ONE_AT_A_TIME, Assignment, Crew, Packing, packing
 from cnn_ablation.runs.records import read_run, record_paths
 from cnn_ablation.runs.run import run
 from cnn_ablation.runs.task import Footprint
@@ -162,6 +166,50 @@ def test_a_worker_that_dies_costs_one_run(tiny_config: Config, tmp_path: Path) -
 
     assert Crew("image_classification", TWO).train(tasks_and_a_kill()) == ["its process ended (signal SIGKILL)"]
     assert [path.parent.name for path in record_paths(tmp_path)] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_worker_that_dies_before_it_begins_costs_one_run(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is to be handed finds nobody at the other end; the study goes on."""
+    send, killed = sharing.Shared.send, list[int]()
+
+    def kill_the_first(shared: sharing.Shared, connection: Connection, process_id: int) -> None:
+        if not killed:
+            killed.append(process_id)
+            os.kill(process_id, signal.SIGKILL)
+            assert connection.poll(timeout=30), "its end is closed"
+        send(shared, connection, process_id)
+
+    monkeypatch.setattr(sharing.Shared, "send", kill_the_first)
+    ended: list[Assignment] = []
+    found = Crew("image_classification", Packing(1, 1)).train(tasks(tiny_config, tmp_path, 2), ended.append)
+    assert found == ["its process ended (signal SIGKILL)"]
+    assert [assignment.config.seed for assignment in ended] == [0, 1]
+    assert [path.parent.name for path in record_paths(tmp_path)] == ["1"]
+
+
+def test_a_worker_that_does_not_leave_is_not_waited_for(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that a lost GPU holds; here it is stopped."""
+    monkeypatch.setattr(team, "_SECONDS_TO_LEAVE", 0.1)
+    with Crew("image_classification", Packing(1, 1)) as crew:
+        assert crew.train(tasks(tiny_config, tmp_path, 1)) == []
+        [process] = multiprocessing.active_children()
+        assert process.pid
+        os.kill(process.pid, signal.SIGSTOP)
+    process.join(timeout=30)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("expected", "code"),
+    [("signal SIGKILL", -9), ("signal 37", -37), ("exit code 1", 1), ("exit code None", None)],
+    ids=str,
+)
+def test_how_a_process_ended_is_said(expected: str, code: int | None) -> None:
+    assert exit_reason(code) == expected
 
 
 @pytest.mark.skipif(machine.may_have_gpu(), reason="it computes")

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cnn_ablation.app.arms import Composer
 from cnn_ablation.app.yaml_text import as_yaml
-from cnn_ablation.launch.workers import LOG_FILE
+from cnn_ablation.launch.log_files import LOG_FILE
 from cnn_ablation.study.designs import Arm
 
 

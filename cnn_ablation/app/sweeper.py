@@ -28,10 +28,10 @@ from cnn_ablation.common import commands, progress
 from cnn_ablation.common.errors import ConfigError, UserError
 from cnn_ablation.config import StudyConfig, with_settings
 from cnn_ablation.launch import engines, execution
+from cnn_ablation.launch.assignments import Assignment, OnEnd
 from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.taking import Taking
-from cnn_ablation.launch.workers import Assignment, OnEnd
 from cnn_ablation.runs import places
 from cnn_ablation.study.designs import Arm
 

@@ -22,8 +22,10 @@ from cnn_ablation.common.leases import Lease
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import StudyConfig
-from cnn_ablation.launch import workers
-from cnn_ablation.launch.workers import Assignment
+from cnn_ablation.launch import children
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.crew import Crew
+from cnn_ablation.launch.packing import ONE_AT_A_TIME, packing_of_job
 from cnn_ablation.runs import places, provenance
 from cnn_ablation.runs.records import deferred_file, is_stopped
 from cnn_ablation.runs.run import run
@@ -187,13 +189,13 @@ def _trained(header: Batch, baseline: StudyConfig, assignments: Sequence[Assignm
     if problems := places.missing(configs):
         raise ConfigError(problems)
     task.check_available(configs)
-    how = workers.packing_of_job(baseline, header.num_runs, len(assignments), configs)
-    packed = how is not workers.ONE_AT_A_TIME
+    how = packing_of_job(baseline, header.num_runs, len(assignments), configs)
+    packed = how is not ONE_AT_A_TIME
     if packed:
-        workers.start_loading(task.PRELOADED)
+        children.start_loading(task.PRELOADED)
     task.load(configs)
     raised, pending = list[str](), list(assignments)
-    crew = workers.Crew(header.task, how)
+    crew = Crew(header.task, how)
     with crew if packed else nullcontext():
         for _ in range(2):  # the second time those that another process was training, which are waited for then
             if pending and not is_stopped(header.study):

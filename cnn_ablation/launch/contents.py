@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import all_settings
+from cnn_ablation.launch.assignments import Assignment
 from cnn_ablation.launch.observers import settings_of_runs
-from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs.task import task_of
 
 

@@ -17,13 +17,13 @@ from cnn_ablation.common.files import VISIBLE_SECONDS
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import batches, submissions
+from cnn_ablation.launch.assignments import Assignment, OnEnd
 from cnn_ablation.launch.batches import Batch
 from cnn_ablation.launch.contents import Contents
 from cnn_ablation.launch.ends import Ends, records_of
 from cnn_ablation.launch.engines import Engine, JobState
 from cnn_ablation.launch.submissions import Submission
 from cnn_ablation.launch.trained_before import TrainedBefore
-from cnn_ablation.launch.workers import Assignment, OnEnd
 from cnn_ablation.runs import places
 from cnn_ablation.runs.records import deferred_file, failed_run, is_stopped, read_run, record_path, stamp, write_failed
 from cnn_ablation.runs.store import wait_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cnn_ablation.launch.workers import Assignment, OnEnd
+from cnn_ablation.launch.assignments import Assignment, OnEnd
 from cnn_ablation.runs.records import record_path
 
 

@@ -18,14 +18,17 @@ from cnn_ablation.common.leases import HeldError, Owner
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
-from cnn_ablation.launch import live, submissions, workers
+from cnn_ablation.launch import children, live, submissions
+from cnn_ablation.launch.assignments import Assignment
 from cnn_ablation.launch.batches import study_lease
+from cnn_ablation.launch.crew import Crew
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, check_engine
 from cnn_ablation.launch.following import Expected
 from cnn_ablation.launch.observers import makers
 from cnn_ablation.launch.observing import Observation, observed_study
 from cnn_ablation.launch.others import refuse_others
+from cnn_ablation.launch.packing import ONE_AT_A_TIME
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.launch.rounds import Rounds
 from cnn_ablation.launch.taking import Taking, take
@@ -115,17 +118,17 @@ class Study:
         return self.planning.plan(self._score)
 
     @cached_property
-    def crew(self) -> workers.Crew:
+    def crew(self) -> Crew:
         """The worker processes of a study that is packed; while it is carried out they stay from round to round."""
-        return workers.Crew(self.baseline.task.name, self.planning.packing)
+        return Crew(self.baseline.task.name, self.planning.packing)
 
     @property
     def is_packed(self) -> bool:
         """Whether its jobs share this machine side by side."""
-        return self.planning.here and self.planning.packing is not workers.ONE_AT_A_TIME
+        return self.planning.here and self.planning.packing is not ONE_AT_A_TIME
 
     @property
-    def trainer(self) -> workers.Crew | Dispatch | None:
+    def trainer(self) -> Crew | Dispatch | None:
         """What trains its jobs when they are handed over as assignments; None where they are started one by one."""
         return self.dispatch or (self.crew if self.is_packed else None)
 
@@ -133,9 +136,9 @@ class Study:
         """Where a job leaves its records."""
         return self.folder / str(number)
 
-    def assignment(self, item: NumberedJob) -> workers.Assignment:
+    def assignment(self, item: NumberedJob) -> Assignment:
         """What a worker needs to train a job."""
-        return workers.Assignment(
+        return Assignment(
             labelled(self.planning.configs[item.job.arm], item.job), self.job_folder(item.number), study=self.folder
         )
 
@@ -317,7 +320,7 @@ class Study:
 
     def _begin_loading(self) -> None:
         if self.is_packed and not self.engine:
-            workers.start_loading(self.task.PRELOADED)
+            children.start_loading(self.task.PRELOADED)
 
     @contextmanager
     def _reported_when_interrupted(self) -> Iterator[None]:

@@ -11,8 +11,9 @@ from cnn_ablation.common import commands, machine, progress
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.config import ANYTIME, StudyConfig, all_settings
-from cnn_ablation.launch import expected_seeds, forecast, workers
+from cnn_ablation.launch import expected_seeds, forecast
 from cnn_ablation.launch.observers import makers
+from cnn_ablation.launch.packing import Packing, packing
 from cnn_ablation.runs import provenance
 from cnn_ablation.runs.task import How, check_alone, task_of
 from cnn_ablation.study import checks
@@ -138,11 +139,11 @@ class Planning:
         return self.here or machine.is_elsewhere()
 
     @cached_property
-    def packing(self) -> workers.Packing:
+    def packing(self) -> Packing:
         """How its runs share this machine, decided once for all steps of its design."""
         arms = one_at_a_time(self.knobs) if self.design == GREEDY else self.configs  # greedy begins with fewer
         configs = [self._compose(arm) for arm in arms]
-        return workers.packing(self.baseline, len(configs) * len(self.baseline.seeds), configs)
+        return packing(self.baseline, len(configs) * len(self.baseline.seeds), configs)
 
     @property
     def most_runs(self) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from cnn_ablation.launch.workers import LOG_FILE, Assignment, logging_to
+from cnn_ablation.launch.assignments import Assignment
+from cnn_ablation.launch.log_files import LOG_FILE, logging_to
 from cnn_ablation.runs.run import LOGGER, known_runs, leave, log_run
 
 Item = TypeVar("Item")

@@ -15,9 +15,9 @@ from pathlib import Path
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.launch import submissions
+from cnn_ablation.launch.assignments import Assignment
 from cnn_ablation.launch.contents import Contents
 from cnn_ablation.launch.taking import writers
-from cnn_ablation.launch.workers import Assignment
 from cnn_ablation.runs.provenance import fingerprint
 from cnn_ablation.runs.records import Run, read_run, record_path
 from cnn_ablation.runs.run import finished, leave

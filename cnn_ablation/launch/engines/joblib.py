@@ -21,8 +21,8 @@ from cnn_ablation.common import machine
 from cnn_ablation.common.errors import ConfigError, Problem, one_line
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config.schema import CONDUCT, setting
+from cnn_ablation.launch.children import deaf_to_ctrl_c
 from cnn_ablation.launch.engines import CANCEL, Engine, JobState
-from cnn_ablation.launch.workers import deaf_to_ctrl_c
 
 _BATCHES_PER_PROCESS = 4
 """So that the last ones end at about the same time; a process that stays loads nothing anew."""

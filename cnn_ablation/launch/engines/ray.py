@@ -19,9 +19,9 @@ from typing import Any
 from cnn_ablation.common.errors import ConfigError, Problem, UserError, as_typed
 from cnn_ablation.config import free_keys
 from cnn_ablation.config.schema import CONDUCT, setting
+from cnn_ablation.launch.children import deaf_to_ctrl_c, without_main
 from cnn_ablation.launch.engines import Engine, JobState
 from cnn_ablation.launch.engines.ray_driver import AUTO, KEYS, LOCAL, work
-from cnn_ablation.launch.workers import deaf_to_ctrl_c, without_main
 
 _OLDEST = (2, 52)
 """The first in which a cluster asks for a token."""

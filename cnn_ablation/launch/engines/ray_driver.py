@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cnn_ablation.common.errors import Problem
+from cnn_ablation.launch.children import exit_reason
 from cnn_ablation.launch.engines import ray_job
-from cnn_ablation.launch.workers import exit_reason
 
 LOCAL, AUTO = "local", "auto"
 _OBJECT_STORE_BYTES = 80_000_000  # nothing of size is sent through it; Ray takes a third of the memory unasked

@@ -73,8 +73,11 @@ def serve_streams(config: Config) -> None:
     With CUDA's own number ten seeds wait for each other. Not without need: ten processes with four times as many took
     14 s to start instead of 4. Nor under NVIDIA's MPS, whose processes share what there is: the third one that asked
     for 32 got no GPU at all. What the environment says already is left.
+
+    Raises:
+        ConfigError: the environment asks for arms to share a GPU in a way that there is not.
     """
-    if (len(config.seeds) > _STREAMS or arms_are_threads()) and not _has_mps():
+    if (arms_are_threads() or len(config.seeds) > _STREAMS) and not _has_mps():
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(_MANY_STREAMS))
 
 

@@ -151,7 +151,7 @@ def room_for_more(device: torch.device) -> int:
     """How many more processes that train what this one does the memory of a GPU has room for.
 
     None on a GPU that its administrator gives to one process at a time. On a CPU, where processes are counted before
-    they start (`workers.packing`), there is always room.
+    they start (`launch.packing`), there is always room.
     """
     if device.type != "cuda":
         return sys.maxsize
