@@ -109,6 +109,46 @@ def test_what_is_wrong_is_said_in_hydras_words(lines: list[str], mode: RunMode, 
     assert said[0] == said[1]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("hydra.job.env_copy=[]", id="nothing-to-copy"),
+        pytest.param("+hydra.job.env_set.COPIED=b", id="added-before-it-is-copied"),
+        pytest.param("+hydra.job.env_set.OTHER=b", id="order-of-the-environment"),
+        pytest.param("hydra.job={name:y,env_copy:[]}", id="a-dictionary"),
+        pytest.param("hydra={job:{env_copy:[]}}", id="a-dictionary-of-all"),
+        pytest.param("hydra.job.name=???", id="the-applications-name"),
+        pytest.param("hydra.job.config_name=another", id="the-files-name"),
+        pytest.param("hydra.runtime.version='9'", id="version"),
+        pytest.param("hydra.runtime.config_sources=[]", id="sources"),
+        pytest.param("++hydra.runtime.choices.optimizer=another", id="a-choice"),
+        pytest.param("+hydra.runtime.choices.more=another", id="another-choice"),
+        pytest.param("hydra.overrides.task=[a]", id="overrides"),
+    ],
+)
+def test_what_hydra_writes_last_is_written_last(
+    line: str, loader: SharingLoader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where values stand in its way, and where a file of the user's own asks for it."""
+    monkeypatch.setenv("COPIED", "from outside")
+    (tmp_path / "own.yaml").write_text("defaults: [config, _self_]\nhydra: {job: {env_copy: [COPIED]}}\n")
+    path = copy.deepcopy(loader.config_search_path)
+    path.prepend("command-line", f"file://{tmp_path}")
+    ours, theirs = SharingLoader(path), ConfigLoaderImpl(path)
+    ours.load_configuration("own", [], RUN)
+    lines = ["train.epochs=3", line]
+    assert told(ours.load_configuration("own", lines, RUN)) == told(theirs.load_configuration("own", lines, RUN))
+
+
+def test_a_choice_of_a_group_is_no_value(loader: SharingLoader) -> None:
+    said = []
+    for each in (loader, ConfigLoaderImpl(loader.config_search_path)):
+        with pytest.raises(Exception, match=r"Could not override 'hydra\.runtime\.choices\.optimizer'") as caught:
+            each.load_configuration("config", ["hydra.runtime.choices.optimizer=sgd"], RUN)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
 def test_only_options_are_composed_again(loader: SharingLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = SharingLoader(loader.config_search_path)
     composed, by_hydra = [], loader._by_hydra
