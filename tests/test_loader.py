@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -207,6 +211,21 @@ def test_compositions_in_python_share_what_they_have_in_common(monkeypatch: pyte
     assert found[0] == replace(found[1], seed=3)
     assert found[0].optimizer is not found[1].optimizer
     assert composed == [["optimizer=sgd"]]
+
+
+def test_files_that_a_plugin_brings_are_read_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Brings(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            search_path.append("a plugin", f"file://{tmp_path}")
+
+    cnn_ablation.compose([])  # finds Hydra's plugins
+    plugins = Singleton._instances.get(Plugins) or composition._found[Plugins]
+    found = plugins.plugin_type_to_subclass_list
+    monkeypatch.setitem(found, SearchPathPlugin, [*found[SearchPathPlugin], Brings])
+    (tmp_path / "study").mkdir()
+    for epochs in (5, 6):
+        (tmp_path / "study" / "own.yaml").write_text(f"# @package _global_\ntrain: {{epochs: {epochs}}}\n")
+        assert cnn_ablation.compose(["study=own"]).train.epochs == epochs
 
 
 def test_another_node_in_the_store_is_composed_anew(monkeypatch: pytest.MonkeyPatch) -> None:

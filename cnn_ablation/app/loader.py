@@ -37,12 +37,14 @@ class SharingLoader(ConfigLoaderImpl):
 
     Args:
         config_search_path: where Hydra looks for configurations.
-        kept: compositions of an earlier one, of the same files and nodes; None begins with none.
+        kept: compositions of an earlier one, of the same files and nodes; None begins with none, and so do files of a
+            plugin's own, which may have changed since.
     """
 
     def __init__(self, config_search_path: ConfigSearchPath, kept: Kept | None = None):
         super().__init__(config_search_path)
-        self._kept: Kept = {} if kept is None else kept
+        others = [each for each in config_search_path.get_path() if each.provider not in ("hydra", "main", "schema")]
+        self._kept: Kept = {} if kept is None or others else kept
 
     def __getstate__(self) -> dict[str, Any]:
         """A launcher may send it to other processes."""
