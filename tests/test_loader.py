@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -109,6 +113,46 @@ def test_what_is_wrong_is_said_in_hydras_words(lines: list[str], mode: RunMode, 
     assert said[0] == said[1]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("hydra.job.env_copy=[]", id="nothing-to-copy"),
+        pytest.param("+hydra.job.env_set.COPIED=b", id="added-before-it-is-copied"),
+        pytest.param("+hydra.job.env_set.OTHER=b", id="order-of-the-environment"),
+        pytest.param("hydra.job={name:y,env_copy:[]}", id="a-dictionary"),
+        pytest.param("hydra={job:{env_copy:[]}}", id="a-dictionary-of-all"),
+        pytest.param("hydra.job.name=???", id="the-applications-name"),
+        pytest.param("hydra.job.config_name=another", id="the-files-name"),
+        pytest.param("hydra.runtime.version='9'", id="version"),
+        pytest.param("hydra.runtime.config_sources=[]", id="sources"),
+        pytest.param("++hydra.runtime.choices.optimizer=another", id="a-choice"),
+        pytest.param("+hydra.runtime.choices.more=another", id="another-choice"),
+        pytest.param("hydra.overrides.task=[a]", id="overrides"),
+    ],
+)
+def test_what_hydra_writes_last_is_written_last(
+    line: str, loader: SharingLoader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where values stand in its way, and where a file of the user's own asks for it."""
+    monkeypatch.setenv("COPIED", "from outside")
+    (tmp_path / "own.yaml").write_text("defaults: [config, _self_]\nhydra: {job: {env_copy: [COPIED]}}\n")
+    path = copy.deepcopy(loader.config_search_path)
+    path.prepend("command-line", f"file://{tmp_path}")
+    ours, theirs = SharingLoader(path), ConfigLoaderImpl(path)
+    ours.load_configuration("own", [], RUN)
+    lines = ["train.epochs=3", line]
+    assert told(ours.load_configuration("own", lines, RUN)) == told(theirs.load_configuration("own", lines, RUN))
+
+
+def test_a_choice_of_a_group_is_no_value(loader: SharingLoader) -> None:
+    said = []
+    for each in (loader, ConfigLoaderImpl(loader.config_search_path)):
+        with pytest.raises(Exception, match=r"Could not override 'hydra\.runtime\.choices\.optimizer'") as caught:
+            each.load_configuration("config", ["hydra.runtime.choices.optimizer=sgd"], RUN)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
 def test_only_options_are_composed_again(loader: SharingLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = SharingLoader(loader.config_search_path)
     composed, by_hydra = [], loader._by_hydra
@@ -167,6 +211,21 @@ def test_compositions_in_python_share_what_they_have_in_common(monkeypatch: pyte
     assert found[0] == replace(found[1], seed=3)
     assert found[0].optimizer is not found[1].optimizer
     assert composed == [["optimizer=sgd"]]
+
+
+def test_files_that_a_plugin_brings_are_read_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Brings(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            search_path.append("a plugin", f"file://{tmp_path}")
+
+    cnn_ablation.compose([])  # finds Hydra's plugins
+    plugins = Singleton._instances.get(Plugins) or composition._found[Plugins]
+    found = plugins.plugin_type_to_subclass_list
+    monkeypatch.setitem(found, SearchPathPlugin, [*found[SearchPathPlugin], Brings])
+    (tmp_path / "study").mkdir()
+    for epochs in (5, 6):
+        (tmp_path / "study" / "own.yaml").write_text(f"# @package _global_\ntrain: {{epochs: {epochs}}}\n")
+        assert cnn_ablation.compose(["study=own"]).train.epochs == epochs
 
 
 def test_another_node_in_the_store_is_composed_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -76,9 +77,40 @@ def test_steps_are_pytorchs_bit_for_bit(torchs: Make, config: OptimizerConfig, f
         theirs, ours = weights(), weights()
         optimizer = make_optimizer(config, ours, CPU, fused=bool(how))
         reference = torchs([parameter for _, parameter in theirs], **how)
-        assert type(optimizer).__name__ == type(reference).__name__
+        is_ours = bool(how) and isinstance(reference, optim.Adam)  # a kernel's call of our own, AdamW's too
+        assert type(optimizer).__name__ == ("FusedAdam" if is_ours else type(reference).__name__)
         assert after_steps(optimizer, ours) == after_steps(reference, theirs)
-        assert optimizer.state_dict()["state"].keys() == reference.state_dict()["state"].keys()
+        found, expected = optimizer.state_dict(), reference.state_dict()
+        torch.testing.assert_close(found["state"], expected["state"], rtol=0, atol=0)
+        assert found["param_groups"] == expected["param_groups"]
+
+
+@pytest.mark.parametrize("config", [AdamConfig(lr=0.1), AdamWConfig(lr=0.1, weight_decay=0.3)], ids=["adam", "adamw"])
+@pytest.mark.parametrize("then", [True, False], ids=["pytorchs-to-ours", "ours-to-pytorchs"])
+def test_a_checkpoint_of_one_is_gone_on_with_by_the_other(config: OptimizerConfig, then: bool) -> None:
+    """As of a run that an earlier version began: PyTorch's optimiser, with its single kernel."""
+    kind = {"adam": optim.Adam, "adamw": optim.AdamW}[config.name]
+    how = {"lr": 0.1, "weight_decay": config.weight_decay, "fused": True}
+
+    def made(named: list[tuple[str, Tensor]], of_ours: bool) -> optim.Optimizer:
+        return make_optimizer(config, named, CPU, fused=True) if of_ours else kind([p for _, p in named], **how)
+
+    straight, broken = weights(), weights()
+    optimizer, beginning = made(straight, then), made(broken, not then)
+    after_steps(optimizer, straight)
+    after_steps(beginning, broken)
+    file = io.BytesIO()
+    torch.save(beginning.state_dict(), file)
+    file.seek(0)
+    going_on = made(broken, then)
+    going_on.load_state_dict(torch.load(file, weights_only=True))
+    assert after_steps(going_on, broken) == after_steps(optimizer, straight)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_closure_is_asked_with_gradients(fused: bool) -> None:
+    optimizer = make_optimizer(AdamConfig(), weights(), CPU, fused=fused)
+    assert optimizer.step(lambda: float(torch.is_grad_enabled())) == 1.0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad, optim.RMSprop])

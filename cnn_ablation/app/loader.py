@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 _SEARCH_PATH = "hydra.searchpath"  # where groups are looked for
+_TOLD = ("hydra.job", "hydra.overrides", "hydra.runtime")  # what Hydra writes once all values are set
 _MOST_KEPT = 64  # compositions, of some 200 KB each
 
 
@@ -36,12 +37,14 @@ class SharingLoader(ConfigLoaderImpl):
 
     Args:
         config_search_path: where Hydra looks for configurations.
-        kept: compositions of an earlier one, of the same files and nodes; None begins with none.
+        kept: compositions of an earlier one, of the same files and nodes; None begins with none, and so do files of a
+            plugin's own, which may have changed since.
     """
 
     def __init__(self, config_search_path: ConfigSearchPath, kept: Kept | None = None):
         super().__init__(config_search_path)
-        self._kept: Kept = {} if kept is None else kept
+        others = [each for each in config_search_path.get_path() if each.provider not in ("hydra", "main", "schema")]
+        self._kept: Kept = {} if kept is None or others else kept
 
     def __getstate__(self) -> dict[str, Any]:
         """A launcher may send it to other processes."""
@@ -59,6 +62,8 @@ class SharingLoader(ConfigLoaderImpl):
         parsed, repository = self._parse_overrides_and_create_caching_repo(config_name, overrides)
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
+        if any(map(_changes_what_is_told, parsed)):
+            return self._by_hydra(config_name, overrides, run_mode)
         options = [str(each.input_line) for each in parsed if _is_option(each, repository)]
         config = copy.deepcopy(self._composed(config_name, options, run_mode))
         values = [each for each in parsed if not (_is_option(each, repository) or each.is_sweep_override())]
@@ -94,8 +99,14 @@ def _is_option(override: Override, repository: CachingConfigRepository) -> bool:
     return chooses or override.key_or_group == _SEARCH_PATH
 
 
+def _changes_what_is_told(override: Override) -> bool:
+    """Whether a value stands where Hydra writes after it: what is composed holds what it wrote before it."""
+    key = f"{override.key_or_group}."
+    return key == "hydra." or any(key.startswith(f"{told}.") for told in _TOLD)
+
+
 def _tell(overrides: Sequence[Override], config: DictConfig) -> None:
-    """What Hydra's node says of all overrides and of the process; values that were set may have changed it."""
+    """What Hydra's node says of all overrides and of the process."""
     job, lines = config.hydra.job, config.hydra.overrides
     for told in (lines.hydra, lines.task):
         told.clear()
