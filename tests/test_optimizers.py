@@ -113,6 +113,30 @@ def test_a_closure_is_asked_with_gradients(fused: bool) -> None:
     assert optimizer.step(lambda: float(torch.is_grad_enabled())) == 1.0  # type: ignore[arg-type]
 
 
+ORDERS = {"rows": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+@pytest.mark.parametrize("of_averages", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("of_gradient", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("of_weights", ORDERS.values(), ids=ORDERS)
+def test_adams_kernel_pairs_numbers_by_their_places_not_by_their_order_in_memory(
+    of_weights: torch.memory_format, of_gradient: torch.memory_format, of_averages: torch.memory_format
+) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    start, *gradients = torch.randn(5, 6, 5, 3, 3, generator=drawn)
+    found = []
+    for fused in (True, False):
+        weight = start.clone(memory_format=of_weights).requires_grad_()
+        optimizer = make_optimizer(AdamConfig(lr=0.1), [("weight", weight)], CPU, fused=fused)
+        for gradient in gradients:
+            weight.grad = gradient.clone(memory_format=of_gradient)
+            optimizer.step()
+            state = optimizer.state[weight]
+            state |= {name: state[name].clone(memory_format=of_averages) for name in ("exp_avg", "exp_avg_sq")}
+        found.append(weight.detach())
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad, optim.RMSprop])
 def test_what_torch_compile_wants_is_not_imported(kind: type[optim.Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # importing it fails

@@ -49,7 +49,7 @@ class FusedAdam(optim.Adam):
         params = [param for param in group["params"] if param.grad is not None]
         states = [self._state_of(param) for param in params]
         each = [
-            _as_they_lie(param, param.grad, state["exp_avg"], state["exp_avg_sq"])
+            _as_they_lie(param, _laid_as(param, param.grad), state["exp_avg"], state["exp_avg_sq"])
             for param, state in zip(params, states, strict=True)
         ]
         if not each:
@@ -69,7 +69,14 @@ class FusedAdam(optim.Adam):
                 "exp_avg": torch.zeros_like(param),
                 "exp_avg_sq": torch.zeros_like(param),
             }
+        for name in ("exp_avg", "exp_avg_sq"):  # of a checkpoint, perhaps in another order
+            state[name] = _laid_as(param, state[name])
         return state
+
+
+def _laid_as(param: Tensor, values: Tensor) -> Tensor:
+    """`values` in the order in memory of `param`: the kernel pairs numbers as they lie there, whatever strides say."""
+    return values if values.stride() == param.stride() else torch.empty_like(param).copy_(values)
 
 
 def _as_they_lie(*tensors: Tensor) -> tuple[Tensor, ...]:
