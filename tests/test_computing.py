@@ -383,6 +383,23 @@ def test_machines_that_compile_at_once_leave_one_whole_library(
     assert (tmp_path / "library.so").read_text() == ("first" if links else "second")
 
 
+def test_several_sources_make_one_library_and_a_compiler_without_time_is_told_from_none(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half.c").write_text("int half(void) { return 21; }")
+    (tmp_path / "whole.c").write_text("int half(void); int whole(void) { return 2 * half(); }")
+    monkeypatch.setattr(compiled, "_SOURCES", [tmp_path / "half.c", tmp_path / "whole.c"])
+    own_cache.unlink()
+    with monkeypatch.context() as slow:
+        slow.setattr(compiled, "_TIMEOUT_SECONDS", 1e-9)
+        functions, why_not = compiled._loaded.__wrapped__()
+        assert functions is None
+        assert why_not == "cc took more than 1e-09 s; remedy: start again when the machine is less busy"
+        assert not own_cache.exists()
+    functions, why_not = compiled._loaded.__wrapped__()
+    assert (functions.whole(), why_not) == (42, "")
+
+
 def test_without_a_home_folder_pytorchs_own_layers_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
