@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
 import os
 import shutil
 import sys
@@ -109,6 +110,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
+        _close_logs()
         printed = capsys.readouterr()
         return Answer(int(ended.value.code or 0), printed.out, printed.err)
 
@@ -126,7 +128,16 @@ def answered(folder: Path, *arguments: str) -> Answer:
         patched.setattr(sys, "argv", ["cnn_ablation", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
+        _close_logs()
     return Answer(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def _close_logs() -> None:
+    """Those that a command leaves open, for its process ends with it."""
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture(scope="session")
