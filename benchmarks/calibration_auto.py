@@ -257,11 +257,11 @@ def _summary(results: dict[tuple[int, str], dict[float, dict[str, Result]]]) -> 
 def _of_mixed(margin: float, designs: dict[str, Result]) -> str:
     auto, alike, pocock = designs[AUTO], designs.get(ALIKE), designs[POCOCK]
     beside = (
-        f"a fixed number needs {alike.runs:.0f} for as many" if alike else "no fixed number up to 100 decides as many"
+        f"A fixed number needs {alike.runs:.0f} for as many" if alike else "No fixed number up to 100 decides as many"
     )
     return (
         f"In the mixed study (three arms without an effect, two each of 1, 3 and 10; margin {margin:g}) `auto` decides"
-        f" {percent(auto.decided)} % of arms with {auto.runs:.0f} runs; {beside}; Pocock's spending decides"
+        f" {percent(auto.decided)} % of arms with {auto.runs:.0f} runs. {beside}; Pocock's spending decides"
         f" {percent(pocock.decided)} % with {pocock.runs:.0f}."
     )
 

@@ -131,6 +131,7 @@ class _Forest:
     ax: Axes
 
     def draw_seeds(self, places: Places, colour: str) -> None:
+        """A point a seed, below the mean, with its number on pointing at it."""
         marks = self.marks
         seeds = [(place, number, value) for place in places for number, value in marks.seeds[place].items()]
         if not seeds:
@@ -150,6 +151,7 @@ class _Forest:
         self._arrows(values, heights, colour, 3.2)
 
     def draw_intervals(self, places: Places, colour: str) -> None:
+        """A line from end to end of each interval, cut where the axis ends."""
         mean, low, high = self.marks.mean[places], self.marks.low[places], self.marks.high[places]
         heights = self.rows.marks[places]
         is_there = ~(np.isnan(low) & np.isnan(high))
@@ -160,6 +162,7 @@ class _Forest:
             self._arrows(limit, heights, colour, 4.5)
 
     def draw_means(self, places: Places, colour: str, marker: str) -> None:
+        """A mark at each mean, by its verdict."""
         marks, mean = self.marks, self.marks.mean
         inside = places[self.span.holds(mean[places])]
         (line,) = self.ax.plot(mean[inside], self.rows.marks[inside], color=colour, marker=marker, **MEAN_STYLE)
