@@ -41,7 +41,7 @@ TINY = (
 UNDRAWN_COMMAND = str(Path(__file__).parent / "undrawn.py")  # `python -m cnn_ablation` without pictures
 
 
-_COLLECT_AFTER = 500  # tests
+_COLLECT_AFTER = 1500  # tests
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -520,11 +520,11 @@ def test_what_is_read_is_not_searched_for_garbage(frozen: bool) -> None:
         gc.freeze()
     with _no_search_for_garbage():
         assert not gc.isenabled()
-        kept = [[number] for number in range(2000)]
+        kept = [[number] for number in range(20_000)]
     assert gc.isenabled()
     assert _is_searched(others) is not frozen
     assert _is_searched(kept)
-    assert frozen or not _is_searched(kept[1999], generation=0)
+    assert frozen or not _is_searched(kept[19_999], generation=0)
 
 
 def _is_searched(sought: object, generation: int | None = None) -> bool:

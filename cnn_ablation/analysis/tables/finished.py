@@ -220,6 +220,9 @@ def _is_table(rows: object) -> bool:
     )
 
 
+_MANY_OBJECTS = 10_000
+
+
 @contextmanager
 def _no_search_for_garbage() -> Iterator[None]:
     """Among thousands of records that are all kept, the search takes a fifth of the time that reading does.
@@ -232,7 +235,8 @@ def _no_search_for_garbage() -> Iterator[None]:
         yield
     finally:
         if was_searching:
-            if not gc.get_freeze_count():  # what somebody has frozen stays so
+            # What somebody has frozen stays so; to count that takes long where it is much.
+            if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
