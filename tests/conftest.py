@@ -174,19 +174,35 @@ def undrawn() -> Iterator[None]:
 @contextmanager
 def parts_forgotten() -> Iterator[None]:
     """What extensions register within it is forgotten afterwards."""
-    from cnn_ablation.app import keys
+    from cnn_ablation.app import composition, keys
     from cnn_ablation.tasks.image_classification import activations, config, models, parts
 
     of_parts = (parts.OPTIMIZERS, parts.LOSSES, parts.SCHEDULES, parts.SOURCES, parts.OPTIONS)
     tables: Any = (activations.ACTIVATIONS, models.NETWORKS, *of_parts, *config.GROUPS.values())
     lists = (config.LOSS_NAMES, config.SCHEDULE_NAMES)
     before, names = [dict(table) for table in tables], [list(each) for each in lists]
+    known = {(group, name) for group, name, _ in composition._dataclasses()}
     try:
         yield
     finally:
+        _forget_schemas({(group, name) for group, name, _ in composition._dataclasses()} - known)
         for table, content in zip(tables, before, strict=True):
             table.clear()
             table.update(content)
         for each, kept in zip(lists, names, strict=True):
             each[:] = kept
         keys.schema_keys.cache_clear()
+
+
+def _forget_schemas(added: set[tuple[str, str]]) -> None:
+    """In Hydra's store for commands, and in that for what is composed beside a caller's Hydra."""
+    from hydra.core.config_store import ConfigStore
+
+    from cnn_ablation.app import composition
+
+    for store in {id(store): store for store in (ConfigStore.instance(), composition._found.get(ConfigStore))}.values():
+        for group, name in added if store else ():
+            nodes = store.repo
+            for part in group.split("/"):
+                nodes = nodes.get(part, {})
+            nodes.pop(f"{name}.yaml", None)

@@ -230,7 +230,7 @@ def test_a_run_that_another_host_finished_first_keeps_that_record(
 
     (mine,) = run(replace(tiny_config, replicates=1), tmp_path / "0", concurrent_jobs=meanwhile)
     assert mine.status == "ok"
-    assert store.find(mine.fingerprint) == first
+    assert repr(store.find(mine.fingerprint)) == repr(first)
     assert read_run(tmp_path / "0" / "run-seed0.json").train_started == mine.train_started
     said = " ".join(capsys.readouterr().err.split())
     assert f"warning: {store.run_path(mine.fingerprint)} is there already" in said
@@ -262,6 +262,6 @@ def test_a_failed_run_leaves_the_record_that_came_meanwhile(
         raise ZeroDivisionError
 
     (found,) = run(replace(tiny_config, replicates=1), tmp_path / "0", concurrent_jobs=meanwhile)
-    assert found == read_run(path) == finished
+    assert repr(found) == repr(read_run(path)) == repr(finished)
     said = " ".join(capsys.readouterr().err.split())
     assert f"{path} was written by another process meanwhile; this one failed: ZeroDivisionError" in said

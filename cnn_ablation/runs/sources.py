@@ -122,9 +122,15 @@ def _modules(package: metadata.Distribution) -> set[str]:
     """The modules that a package installs, by their first names."""
     if declared := package.read_text("top_level.txt"):
         return set(declared.split())
-    written = package.read_text("RECORD")
-    paths = [row[0] for row in csv.reader(written.splitlines()) if row] if written else map(str, package.files or ())
-    return {path.partition("/")[0].partition(".")[0] for path in paths if path.endswith(_SUFFIXES)} - {""}
+    record = (package.read_text("RECORD") or "").splitlines()
+    paths = (row[0] for row in csv.reader(record) if row)
+    return set(filter(str.isidentifier, map(_module, paths)))
+
+
+def _module(path: str) -> str:
+    """The first name that a file of a package is imported by; "" for one beside modules that is none."""
+    folder, is_in_folder, _ = path.partition("/")
+    return folder if is_in_folder else folder.partition(".")[0] if folder.endswith(_SUFFIXES) else ""
 
 
 def _stamps(folders: Iterable[str]) -> Iterator[tuple[str, int]]:

@@ -136,9 +136,8 @@ def _schema(group: str, name: str, settings: type | None, function: Callable[...
     fields = [("name", str, group_name(name, role=_role(group)))]
     attribute = f"_{group}_{name}"
     module = sys.modules[function.__module__]
-    made = dataclasses.make_dataclass(
-        attribute, fields, bases=bases, namespace={"__doc__": _words(settings, function), "__module__": module.__name__}
-    )
+    made = dataclasses.make_dataclass(attribute, fields, bases=bases, namespace={"__doc__": _words(settings, function)})
+    made.__module__ = module.__name__  # where pickle looks; from Python 3.12 on, a namespace's counts for nothing
     for item in dataclasses.fields(made):  # as text, as in a file that postpones annotations
         item.type = item.type.__name__ if type(item.type) is type else str(item.type)
         if group == "data" and item.name not in _names(base) and role_of(item) is RESULT:
