@@ -379,21 +379,30 @@ def test_an_observer_that_hangs_is_not_waited_for(
 def test_a_slow_observer_is_waited_for_while_it_gets_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(listening, "_QUIET_SECONDS", 0.1)
-    heard: list[int] = []
+    """By a clock of the test's own: each call takes 40 s, during which somebody looks whether it has ended."""
+    now, looked = [0.0], threading.Event()
+
+    def sleep(seconds: float) -> None:
+        looked.set()
+        time.sleep(seconds)
 
     def slowly(number: int) -> None:
-        time.sleep(0.1)
+        looked.clear()
+        looked.wait(60)
+        now[0] += 40
         heard.append(number)
 
-    slow = SimpleNamespace(on_run=slowly)
+    monkeypatch.setattr(listening, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    slow, heard, until = SimpleNamespace(on_run=slowly), list[int](), time.monotonic() + 60
     listeners = listening.Listeners({"slow": lambda: slow})
-    time.sleep(0.6)  # idle for longer than anybody would wait
-    for number in range(6):
+    while listeners._all[0]._busy_since is not None:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    now[0] += 100  # idle for longer than anybody would wait
+    for number in range(5):
         listeners.tell("on_run", number)
     listeners.end()
-    assert heard == [0, 1, 2, 3, 4, 5]
+    assert heard == [0, 1, 2, 3, 4]
     said = capsys.readouterr().err
     assert "waiting for what trackers have to send: slow" in said
     assert "has been at" not in said
