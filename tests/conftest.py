@@ -45,10 +45,12 @@ _COLLECT_AFTER = 1500  # tests
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Keeps what is there out of the search for garbage, but for a whole search now and then.
+    """Seeds PyTorch, and keeps what is there out of the search for garbage, but for a whole search now and then.
 
     A search among all that torch, pandas and matplotlib hold takes 0.3 s, and tests make garbage for many of them.
     """
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.manual_seed(0)  # what a test draws hangs on no test before it
     count = item.config.stash.get(_TESTS, 0)
     item.config.stash[_TESTS] = count + 1
     if count % _COLLECT_AFTER == 0:
