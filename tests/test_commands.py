@@ -150,8 +150,8 @@ def interrupted(folder: Path, module: str, words: Sequence[str], seconds: float)
 
 @pytest.mark.parametrize("seconds", [0, 0.02, 0.05, 0.1, 0.2, 0.3])
 def test_ctrl_c_while_libraries_are_imported_says_nothing(tmp_path: Path, seconds: float) -> None:
-    """A thousand arms are composed, so that the command is busy for longer than any of these times."""
-    words = ["-m", "train.epochs=range(1,1000)", "dry_run=true"]
+    """Thousands of arms are composed, so that the command is busy for longer than any of these times."""
+    words = ["-m", "train.epochs=range(1,5000)", "dry_run=true"]
     code, err = interrupted(tmp_path, "cnn_ablation.__main__", words, seconds)
     assert (code, err) == (130, "")
 

@@ -105,8 +105,7 @@ def test_a_process_that_dies_while_idle_costs_nothing(joblib: Callable[[int], Jo
     over(engine, engine.submit([first], tmp_path))
     idle = started(first)["pid"]
     os.kill(idle, signal.SIGKILL)
-    until(lambda: not is_alive(idle))
-    time.sleep(0.3)  # until loky has seen it too
+    until(lambda: engine._pool.idle[0]._flags.broken)  # loky has seen it
     assert over(engine, engine.submit([second], tmp_path)) == [ENDED_WELL]
     assert is_done(second)
 
