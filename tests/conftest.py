@@ -135,11 +135,12 @@ def answered(folder: Path, *arguments: str) -> Answer:
 
 
 def _close_logs() -> None:
-    """Those that a command leaves open, for its process ends with it."""
+    """Those that a command leaves open, for its process ends with it; one on a screen that is closed raises later."""
     root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler)]:
+    for handler in [each for each in root.handlers if type(each) in (logging.FileHandler, logging.StreamHandler)]:
         root.removeHandler(handler)
         handler.close()
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
