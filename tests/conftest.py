@@ -45,10 +45,12 @@ _COLLECT_AFTER = 1500  # tests
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Keeps what is there out of the search for garbage, but for a whole search now and then.
+    """Seeds PyTorch, and keeps what is there out of the search for garbage, but for a whole search now and then.
 
     A search among all that torch, pandas and matplotlib hold takes 0.3 s, and tests make garbage for many of them.
     """
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.manual_seed(0)  # what a test draws hangs on no test before it
     count = item.config.stash.get(_TESTS, 0)
     item.config.stash[_TESTS] = count + 1
     if count % _COLLECT_AFTER == 0:
@@ -133,11 +135,12 @@ def answered(folder: Path, *arguments: str) -> Answer:
 
 
 def _close_logs() -> None:
-    """Those that a command leaves open, for its process ends with it."""
+    """Those that a command leaves open, for its process ends with it; one on a screen that is closed raises later."""
     root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler)]:
+    for handler in [each for each in root.handlers if type(each) in (logging.FileHandler, logging.StreamHandler)]:
         root.removeHandler(handler)
         handler.close()
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

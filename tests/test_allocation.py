@@ -419,11 +419,14 @@ def test_each_gpu_has_processes_of_its_own(
         assert packing_of_job(config, 50, num_jobs, [config]) == expected
 
 
+# No process trains more than one job before all have begun one: the first could otherwise be through with all of them.
 RECORDING = """
 import os, pathlib, time
-def train(*, seed, wait=0.2):
-    time.sleep(wait)
+def train(*, seed, processes=1):
     pathlib.Path(f"saw-{seed}").write_text(f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getpid()}")
+    until = time.monotonic() + 60
+    while len(list(pathlib.Path().glob("saw-*"))) < processes and time.monotonic() < until:
+        time.sleep(0.01)
     return {"loss": float(seed)}
 """
 
@@ -448,7 +451,12 @@ def test_a_worker_sees_its_gpu_alone(
     (tmp_path / "train_seen.py").write_text(RECORDING)
     monkeypatch.chdir(tmp_path)
     config = function_task.complete(
-        FunctionConfig(task=Function(target="train_seen.train"), store=str(tmp_path / "store"), device="cpu")
+        FunctionConfig(
+            task=Function(target="train_seen.train"),
+            settings={"processes": sum(expected.values())},
+            store=str(tmp_path / "store"),
+            device="cpu",
+        )
     )
     jobs = [Assignment(replace(config, seed=n, replicates=1), tmp_path / str(n), tmp_path) for n in range(8)]
     assert Crew("function", how).train(jobs) == []

@@ -214,7 +214,10 @@ def test_a_configuration_is_nobody_elses(composer: Callable[..., arms.Composer])
     assert study.config(baseline).model.filters != changed.model.filters
 
 
-def test_interpolations_of_a_persons_own_files_follow_an_arm(tmp_path: Path, composer: Any) -> None:
+def test_interpolations_of_a_persons_own_files_follow_an_arm(
+    tmp_path: Path, composer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
     (tmp_path / "own" / "study").mkdir()
     (tmp_path / "own" / "study" / "mine.yaml").write_text(
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      train.epochs: 3,4\n"

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import bare_kernels
 import gpu
@@ -159,8 +160,22 @@ def test_ways_of_a_step_are_measured_in_turns_and_kernels_are_put_back(monkeypat
     assert before == steps.convolution._PROCESSORS
 
 
-def test_memory_is_that_of_the_command_and_of_what_it_starts() -> None:
-    grandchild = "held = bytearray(80 * 2**20); import time; time.sleep(0.6)"
+def test_memory_is_that_of_the_command_and_of_what_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it starts stays until it has been looked at."""
+    ready, seen, take = tmp_path / "ready", tmp_path / "seen", memory.Peaks.take
+
+    def taken(peaks: memory.Peaks, processes: Sequence[Any]) -> None:
+        is_there = ready.exists() and any(role == memory.TRAINING for role, _ in processes)
+        take(peaks, processes)
+        if is_there:
+            seen.touch()
+
+    monkeypatch.setattr(memory.Peaks, "take", taken)
+    grandchild = (
+        "held = bytearray(80 * 2**20); import pathlib, time; until = time.monotonic() + 60\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        f"while not pathlib.Path({str(seen)!r}).exists() and time.monotonic() < until: time.sleep(0.01)"
+    )
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
     peaks = memory.peaks_of(
         [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"]

@@ -150,8 +150,8 @@ def interrupted(folder: Path, module: str, words: Sequence[str], seconds: float)
 
 @pytest.mark.parametrize("seconds", [0, 0.02, 0.05, 0.1, 0.2, 0.3])
 def test_ctrl_c_while_libraries_are_imported_says_nothing(tmp_path: Path, seconds: float) -> None:
-    """A thousand arms are composed, so that the command is busy for longer than any of these times."""
-    words = ["-m", "train.epochs=range(1,1000)", "dry_run=true"]
+    """Thousands of arms are composed, so that the command is busy for longer than any of these times."""
+    words = ["-m", "train.epochs=range(1,5000)", "dry_run=true"]
     code, err = interrupted(tmp_path, "cnn_ablation.__main__", words, seconds)
     assert (code, err) == (130, "")
 
@@ -204,13 +204,19 @@ def test_an_interruption_that_becomes_an_error_of_ours_is_one_all_the_same(tmp_p
     assert (done.returncode, done.stderr) == (130, "")
 
 
-def test_an_interruption_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "of_sigint"),
+    [("SIGINT", "SIG_DFL"), ("SIGTERM", "SIG_DFL"), ("SIGTERM", "SIG_IGN")],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM in a shell's background"],
+)
+def test_an_interruption_in_a_destructor_is_not_lost(sent: str, of_sigint: str) -> None:
     code = (
         "import signal, time\n"
+        f"signal.signal(signal.SIGINT, signal.{of_sigint})\n"
         "from cnn_ablation.common import commands\n"
         "class Dying:\n"
         "    def __del__(self):\n"
-        "        signal.raise_signal(signal.SIGINT)\n"
+        f"        signal.raise_signal(signal.{sent})\n"
         "def main():\n"
         "    commands.raise_when_interrupted()\n"
         "    thing = Dying()\n"
@@ -218,7 +224,7 @@ def test_an_interruption_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
         "    time.sleep(30)\n"
         "commands.run_as_process(main)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, preexec_fn=HEED, timeout=20)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=28)
     assert (done.returncode, done.stderr) == (130, b"")
 
 

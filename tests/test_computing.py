@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -433,8 +434,11 @@ def test_ctrl_c_while_workers_import_is_one_line_at_most(tmp_path: Path) -> None
 
 
 def _has_server(parent: int) -> bool:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return any(b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with suppress(OSError):  # it has ended meanwhile
+            if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return True
+    return False
 
 
 # -- refusals before anything heavy is imported -----------------------------------------------------------------------

@@ -254,14 +254,18 @@ def test_what_is_left_out_is_said(folder: Path, capsys: pytest.CaptureFixture[st
 def test_an_interrupt_does_not_wait_for_all_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C after the first of 12 images: those that no thread has begun are left alone."""
     decoded: list[str] = []
+    ends = threading.Event()
 
     def slow(path: str, **settings: object) -> str:
         decoded.append(path)
-        time.sleep(0.05)
+        if Path(path) != folder / "train" / "cat" / "0.jpg":
+            ends.wait(60)
+            time.sleep(0.2)
         return path
 
     def interrupted(items: Iterator[object], **settings: object) -> Iterator[object]:
         yield next(items)
+        ends.set()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(image_folder, "_decode", slow)
@@ -462,11 +466,12 @@ def point_at(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(CIFAR10, "url", address)
 
 
-def closed_port() -> int:
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Nobody listens there, nor does another process that looks for a free one get it."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-    return port
+        yield bound.getsockname()[1]
 
 
 def test_what_can_be_fetched_is_not_fetched_yet(cifar: Path, tmp_path: Path) -> None:
@@ -475,9 +480,9 @@ def test_what_can_be_fetched_is_not_fetched_yet(cifar: Path, tmp_path: Path) -> 
 
 
 def test_what_cannot_be_fetched_is_refused_with_the_message_of_a_failed_download(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = f"http://127.0.0.1:{closed_port()}/cifar-10-python.tar.gz"
+    address = f"http://127.0.0.1:{closed_port}/cifar-10-python.tar.gz"
     point_at(monkeypatch, address)
     config = TorchvisionConfig(name="cifar10", root=str(tmp_path / "root"))
     messages = []
@@ -504,13 +509,13 @@ def test_a_file_that_the_server_has_not_is_refused(cifar: Path, tmp_path: Path) 
 
 
 def test_one_address_of_several_is_enough(
-    server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: tuple[Path, str], closed_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from torchvision.datasets import MNIST
 
     offered, address = server
     (offered / MNIST.resources[0][0]).write_bytes(b"content")
-    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{closed_port()}/", address])
+    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{closed_port}/", address])
     data.check_available(TorchvisionConfig(name="mnist", root=str(tmp_path / "root")))
 
 
@@ -529,7 +534,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     started = time.monotonic()
     with pytest.raises(DataError, match=r"no answer within 0\.1 s|timed out"):
         data.check_available(TorchvisionConfig(name="cifar10", root=str(tmp_path / "root")))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
 
 
 @pytest.fixture
@@ -569,14 +574,16 @@ def test_a_root_that_cannot_be_written_to_is_refused(
     assert "remedy: set data.root=DIR" in str(error.value)
 
 
-def test_nothing_is_asked_where_the_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point_at(monkeypatch, f"http://127.0.0.1:{closed_port()}/")
+def test_nothing_is_asked_where_the_files_are(
+    closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at(monkeypatch, f"http://127.0.0.1:{closed_port}/")
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"something")
     for config in (TorchvisionConfig(name="cifar10", root=str(tmp_path)), DigitsConfig(), ShapesConfig()):
         data.check_available(config)
 
 
-def test_refusing_needs_no_torch(tmp_path: Path) -> None:
+def test_refusing_needs_no_torch(closed_port: int, tmp_path: Path) -> None:
     """The proxy is a closed port of this machine, so that no other one is asked."""
     code = (
         "import sys, time; from cnn_ablation.tasks.image_classification import config\n"
@@ -586,15 +593,17 @@ def test_refusing_needs_no_torch(tmp_path: Path) -> None:
         "except errors.DataError as error: print(error)\n"
         "print({'torch', 'torchvision', 'scipy', 'sklearn', 'pandas'} & set(sys.modules))"
     )
-    proxy = f"http://127.0.0.1:{closed_port()}"
+    proxy = f"http://127.0.0.1:{closed_port}"
     environment = {**os.environ, "http_proxy": proxy, "https_proxy": proxy}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert "train-images-idx3-ubyte.gz could not be downloaded (<urlopen error" in done.stdout
     assert done.stdout.endswith("set()\n")
 
 
-def test_a_file_that_is_not_the_published_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point_at(monkeypatch, f"http://127.0.0.1:{closed_port()}/")
+def test_a_file_that_is_not_the_published_one_is_named(
+    closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at(monkeypatch, f"http://127.0.0.1:{closed_port}/")
     path = tmp_path / "cifar-10-python.tar.gz"
     path.write_bytes(b"something")
     with pytest.raises(DataError, match=f"the file {path} is not the published one: its checksum is wrong"):

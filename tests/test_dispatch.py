@@ -211,8 +211,7 @@ def test_an_interrupted_command_leaves_its_jobs_or_ends_them(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], goes_on: bool
 ) -> None:
     def interrupt(*_: object) -> None:
-        while len(trained(here)) < 2:
-            time.sleep(0.02)
+        _until(lambda: len(trained(here)) >= 2)
         raise KeyboardInterrupt
 
     config, levels = composed(), {"settings.word": ["waits"]}
@@ -393,7 +392,7 @@ def test_jobs_that_are_to_end_with_the_command_do_so_even_where_it_is_killed(her
     _until(lambda: not any(map(_runs, jobs)))
 
 
-def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def _until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

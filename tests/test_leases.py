@@ -133,7 +133,7 @@ def test_a_killed_holder_is_followed_at_once(tmp_path: Path) -> None:
         child.kill()  # and nobody has waited for it
         began = time.monotonic()
         assert acquire(tmp_path / "run").generation == 2
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 30, "not the 45 s after which it would have expired"
 
 
 def test_a_stopped_holder_of_this_host_keeps_its_lease(tmp_path: Path, quick: None) -> None:
@@ -148,7 +148,7 @@ def test_a_process_with_the_number_of_a_dead_one_is_another(tmp_path: Path) -> N
     content = json.loads((tmp_path / "run.1").read_text())
     assert content["process"] == os.getpid()
     assert not free(tmp_path / "run")
-    content |= {"process": os.getppid(), "began": "1"}
+    content |= {"process": os.getppid(), "began": "-1"}  # of a machine's first process it may be 1
     (tmp_path / "run.1").write_text(json.dumps(content))
     assert content["nonce"] == lease.owner.nonce
     assert free(tmp_path / "run")
@@ -162,10 +162,10 @@ def test_a_holder_of_another_host_expires_by_the_waiters_clock(tmp_path: Path, q
     assert not free(tmp_path / "run")
     began = time.monotonic()
     assert acquire(tmp_path / "run", patience=0).generation == 2
-    assert 0.25 <= time.monotonic() - began < 5
+    assert 0.25 <= time.monotonic() - began < 30
 
 
-def test_a_holder_of_another_host_that_lives_is_waited_for(tmp_path: Path, quick: None) -> None:
+def test_a_holder_of_another_host_that_lives_is_waited_for(tmp_path: Path) -> None:
     code = f"leases.BEAT_SECONDS = 0.02\n{HOLD}sys.stdin.readline(); lease.release(left=True); time.sleep(60)"
     with process(code, tmp_path / "run", host="other") as child:
         with pytest.raises(HeldError, match=rf"process {child.pid} on other, since"):
@@ -183,7 +183,7 @@ def test_without_patience_a_holder_has_to_show_that_it_lives(tmp_path: Path) -> 
         began = time.monotonic()
         with pytest.raises(HeldError):
             acquire(tmp_path / "run", patience=0)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_a_stopped_holder_of_another_host_that_comes_back_has_lost(tmp_path: Path, quick: None) -> None:
@@ -255,7 +255,7 @@ def test_a_forked_process_has_leases_and_a_heartbeat_of_its_own(tmp_path: Path) 
         os.wait()
     """
     with process(code, tmp_path / "run"):
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while not json.loads((tmp_path / "run-of-the-child.1").read_text())["beat"]:
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -267,10 +267,13 @@ def test_a_thread_that_waits_gets_it_when_it_is_let_go(tmp_path: Path) -> None:
     lease, waited_for, got = acquire(tmp_path / "run"), list[Owner | None](), list[Lease]()
     thread = threading.Thread(target=lambda: got.append(acquire(tmp_path / "run", on_wait=waited_for.append)))
     thread.start()
-    time.sleep(0.1)
+    until = time.monotonic() + 60
+    while not waited_for and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(0.05)
     assert (waited_for, got) == ([lease.owner], [])
     lease.release(left=True)
-    thread.join(5)
+    thread.join(60)
     assert (got[0].generation, got[0].was_left) == (2, False)  # on this host what was left can be seen
 
 
@@ -287,7 +290,7 @@ def test_who_only_waits_takes_nothing(tmp_path: Path, quick: None) -> None:
     lease = acquire(tmp_path / "run")
     assert not freed.wait(0.4)
     lease.release()
-    assert freed.wait(5)
+    assert freed.wait(60)
     assert [path.name for path in tmp_path.iterdir()] == ["run.1"]
 
 

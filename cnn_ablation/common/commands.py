@@ -131,7 +131,9 @@ def _not_lost(what: sys.UnraisableHookArgs) -> None:
     if what.exc_type is KeyboardInterrupt:
         from threading import Timer, main_thread
 
-        Timer(0.01, signal.pthread_kill, [main_thread().ident, signal.SIGINT]).start()
+        is_heard = signal.getsignal(signal.SIGINT) != signal.SIG_IGN  # not in a shell's background: it was the other
+        number = signal.SIGINT if is_heard else signal.SIGTERM
+        Timer(0.01, signal.pthread_kill, [main_thread().ident, number]).start()
     else:
         sys.__unraisablehook__(what)
 

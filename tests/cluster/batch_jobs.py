@@ -70,7 +70,7 @@ def is_done(path: Path) -> bool:
     return Path(f"{path}.done").exists()
 
 
-def until(is_true: Callable[[], Any], seconds: float = 30) -> Any:
+def until(is_true: Callable[[], Any], seconds: float = 50) -> Any:
     """What a question is answered by as soon as that is true."""
     end = time.monotonic() + seconds
     while not (answer := is_true()):
