@@ -16,10 +16,13 @@ import pytest
 
 from cnn_ablation.analysis.tables import ablation_table
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import caption, print_table, readable_table, write_tables
 from cnn_ablation.report.__main__ import main as report
+from cnn_ablation.report.caption import caption
+from cnn_ablation.report.files import write_tables
 from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.report.runs_file import read_runs_file
+from cnn_ablation.report.terminal import print_table
+from cnn_ablation.report.text import readable_table
 from cnn_ablation.runs.records import Run, record_path, write_run
 from cnn_ablation.runs.task import Chance
 from cnn_ablation.study.designs import Arm

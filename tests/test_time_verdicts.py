@@ -16,8 +16,9 @@ from scipy import stats as scipy_stats
 from cnn_ablation import ablation_table
 from cnn_ablation.analysis.notes import uncompared_times, waited
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import caption, readable_table
 from cnn_ablation.report.__main__ import main as report
+from cnn_ablation.report.caption import caption
+from cnn_ablation.report.text import readable_table
 
 WOBBLE = np.array([0.012, -0.008, 0.003, -0.011, 0.006])
 BASE = 10 * np.exp(np.array([0.30, -0.20, 0.05, 0.15, -0.10]))
