@@ -25,6 +25,7 @@ from cnn_ablation.launch.crew import Crew
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, check_engine
 from cnn_ablation.launch.following import Expected
+from cnn_ablation.launch.forecast import runs_left
 from cnn_ablation.launch.observers import makers
 from cnn_ablation.launch.observing import Observation, observed_study
 from cnn_ablation.launch.others import refuse_others
@@ -515,12 +516,24 @@ def show_forecast(planning: Planning, engine: Engine | None = None) -> None:
     Raises:
         ConfigError: a device is asked for that this machine lacks.
     """
-    planning.show_forecast()
+    found = planning.show_forecast()
     if engine:
-        num_runs = len(planning.configs) * len(planning.baseline.seeds)
-        seconds = math.nan if engine.jobs else num_runs * planning.seconds_per_run()
-        num_jobs = engine.num_jobs(num_runs, seconds)
-        print(f"{counted(num_jobs, 'job')}{', each' if num_jobs > 1 else ''} with {engine.allocation}", flush=True)
+        print(_jobs_words(planning, engine, runs_left(found)), flush=True)
+
+
+def _jobs_words(planning: Planning, engine: Engine, left: tuple[int, int] | None) -> str:
+    """Into how many jobs an engine divides the runs that are left to train, at least and at most.
+
+    Where jobs run on this machine, this process takes what the store has; elsewhere a job may find it there.
+    """
+    nothing = "all runs would be reused, nothing would be trained" if left and not left[1] else ""
+    if nothing and engine.is_here:
+        return f"no job: {nothing}"
+    num_runs = (left[0] if left and engine.is_here else 0) or len(planning.configs) * len(planning.baseline.seeds)
+    seconds = math.nan if engine.jobs else num_runs * planning.seconds_per_run()
+    num_jobs = engine.num_jobs(num_runs, seconds)
+    words = f"{counted(num_jobs, 'job')}{', each' if num_jobs > 1 else ''} with {engine.allocation}"
+    return f"at most {words}: {nothing}" if nothing else words
 
 
 def check_alone_on_machine(baseline: StudyConfig, engine: Engine | None) -> None:
