@@ -297,6 +297,12 @@ MESSAGES = {
     "unknown option": (["optimizer=adm"], ["optimizer=adm", "adagrad, adam, adamw, rmsprop, sgd", "optimizer=adam"]),
     "unknown study": (["study=knob"], ["study=knob", "allowed: eq2425, ", "did you mean: study=knobs"]),
     "not an integer": (["train.epochs=many"], ["train.epochs=many", "allowed: int, at least 1", "the default is 6"]),
+    "levels in brackets": (
+        ["optimizer.lr=[0.1,0.01]"],
+        ["optimizer.lr=[0.1,0.01]", "float, above 0", "-m optimizer.lr=0.1,0.01 without brackets"],
+    ),
+    "one value in brackets": (["train.shuffle=[true]"], ["remedy: train.shuffle=true without brackets; the default"]),
+    "a list of something else": (["model.filters=many"], ["list[int]", "remedy: the default is [24,48,96]"]),
     "not a list": (["model.filters=64"], ["model.filters=64", "1 or more values, each at least 1", "[24,48,96]"]),
     "wrong element": (["model.filters=[1.5]"], ["model.filters[0]=1.5", "list[int]"]),
     "null": (["model.hidden=null"], ["model.hidden=null", "list[int]", "the default is [512]"]),

@@ -135,6 +135,15 @@ CASES: dict[str, Case] = {
     ),
     "study as a knob": main("-m", "study=knobs,eq2425", expected=["study=knobs,eq2425", "it is no knob"]),
     "another sweeper": main("-m", "hydra/sweeper=basic", KNOB, expected=["hydra/sweeper=basic", "allowed: ablation"]),
+    "no folder for a study": main(
+        "-m", "hydra.sweep.dir=", KNOB, expected=["hydra.sweep.dir=\n", "allowed: the name of a folder", "leave it out"]
+    ),
+    "no folder for a run": main(
+        "hydra.run.dir=''", expected=["hydra.run.dir=''\n", "hydra.run.dir=. for the working directory"]
+    ),
+    "null for a folder": main(
+        "-m", "hydra.sweep.dir=null", KNOB, expected=["hydra.sweep.dir=null\n", "remedy: leave it"]
+    ),
     "params typed": main("-m", "hydra.sweeper.params.x=3", expected=["in the file of a study only", "KEY=A,B"]),
     # -- zips
     "zip of a number": main("-m", "zip.large=3", expected=["zip.large=3", "dictionaries", "'zip.large={train.batch"]),

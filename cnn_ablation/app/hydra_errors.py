@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import PARAMS, ZIP, ZIP_EXAMPLE, open_brackets
-from cnn_ablation.common.errors import ConfigError, Problem, UserError
+from cnn_ablation.common.errors import ConfigError, Problem, UserError, as_typed
 from cnn_ablation.config import StudyConfig, nearest
 from cnn_ablation.runs.task import TASKS
 from cnn_ablation.study import checks
@@ -207,15 +207,24 @@ def _wrong_value(error: OmegaConfBaseException) -> Problem:
     field = keys.schema_keys().get(key)
     value = "null" if error.value is None else error.value
     if field is not None:
-        if str(field.type).startswith("list") and isinstance(error.value, int | str):
-            reason = f"{key}=[{error.value}]"
-        remedy = f"{reason}; the default is {keys.default(field)}"
+        remedy = "; ".join(filter(None, (_remedy(key, field, error), f"the default is {keys.default(field)}")))
         return Problem(str(error.full_key), value, keys.allowed(field), remedy=remedy)
     inside = [name for name in keys.schema_keys() if name.startswith(f"{key}.")]
     if inside:
         names = ", ".join(name.removeprefix(f"{key}.") for name in inside)
         return Problem(key, value, f"keys of {key}: {names}", remedy=f"{inside[0]}=VALUE")
     return Problem(key, value, reason)
+
+
+def _remedy(key: str, field: keys.Field, error: OmegaConfBaseException) -> str:
+    """What may be meant by a value of the wrong type; else why it has none, where the type does not say it."""
+    wants_list = str(field.type).startswith("list")
+    if wants_list and isinstance(error.value, int | str) and keys.fits(field, f"[{error.value}]"):
+        return f"{key}=[{error.value}]"
+    if not wants_list and isinstance(error.value, list | ListConfig):
+        levels = ",".join(map(as_typed, error.value))
+        return f"{'-m ' if len(error.value) > 1 else ''}{key}={levels} without brackets"
+    return "" if isinstance(error, ValidationError) else str(error.msg or error).splitlines()[0]
 
 
 def _unreadable_override(error: OverrideParseException) -> UserError:
