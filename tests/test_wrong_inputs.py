@@ -13,6 +13,7 @@ GLOBAL = "# @package _global_\n"
 PARAMS = f"{GLOBAL}hydra:\n  sweeper:\n    params:\n"
 
 FILES: dict[str, str | bytes] = {
+    "logged/cnn_ablation.log/a_file": "",
     "mine/study/broken.yaml": "a: [1, 2\nb: }",
     "mine/study/tabs.yaml": f"{GLOBAL}train:\n\tepochs: 3\n",
     "mine/study/twice.yaml": f"{GLOBAL}seed: 1\nseed: 2\n",
@@ -140,6 +141,17 @@ CASES: dict[str, Case] = {
     ),
     "no folder for a run": main(
         "hydra.run.dir=''", expected=["hydra.run.dir=''\n", "hydra.run.dir=. for the working directory"]
+    ),
+    "a file for a run's folder": main(
+        "hydra.run.dir=a_file",
+        expected=["cannot write to a_file: File exists\n", "hydra.run.dir=DIR without -m"],
+    ),
+    "a folder for a run's log": main(
+        "hydra.run.dir=logged",
+        expected=["logged/cnn_ablation.log: Is a directory\n", "hydra.run.dir=DIR"],
+    ),
+    "a file for a study's folder": main(
+        "-m", "hydra.sweep.dir=a_file", KNOB, expected=["/a_file: Not a directory\n  remedy: ", "hydra.sweep.dir=DIR"]
     ),
     "null for a folder": main(
         "-m", "hydra.sweep.dir=null", KNOB, expected=["hydra.sweep.dir=null\n", "remedy: leave it"]

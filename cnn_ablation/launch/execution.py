@@ -52,7 +52,7 @@ from cnn_ablation.study.checks.knobs import read_folder, read_knobs
 from cnn_ablation.study.choice import figure_words, mean_score
 from cnn_ablation.study.designs import Arm, Job, ordered
 from cnn_ablation.study.metric import metric_of
-from cnn_ablation.study.plans import FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
+from cnn_ablation.study.plans import ANOTHER_FOLDER, FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -452,15 +452,18 @@ def claimed(folder: Path) -> Iterator[None]:
         lease = study_lease(folder, patience=0, on_wait=partial(_say_who_writes, folder))
     except HeldError as error:
         raise RecordError(
-            f"another study is being written to {folder}\n  by: {error}\n"
-            "  remedy: wait for it, or choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m)"
+            f"another study is being written to {folder}\n  by: {error}\n  remedy: wait for it, or {ANOTHER_FOLDER}"
         ) from error
     except OSError as error:
-        raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise _cannot_write(folder, error) from error
     try:
         yield
     finally:
         lease.release()
+
+
+def _cannot_write(folder: Path, error: OSError) -> RecordError:
+    return RecordError(f"cannot write to {folder}: {error.strerror or error}\n  remedy: {ANOTHER_FOLDER}")
 
 
 def _say_who_writes(folder: Path, owner: Owner | None) -> None:
@@ -481,7 +484,7 @@ def new_folder(wanted: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
+            raise _cannot_write(folder, error) from error
         return folder
     raise AssertionError("the names never end")
 
