@@ -248,8 +248,11 @@ def test_report_rebuilds_the_same_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is no study: there is no study.yaml in it"),
-        (["--runs", "nowhere.csv", "--out", "x"], "nowhere.csv cannot be read as a table of runs"),
+        (["nowhere"], "nowhere is no study: it is not there"),
+        (
+            ["--runs", "nowhere.csv", "--out", "x"],
+            "nowhere.csv cannot be read as a table of runs (No such file or directory)",
+        ),
         (["--runs", "empty.csv", "--out", "x"], "empty.csv cannot be read as a table of runs"),
         (["--runs", "other.csv", "--out", "x"], "lacks the columns arm, knob"),
     ],

@@ -28,6 +28,7 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 FILE_NAME = "study.yaml"
 _WIDTH = 78
 _MOST_SHOWN = 40  # arms; of more a plan shows the first and the last
+A_STUDY = "the folder of a study (multirun/DATE/TIME)"
 ANOTHER_FOLDER = "choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m, folder=DIR in Python)"
 
 
@@ -303,6 +304,7 @@ def read_plan(folder: Path) -> Plan:
             raise TypeError("a table of keys is missing")
         return plan
     except FileNotFoundError as error:
-        raise RecordError(f"{folder} is no study: there is no {FILE_NAME} in it") from error
+        why = f"there is no {FILE_NAME} in it" if Path(folder).is_dir() else "it is not there"
+        raise RecordError(f"{folder} is no study: {why}\n  remedy: {A_STUDY}, which holds {FILE_NAME}") from error
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise RecordError(f"{path} is damaged or unreadable ({type(error).__name__}: {error})") from error
