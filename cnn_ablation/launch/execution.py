@@ -295,9 +295,11 @@ class Study:
         """Those that are to be started, with their data loaded: all whose records the store does not have."""
         with self._reported_when_interrupted():
             left = self._not_taken(jobs)
-        self.task.load(self.planning.configs[arm] for arm in dict.fromkeys(item.job.arm for item in left))
-        if left and self.is_packed and not self.engine:
-            self._prepare_report()
+        is_first = len(jobs) == len(self._jobs)  # nothing has been trained, and what a report needs is not imported yet
+        with nullcontext() if is_first else self._reported_when_interrupted(UserError):
+            self.task.load(self.planning.configs[arm] for arm in dict.fromkeys(item.job.arm for item in left))
+            if left and self.is_packed and not self.engine:
+                self._prepare_report()
         with self._reported_when_interrupted():
             now = self._not_taken([item for item, is_unknown in left.items() if is_unknown])
         return [item for item, is_unknown in left.items() if not is_unknown or item in now]
@@ -324,10 +326,10 @@ class Study:
             children.start_loading(self.task.PRELOADED)
 
     @contextmanager
-    def _reported_when_interrupted(self) -> Iterator[None]:
+    def _reported_when_interrupted(self, told: type[UserError] = RecordError) -> Iterator[None]:
         try:
             yield
-        except (KeyboardInterrupt, OSError, RecordError):  # Hydra writes files of its own: the disk may be full
+        except (KeyboardInterrupt, OSError, told):  # Hydra writes files of its own: the disk may be full
             self._report_after_interrupt()
             raise
 
