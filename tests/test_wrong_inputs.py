@@ -280,6 +280,16 @@ CASES: dict[str, Case] = {
         "48]",
         expected=["model.filters=[24,\n", "the next word is 48]", "'model.filters=[24, 48]'"],
     ),
+    "a space behind a comma": main(
+        "-m", f"{RELU},", "leaky,", "tanh", "seed=1", expected=[f"did you mean: {RELU},leaky,tanh, without spaces\n"]
+    ),
+    "a space before a comma": main("-m", RELU, ",leaky", expected=[f"did you mean: {RELU},leaky, without spaces\n"]),
+    "report as a word": main(
+        "report", "my study", expected=["python -m cnn_ablation.report 'my study' ", "a command of its own"]
+    ),
+    "store as a word": main("store", "list", expected=["did you mean: python -m cnn_ablation.store list "]),
+    "store as a key": main("store", expected=["did you mean: store=.ablation_runs\n"]),
+    "help as a word": main("help", expected=["did you mean: --help\n"]),
     "spaces around =": main("train.epochs", "=", "3", expected=["did you mean: train.epochs=3, without spaces"]),
     "no =": main("model.activation", "tanh", expected=["no '='", "did you mean: model.activation=tanh"]),
     "colon for =": main("train.epochs:3", expected=["did you mean: train.epochs=3"]),
