@@ -507,7 +507,7 @@ def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:
 
 @UNDRAWN
 def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
-    from cnn_ablation.launch.execution import claimed
+    from cnn_ablation.launch.folders import claimed
 
     with claimed(tmp_path / "study"):
         answer = cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
@@ -518,7 +518,7 @@ def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_studies_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    from cnn_ablation.launch.execution import new_folder
+    from cnn_ablation.launch.folders import new_folder
 
     assert [new_folder(tmp_path / "12-00-00").name for _ in range(3)] == ["12-00-00", "12-00-00-2", "12-00-00-3"]
 

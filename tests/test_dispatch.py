@@ -25,7 +25,7 @@ from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import with_settings
 from cnn_ablation.config.schema import CONDUCT, setting
-from cnn_ablation.launch import batches, execution, submissions
+from cnn_ablation.launch import batches, folders, submissions
 from cnn_ablation.launch.assignments import Assignment
 from cnn_ablation.launch.contents import Contents
 from cnn_ablation.launch.dispatch import Dispatch
@@ -606,9 +606,9 @@ def test_the_same_command_while_another_is_at_work_gets_a_folder_of_its_own(here
     submissions.token_path(here / config.store, key).write_text(
         json.dumps({"folder": str(here / "first"), "complete": False})
     )
-    assert execution.folder_for(here / "new", planning, Processes()) == here / "first"
-    with execution.claimed(here / "first"):
-        assert execution.folder_for(here / "new", planning, Processes()) == here / "new"
+    assert folders.folder_for(here / "new", planning, Processes()) == here / "first"
+    with folders.claimed(here / "first"):
+        assert folders.folder_for(here / "new", planning, Processes()) == here / "new"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from cnn_ablation.common import leases
 from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.common.processes import HOST_VARIABLE
 from cnn_ablation.config import with_settings
-from cnn_ablation.launch.execution import claimed
+from cnn_ablation.launch.folders import claimed
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.runs.records import Run, read_run, write_run
 from cnn_ablation.runs.run import run

@@ -12,18 +12,17 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnn_ablation.common import leases, machine, progress
+from cnn_ablation.common import machine, progress
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError, UserError
-from cnn_ablation.common.leases import HeldError, Owner
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
 from cnn_ablation.launch import children, live, submissions
 from cnn_ablation.launch.assignments import Assignment
-from cnn_ablation.launch.batches import study_lease
 from cnn_ablation.launch.crew import Crew
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, check_engine
+from cnn_ablation.launch.folders import claimed, folder_for
 from cnn_ablation.launch.following import Expected
 from cnn_ablation.launch.forecast import runs_left
 from cnn_ablation.launch.observers import makers
@@ -52,7 +51,7 @@ from cnn_ablation.study.checks.knobs import read_folder, read_knobs
 from cnn_ablation.study.choice import figure_words, mean_score
 from cnn_ablation.study.designs import Arm, Job, ordered
 from cnn_ablation.study.metric import metric_of
-from cnn_ablation.study.plans import ANOTHER_FOLDER, FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
+from cnn_ablation.study.plans import FILE_NAME, Plan, read_plan, refuse_other_study, write_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -439,80 +438,6 @@ def _read(path: Path) -> Run | None:
     except RecordError as error:
         progress.warn(str(error))
         return None
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keeps a study's folder for this process, as long as that lives.
-
-    What a process of another host has left is taken over once nothing has moved there for `leases.EXPIRY_SECONDS`.
-
-    Raises:
-        RecordError: another process is writing a study into the folder, or it cannot be created.
-    """
-    try:
-        lease = study_lease(folder, patience=0, on_wait=partial(_say_who_writes, folder))
-    except HeldError as error:
-        raise RecordError(
-            f"another study is being written to {folder}\n  by: {error}\n  remedy: wait for it, or {ANOTHER_FOLDER}"
-        ) from error
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    try:
-        yield
-    finally:
-        lease.release()
-
-
-def _cannot_write(folder: Path, error: OSError) -> RecordError:
-    return RecordError(f"cannot write to {folder}: {error.strerror or error}\n  remedy: {ANOTHER_FOLDER}")
-
-
-def _say_who_writes(folder: Path, owner: Owner | None) -> None:
-    """Where its process cannot be asked: on another host."""
-    who, seconds = owner or "a process that cannot be seen yet", leases.EXPIRY_SECONDS
-    progress.say(f"{folder} was in use by {who}; looking up to {seconds:.0f} s whether it still is")
-
-
-def new_folder(wanted: Path) -> Path:
-    """A folder that was not there before: `wanted`, or `wanted-2`, ... where studies start in the same second.
-
-    Raises:
-        RecordError: it cannot be created.
-    """
-    for folder in itertools.chain([wanted], (wanted.with_name(f"{wanted.name}-{n}") for n in itertools.count(2))):
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
-        return folder
-    raise AssertionError("the names never end")
-
-
-def folder_for(wanted: Path, planning: Planning, engine: Engine | None = None) -> Path:
-    """The folder of a study for which none was chosen: where its jobs are at an engine already, or a new one.
-
-    Raises:
-        RecordError: it cannot be created.
-    """
-    if engine:
-        key = submissions.key_of(planning.plan(), engine)
-        found = submissions.unfinished(Path(planning.baseline.store).absolute(), key)
-        if found and not _is_carried_out(found):
-            progress.say(f"going on with the same study in {found}")
-            return found
-    return new_folder(wanted)
-
-
-def _is_carried_out(folder: Path) -> bool:
-    """Whether another command is at work on a study, as far as can be said at once."""
-    try:
-        study_lease(folder, watches=False).release()
-    except (HeldError, OSError):
-        return True
-    return False
 
 
 def show_forecast(planning: Planning, engine: Engine | None = None) -> None:
