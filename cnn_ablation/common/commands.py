@@ -1,6 +1,7 @@
 """The process around a command: interruption, output that nobody takes, and the user's mistakes as one message.
 
-Light on purpose: it is loaded first, and from then on Ctrl-C leaves no traceback.
+Light on purpose: a command's module loads it first and calls `leave_when_interrupted`; from then on Ctrl-C leaves no
+traceback.
 """
 
 from __future__ import annotations
