@@ -17,9 +17,11 @@ Importing the package loads none of torch, pandas and hydra; each name is import
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself takes longer to import than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from cnn_ablation.analysis.tables import ablation_table, load_curves, load_runs
     from cnn_ablation.app.composition import compose
     from cnn_ablation.config import setting

@@ -5,11 +5,14 @@ Exit codes: 0 all runs finished, 1 runs failed, 2 bad configuration or data, 130
 
 from __future__ import annotations
 
+from cnn_ablation.common import commands
+
+if __name__ == "__main__":
+    commands.leave_when_interrupted()
+
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
-
-from cnn_ablation.common import commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

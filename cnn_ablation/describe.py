@@ -5,13 +5,17 @@ Trains nothing. `input` and `classes` are those of the data set unless given.
 
 from __future__ import annotations
 
+from cnn_ablation.common import commands
+
+if __name__ == "__main__":
+    commands.leave_when_interrupted()
+
 import math
 import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cnn_ablation.common import commands
 from cnn_ablation.common.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

@@ -5,13 +5,16 @@ The prose is guide.md beside this file; names, keys and defaults come from the c
 
 from __future__ import annotations
 
+from cnn_ablation.common import commands
+
+if __name__ == "__main__":
+    commands.leave_when_interrupted()
+
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Template
-
-from cnn_ablation.common import commands
 
 WIDTH = 100
 _KEY_WIDTH = 38

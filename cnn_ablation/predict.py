@@ -6,6 +6,11 @@ validation images: some as they are, some that the network gets right, and some 
 
 from __future__ import annotations
 
+from cnn_ablation.common import commands
+
+if __name__ == "__main__":
+    commands.leave_when_interrupted()
+
 import argparse
 import re
 import zipfile
@@ -16,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnn_ablation.common import commands, extensions
+from cnn_ablation.common import extensions
 from cnn_ablation.common.errors import DataError, RecordError
 from cnn_ablation.common.files import write_atomically
 from cnn_ablation.common.looks import cannot_write

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from cnn_ablation.common import commands
+
+if __name__ == "__main__":
+    commands.leave_when_interrupted()
+
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from cnn_ablation.common import commands
 
 if TYPE_CHECKING:
     import argparse

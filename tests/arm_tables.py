@@ -12,7 +12,7 @@ import pandas as pd
 
 from cnn_ablation import ablation_table
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import caption
+from cnn_ablation.report.caption import caption
 from cnn_ablation.study.plans import PathStep
 
 

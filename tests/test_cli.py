@@ -248,8 +248,11 @@ def test_report_rebuilds_the_same_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is no study: there is no study.yaml in it"),
-        (["--runs", "nowhere.csv", "--out", "x"], "nowhere.csv cannot be read as a table of runs"),
+        (["nowhere"], "nowhere is no study: it is not there"),
+        (
+            ["--runs", "nowhere.csv", "--out", "x"],
+            "nowhere.csv cannot be read as a table of runs (No such file or directory)",
+        ),
         (["--runs", "empty.csv", "--out", "x"], "empty.csv cannot be read as a table of runs"),
         (["--runs", "other.csv", "--out", "x"], "lacks the columns arm, knob"),
     ],
@@ -297,6 +300,12 @@ MESSAGES = {
     "unknown option": (["optimizer=adm"], ["optimizer=adm", "adagrad, adam, adamw, rmsprop, sgd", "optimizer=adam"]),
     "unknown study": (["study=knob"], ["study=knob", "allowed: eq2425, ", "did you mean: study=knobs"]),
     "not an integer": (["train.epochs=many"], ["train.epochs=many", "allowed: int, at least 1", "the default is 6"]),
+    "levels in brackets": (
+        ["optimizer.lr=[0.1,0.01]"],
+        ["optimizer.lr=[0.1,0.01]", "float, above 0", "-m optimizer.lr=0.1,0.01 without brackets"],
+    ),
+    "one value in brackets": (["train.shuffle=[true]"], ["remedy: train.shuffle=true without brackets; the default"]),
+    "a list of something else": (["model.filters=many"], ["list[int]", "remedy: the default is [24,48,96]"]),
     "not a list": (["model.filters=64"], ["model.filters=64", "1 or more values, each at least 1", "[24,48,96]"]),
     "wrong element": (["model.filters=[1.5]"], ["model.filters[0]=1.5", "list[int]"]),
     "null": (["model.hidden=null"], ["model.hidden=null", "list[int]", "the default is [512]"]),
@@ -498,7 +507,7 @@ def test_two_sweeps_at_once_keep_out_of_each_others_way(tmp_path: Path) -> None:
 
 @UNDRAWN
 def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
-    from cnn_ablation.launch.execution import claimed
+    from cnn_ablation.launch.folders import claimed
 
     with claimed(tmp_path / "study"):
         answer = cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
@@ -509,7 +518,7 @@ def test_a_folder_in_use_is_refused(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_studies_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    from cnn_ablation.launch.execution import new_folder
+    from cnn_ablation.launch.folders import new_folder
 
     assert [new_folder(tmp_path / "12-00-00").name for _ in range(3)] == ["12-00-00", "12-00-00-2", "12-00-00-3"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -166,6 +167,73 @@ def test_ctrl_c_while_libraries_are_imported_says_nothing(tmp_path: Path, second
 def test_ctrl_c_ends_the_small_commands_too(tmp_path: Path, module: str, words: list[str]) -> None:
     (tmp_path / "store").mkdir()
     assert interrupted(tmp_path, module, words, 0) == (130, "")
+
+
+HEARD_AT_IMPORTS = """
+import json, os, runpy, signal, sys
+
+module = sys.argv[1]
+heard, seen = [], set()
+
+def interrupt_a_copy(event, args):
+    if event != "import":
+        return
+    package = args[0] if args[0].startswith("cnn_ablation") else args[0].partition(".")[0]
+    if package in seen or package in sys.stdlib_module_names:
+        return
+    seen.add(package)
+    copy = os.fork()
+    if not copy:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(copy, 0)
+    if os.waitstatus_to_exitcode(status) != 130:
+        heard.append(args[0])
+
+def show():
+    os.write(1, json.dumps(heard).encode())
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = [module, "--help"]
+sys.stdout = open(os.devnull, "w")
+sys.addaudithook(interrupt_a_copy)
+import atexit
+atexit.register(show)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="copies of a process")
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("cnn_ablation.__main__", set()),
+        ("cnn_ablation.report.__main__", {"cnn_ablation.report"}),
+        ("cnn_ablation.predict", set()),
+        ("cnn_ablation.store", set()),
+        ("cnn_ablation.describe", set()),
+        ("cnn_ablation.guide", set()),
+    ],
+    ids=["study", "report", "predict", "store", "describe", "guide"],
+)
+def test_ctrl_c_at_any_import_of_a_command_says_nothing(module: str, package: set[str]) -> None:
+    """A copy of the process is interrupted at each package's; only those that come before any handler may show it."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", HEARD_AT_IMPORTS, module],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert set(json.loads(done.stdout)) == {
+        "cnn_ablation",
+        "cnn_ablation.common",
+        "cnn_ablation.common.commands",
+        *package,
+    }
 
 
 def test_an_interruption_that_a_library_swallows_is_one_all_the_same(tmp_path: Path) -> None:

@@ -74,6 +74,21 @@ def test_a_masked_processor_is_what_its_mask_says(
     assert (machine.instructions(), machine.cpu_precision()) == (instructions, precision)
 
 
+def test_another_precision_in_the_environment_is_refused_while_planned(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cluster whose nodes differ some would compute otherwise than was meant."""
+    monkeypatch.setenv("CNN_ABLATION_PRECISION", "bf16")
+    with pytest.raises(ConfigError) as refused:
+        images_task.resolve(replace(tiny_config, device="cpu"), planned=True)
+    assert str(refused.value).splitlines() == [
+        "configuration error: the environment's CNN_ABLATION_PRECISION=bf16",
+        "  allowed: float32, bfloat16",
+        "  remedy: unset CNN_ABLATION_PRECISION",
+    ]
+    assert images_task.resolve(replace(tiny_config, device="cpu", precision="float32")).precision == "float32"
+
+
 @pytest.mark.parametrize(
     ("flags", "has_kernels", "precision"),
     [

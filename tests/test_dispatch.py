@@ -25,7 +25,7 @@ from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.common.machine import Allocation
 from cnn_ablation.config import with_settings
 from cnn_ablation.config.schema import CONDUCT, setting
-from cnn_ablation.launch import batches, execution, submissions
+from cnn_ablation.launch import batches, folders, submissions
 from cnn_ablation.launch.assignments import Assignment
 from cnn_ablation.launch.contents import Contents
 from cnn_ablation.launch.dispatch import Dispatch
@@ -360,6 +360,30 @@ def test_a_dry_run_says_how_many_jobs_there_will_be(
     assert not _children
 
 
+@pytest.mark.parametrize(
+    ("expected", "stored", "is_far"),
+    [
+        ("no job: all runs would be reused, nothing would be trained", [1.0, 2.0], False),
+        ("at most 2 jobs, each with 1 core: all runs would be reused, nothing would be trained", [1.0, 2.0], True),
+        ("1 job with 1 core", [1.0], False),
+    ],
+    ids=["here", "elsewhere, where a job finds them", "one run is left"],
+)
+def test_a_dry_run_counts_no_job_for_what_is_reused(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    expected: str,
+    stored: list[float],
+    is_far: bool,
+) -> None:
+    ablate(composed("replicates=1", "threads=1", "timing=isolated"), {"settings.shift": stored}, here / "first")
+    capsys.readouterr()
+    planned = composed("replicates=1", "threads=1", "dry_run=true")
+    ablate(planned, SHIFTS, here / "study", engine=Processes(is_far=is_far))
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    assert not _children
+
+
 @pytest.mark.parametrize(("expected", "seeds"), [(2, 1), (6, 3)], ids=["a run each", "on a GPU, an arm with its seeds"])
 def test_jobs_are_divided_by_what_their_runs_take(here: Path, expected: int, seeds: int) -> None:
     class Counted(Processes):
@@ -582,9 +606,9 @@ def test_the_same_command_while_another_is_at_work_gets_a_folder_of_its_own(here
     submissions.token_path(here / config.store, key).write_text(
         json.dumps({"folder": str(here / "first"), "complete": False})
     )
-    assert execution.folder_for(here / "new", planning, Processes()) == here / "first"
-    with execution.claimed(here / "first"):
-        assert execution.folder_for(here / "new", planning, Processes()) == here / "new"
+    assert folders.folder_for(here / "new", planning, Processes()) == here / "first"
+    with folders.claimed(here / "first"):
+        assert folders.folder_for(here / "new", planning, Processes()) == here / "new"
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from cnn_ablation.analysis.dunnett import Null, many_to_one
 from cnn_ablation.analysis.stats import Comparison, compare, verdicts
 from cnn_ablation.common.errors import ConfigError
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import caption, readable_table
 from cnn_ablation.report.__main__ import main as report
+from cnn_ablation.report.caption import caption
+from cnn_ablation.report.text import readable_table
 
 BASELINE = np.array([0.900, 0.904, 0.897, 0.902, 0.899])
 WOBBLE = np.array([1.0, -1.0, 0.5, -0.6, 0.1]) * 0.004

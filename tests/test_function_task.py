@@ -316,7 +316,11 @@ def test_a_key_inside_a_dictionary_is_a_knob(here: Path, cli: Cli) -> None:
     [
         ("settings.opt.beta.tow=0.5", ["allowed: one, two;", "mean: settings.opt.beta.two=0.5"]),
         ("settings.opt.Lr=0.5", ["mean: settings.opt.lr=0.5", "give it a default in the function"]),
+        ("settings.opt.lrs=0.5", ["mean: settings.opt.lr=0.5"]),
+        ("settings.opt.rl=0.5", ["mean: settings.opt.lr=0.5"]),
         ("settings.opt.lr2=0.5", []),
+        ("settings.opt.l=0.5", []),
+        ("settings.opt.wd=0.5", []),
         ("settings.opt.momentum=0.5", []),
         ("settings.more.lr=0.5", []),
     ],

@@ -296,7 +296,7 @@ def test_images_that_do_not_fit_train_from_host_memory(
     monkeypatch.setattr(devices, "free_memory", lambda device: 2**30)
     found = runs.run(config, tmp_path / "job")
     assert "stay in host memory" in capsys.readouterr().err
-    assert [(run.status, run.error, run.provenance["images_in_host_memory"]) for run in found] == [("ok", "", True)] * 2
+    assert [(run.status, run.error, run.images_in_host_memory) for run in found] == [("ok", "", True)] * 2
     for run, alone in zip(found, expected, strict=True):
         assert run.test_loss == pytest.approx(alone.test.loss, rel=1e-4)
         assert run.val_loss == pytest.approx(alone.val.loss, rel=1e-4)

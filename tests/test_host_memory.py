@@ -282,7 +282,7 @@ def test_a_study_on_a_device_without_room_gives_the_same_runs_and_says_so_once(
         assert (one.test_loss, one.val_loss, one.train_loss) == (other.test_loss, other.val_loss, other.train_loss)
         assert (one.initial_gradient_norm, one.dead_units) == (other.initial_gradient_norm, other.dead_units)
         assert one.fingerprint == other.fingerprint, "where images lie is no part of what a run is"
-        assert (one.provenance["images_in_host_memory"], other.provenance["images_in_host_memory"]) == (True, False)
+        assert (one.images_in_host_memory, other.images_in_host_memory) == (True, False)
 
 
 def test_seeds_that_would_train_together_train_one_by_one_there(
@@ -293,7 +293,7 @@ def test_seeds_that_would_train_together_train_one_by_one_there(
     said = " ".join(capsys.readouterr().err.split())
     assert "the images of baseline stay in host memory; training one seed after the other" in said
     assert [(run.status, run.error, run.concurrent_runs) for run in found] == [("ok", "", 1)] * 2
-    assert all(run.provenance["images_in_host_memory"] for run in found)
+    assert all(run.images_in_host_memory for run in found)
 
 
 def test_images_that_are_on_the_device_already_count_as_room(
@@ -308,7 +308,7 @@ def test_images_that_are_on_the_device_already_count_as_room(
     )  # fmt: skip
     residents.forget()
     found = runs.run(tiny_config, tmp_path)
-    assert [run.provenance["images_in_host_memory"] for run in found] == [False, False]
+    assert [run.images_in_host_memory for run in found] == [False, False]
     assert residents.kept(images, CPU, torch.channels_last) is not None
 
 

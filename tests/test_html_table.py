@@ -10,8 +10,8 @@ import pytest
 from arm_tables import STUDIES, described, knobs, runs_of
 
 import cnn_ablation
-from cnn_ablation.report import readable_table
 from cnn_ablation.report.html_table import html_page
+from cnn_ablation.report.text import readable_table
 
 VOID = {"meta", "link", "br", "wbr"}
 

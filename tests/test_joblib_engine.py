@@ -156,6 +156,25 @@ def test_processes_do_not_outlive_the_one_that_started_them(tmp_path: Path, how:
     until(lambda: not is_alive(process))
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="signals of a process are read from /proc")
+def test_processes_are_deaf_to_ctrl_c_from_their_first_line(tmp_path: Path) -> None:
+    """A front end of its own: the first process that it starts brings Python's tracker of resources along."""
+    only = batch(tmp_path, "0")
+    code = (
+        "import sys; from contextlib import closing; from pathlib import Path\n"
+        "from cnn_ablation.launch.engines.joblib import Joblib\n"
+        "with closing(Joblib(jobs=1)) as engine:\n"
+        "    ids = engine.submit([Path(sys.argv[1])], Path(sys.argv[1]).parent)\n"
+        "    (executor,) = engine._pool.busy.values()\n"
+        "    (process,) = executor._processes\n"
+        "    print(Path(f'/proc/{process}/status').read_text())"
+    )
+    with told(tmp_path / "jobs"):
+        done = subprocess.run([sys.executable, "-c", code, str(only)], capture_output=True, text=True, check=True)
+    (blocked,) = (int(line.split()[1], 16) for line in done.stdout.splitlines() if line.startswith("SigBlk"))
+    assert blocked >> (signal.SIGINT - 1) & 1
+
+
 def test_jobs_of_another_process_are_over(tmp_path: Path) -> None:
     with closing(Joblib(jobs=1)) as engine:
         assert engine.states(["0.batch"]) == {"0.batch": JobState(is_over=True, reason="its process has ended")}

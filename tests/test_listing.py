@@ -82,7 +82,7 @@ def test_the_list_is_printed_and_writes_nothing(
         (["", "--open"], "is no study: it holds 4 of them, and --open is of one\n  remedy: the folder of one of them"),
         (["", "--margin-pp", "1", "--out", "x"], "it holds 4 of them, and --out, --margin-pp is of one"),
         (["later/0"], "later holds one; give that folder"),
-        (["nowhere"], "nowhere is no study: there is no study.yaml in it"),
+        (["nowhere"], "nowhere is no study: it is not there"),
     ],
     ids=["an empty folder", "open", "settings", "a job's folder", "no folder"],
 )

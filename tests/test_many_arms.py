@@ -19,8 +19,10 @@ from cnn_ablation.common import progress
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.launch.execution import Study
 from cnn_ablation.launch.planning import Planning
-from cnn_ablation.report import figures, pictures, print_table, readable_table
+from cnn_ablation.report import figures, pictures
 from cnn_ablation.report.pictures import left_out, write_pictures
+from cnn_ablation.report.terminal import print_table
+from cnn_ablation.report.text import readable_table
 from cnn_ablation.runs.records import failed_run, record_path, write_run
 from cnn_ablation.study.designs import Arm, ordered
 from cnn_ablation.study.plans import Plan, read_plan, shortened, write_plan

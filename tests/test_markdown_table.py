@@ -11,8 +11,7 @@ import pytest
 from arm_tables import STUDIES, described, knobs, runs_of
 
 import cnn_ablation
-from cnn_ablation.report import write_tables
-from cnn_ablation.report.files import as_csv
+from cnn_ablation.report.files import as_csv, write_tables
 from cnn_ablation.report.markdown import markdown_page, plain
 from cnn_ablation.report.text import ELSEWHERE
 

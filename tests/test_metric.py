@@ -21,9 +21,12 @@ from cnn_ablation.analysis import stats
 from cnn_ablation.analysis.tables import ablation_table, arm_columns, load_runs, read_study
 from cnn_ablation.common.errors import ConfigError, RecordError, UserError
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import caption, figures, readable_table, write_tables
+from cnn_ablation.report import figures
 from cnn_ablation.report.__main__ import main as report
+from cnn_ablation.report.caption import caption
+from cnn_ablation.report.files import write_tables
 from cnn_ablation.report.pictures import write_pictures
+from cnn_ablation.report.text import readable_table
 from cnn_ablation.runs.records import FIGURES, Run, as_json, read_run, record_path, write_run
 from cnn_ablation.study.choice import figure_words, mean_score
 from cnn_ablation.study.designs import Arm

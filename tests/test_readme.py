@@ -59,7 +59,7 @@ def test_every_command_makes_a_plan(cli: Callable[..., Answer], command: str) ->
 
 
 def test_the_table_has_columns_of_the_report() -> None:
-    from cnn_ablation.report import readable_table
+    from cnn_ablation.report.text import readable_table
 
     header = next(line for line in README.splitlines() if line.startswith("| arm |"))
     runs = [

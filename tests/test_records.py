@@ -37,7 +37,8 @@ def test_the_columns_of_runs_csv_are_those_of_the_contract() -> None:
         "arm", "knob", "level", "seed", "status", "train_accuracy", "val_accuracy", "test_accuracy",
         "train_loss", "val_loss", "test_loss", "train_seconds", "cpu_seconds", "total_seconds", "images_per_second",
         "epochs", "updates", "num_params", "peak_memory_mib", "device", "precision", "hardware", "threads",
-        "concurrent_runs", "neighbours", "train_started", "train_ended", "reused", "fingerprint", "error",
+        "images_in_host_memory", "concurrent_runs", "neighbours", "train_started", "train_ended", "reused",
+        "fingerprint", "error",
     )  # fmt: skip
 
 

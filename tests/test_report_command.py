@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,10 +17,13 @@ import pytest
 
 from cnn_ablation.analysis.tables import ablation_table
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import caption, print_table, readable_table, write_tables
 from cnn_ablation.report.__main__ import main as report
+from cnn_ablation.report.caption import caption
+from cnn_ablation.report.files import write_tables
 from cnn_ablation.report.pictures import write_pictures
 from cnn_ablation.report.runs_file import read_runs_file
+from cnn_ablation.report.terminal import print_table
+from cnn_ablation.report.text import readable_table
 from cnn_ablation.runs.records import Run, record_path, write_run
 from cnn_ablation.runs.task import Chance
 from cnn_ablation.study.designs import Arm
@@ -410,18 +414,26 @@ def test_a_column_of_several_types_keeps_its_gaps_in_parquet(tmp_path: Path) -> 
     assert found.dropna().tolist() == ["1", "a"] * 2
 
 
-@pytest.mark.parametrize("width", [20, 60, 120])
-def test_the_last_line_names_the_page_to_open_and_no_name_is_broken(
-    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("expected", "width"),
+    [
+        ("open 'a folder/of-a-study/report.html'", 20),
+        ("""open 'it'"'"'s;a$b/report.html'""", 60),
+        ("open plain/study-1/report.html", 120),
+    ],
+    ids=["a space", "signs of a shell", "plain"],
+)
+def test_the_last_line_names_the_page_as_a_shell_takes_it_and_no_name_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], expected: str, width: int
 ) -> None:
-    folder = "a folder/of-a-study"
+    folder = str(Path(shlex.split(expected)[1]).parent)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", str(width))
     write_study(Path(folder))
     assert report([folder]) == 0
     table, _, end = capsys.readouterr().out.partition("written to ")
     *files, last = end.splitlines()
-    assert last == f"open {folder}/report.html"
+    assert last == expected
     assert files[0].startswith(f"{folder}:")
     written = [name.strip() for name in "".join(files).partition(":")[2].split(",")]
     assert {"runs.csv .parquet", "ablation.csv .parquet .md .tex .html", "differences.png .svg"} <= set(written)

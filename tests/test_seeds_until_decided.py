@@ -434,7 +434,7 @@ WRONG: dict[str, tuple[tuple[str, ...], list[str]]] = {
     ]),
     "none": ((*KNOB, "replicates=0"), ["replicates=0\n  allowed: at least 1 and at most 10000, or auto"]),
     "a fraction": ((*KNOB, "replicates=2.5"), [
-        "replicates=2.5\n  allowed: int, at least 1 and at most 10000, or auto\n  remedy: ", "; the default is 3"
+        "replicates=2.5\n  allowed: int, at least 1 and at most 10000, or auto\n  remedy: the default is 3"
     ]),
     "nothing": ((*KNOB, "replicates=null"), ["replicates=null\n  allowed: int, at least 1 and at most 10000, or auto"]),
     "one at first": ((*KNOB, "replicates=auto", "min_replicates=1"), ["min_replicates=1\n  allowed: at least 2"]),

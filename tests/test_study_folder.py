@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY
 
-from cnn_ablation import ablate
+from cnn_ablation import ablate, compose, load_runs
 from cnn_ablation.common import leases
-from cnn_ablation.common.errors import RecordError
+from cnn_ablation.common.errors import ConfigError, RecordError
 from cnn_ablation.common.processes import HOST_VARIABLE
 from cnn_ablation.config import with_settings
-from cnn_ablation.launch.execution import claimed
+from cnn_ablation.launch.folders import claimed
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.runs.records import Run, read_run, write_run
 from cnn_ablation.runs.run import run
@@ -265,3 +266,42 @@ def test_a_failed_run_leaves_the_record_that_came_meanwhile(
     assert repr(found) == repr(read_run(path)) == repr(finished)
     said = " ".join(capsys.readouterr().err.split())
     assert f"{path} was written by another process meanwhile; this one failed: ZeroDivisionError" in said
+
+
+INTERRUPTED = """
+from pathlib import Path
+
+import own_data
+
+
+def load():
+    if list(Path("study").glob("*/run-seed0.json")):
+        raise {raised}
+    return own_data.load()
+"""
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(KeyboardInterrupt, "KeyboardInterrupt"), (ConfigError, "ValueError('the disk has gone')")],
+    ids=["interrupted", "data that are gone"],
+)
+def test_a_later_step_whose_data_cannot_be_loaded_leaves_the_table_of_those_before(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException],
+    raised: str,
+) -> None:
+    """Each step of a greedy study may have data of its own; here the second one's come to nothing."""
+    name = f"gone_{error.__name__.lower()}"
+    (tmp_path / f"{name}.py").write_text(INTERRUPTED.format(raised=raised))
+    monkeypatch.chdir(tmp_path)
+    words = [*TINY[4:], "data=arrays", f"data.target={name}.load", "replicates=1", "timing=isolated"]
+    knobs = {"model.activation": ["leaky"], "data.val_fraction": [0.3]}
+    with pytest.raises(error):
+        ablate(compose(words), knobs, "study", design="greedy")
+    assert load_runs("study")["arm"].tolist() == ["baseline", "model.activation=leaky"]
+    assert "model.activation=leaky" in Path("study/ablation.md").read_text(encoding="utf-8")
+    assert "stopped after 2 of 3 runs; the same command goes on" in " ".join(capsys.readouterr().err.split())

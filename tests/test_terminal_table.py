@@ -12,8 +12,8 @@ from arm_tables import STUDIES, knobs, long_names
 from rich.console import Console
 
 from cnn_ablation.common import progress
-from cnn_ablation.report import print_table, readable_table
-from cnn_ablation.report.terminal import standard_output
+from cnn_ablation.report.terminal import print_table, standard_output
+from cnn_ablation.report.text import readable_table
 
 WIDTHS = (60, 80, 100, 120, 200)
 Printed = Callable[..., list[str]]

@@ -16,8 +16,9 @@ from scipy import stats as scipy_stats
 from cnn_ablation import ablation_table
 from cnn_ablation.analysis.notes import uncompared_times, waited
 from cnn_ablation.config import StatsConfig
-from cnn_ablation.report import caption, readable_table
 from cnn_ablation.report.__main__ import main as report
+from cnn_ablation.report.caption import caption
+from cnn_ablation.report.text import readable_table
 
 WOBBLE = np.array([0.012, -0.008, 0.003, -0.011, 0.006])
 BASE = 10 * np.exp(np.array([0.30, -0.20, 0.05, 0.15, -0.10]))
@@ -151,6 +152,7 @@ def in_a_block(first: float, count: int = 5, length: float = 10.0) -> dict[str, 
 
 
 SIDE_BY_SIDE = "the runs were not side by side with equally many others"
+OTHER_MEMORY = "the images lay on the GPU for one run, in host memory for the other"
 OTHER_HARDWARE = "the runs were on other hardware, or with another number of threads"
 APART = "the runs were not trained next to each other in time"
 ALL, NONE = "", "times are not compared: {}"
@@ -168,6 +170,10 @@ def from_seeds(count: int, why: str) -> str:
         (0, NONE.format(OTHER_HARDWARE), {"hardware": "x"}, {"hardware": "y"}),
         (0, NONE.format(OTHER_HARDWARE), {"hardware": "x"}, {"hardware": ""}),
         (3, from_seeds(3, OTHER_HARDWARE), {"threads": 1}, {"threads": [1, 1, 2, 2, 1]}),
+        (5, ALL, {"images_in_host_memory": True}, {"images_in_host_memory": True}),
+        (0, NONE.format(OTHER_MEMORY), {"images_in_host_memory": False}, {"images_in_host_memory": True}),
+        (2, from_seeds(2, OTHER_MEMORY), {"images_in_host_memory": True},
+         {"images_in_host_memory": [True, False, False, False, True]}),
         (3, from_seeds(3, SIDE_BY_SIDE), {"concurrent_runs": 2}, {"concurrent_runs": [2, 2, 1, 2, 1]}),
         (5, ALL, {"neighbours": 0.99}, {"neighbours": [1, 0.9, 0.8, 0.75, 0.74]}),
         (2, from_seeds(2, SIDE_BY_SIDE), {"neighbours": 1.0}, {"neighbours": [0.76, 1.24, 0.74, 1.26, 0]}),
@@ -186,7 +192,8 @@ def from_seeds(count: int, why: str) -> str:
         (3, from_seeds(3, f"{OTHER_HARDWARE}, or {SIDE_BY_SIDE}"), {"hardware": "x", "neighbours": 1},
          {"hardware": ["x", "x", "x", "x", "y"], "neighbours": [1, 1, 1, 0, 1]}),
     ],
-    ids=["nothing is known", "alike", "another processor", "a processor that nobody knows", "threads", "as planned",
+    ids=["nothing is known", "alike", "another processor", "a processor that nobody knows", "threads",
+         "both in host memory", "one in host memory", "some in host memory", "as planned",
          "a little fewer neighbours", "other neighbours", "many neighbours", "nobody counted", "one was interrupted",
          "seed by seed", "seed by seed, a day for each", "block after block", "block before block",
          "a day between the two", "blocks side by side", "the first reason counts", "two reasons"],

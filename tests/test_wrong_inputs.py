@@ -13,6 +13,7 @@ GLOBAL = "# @package _global_\n"
 PARAMS = f"{GLOBAL}hydra:\n  sweeper:\n    params:\n"
 
 FILES: dict[str, str | bytes] = {
+    "logged/cnn_ablation.log/a_file": "",
     "mine/study/broken.yaml": "a: [1, 2\nb: }",
     "mine/study/tabs.yaml": f"{GLOBAL}train:\n\tepochs: 3\n",
     "mine/study/twice.yaml": f"{GLOBAL}seed: 1\nseed: 2\n",
@@ -135,6 +136,26 @@ CASES: dict[str, Case] = {
     ),
     "study as a knob": main("-m", "study=knobs,eq2425", expected=["study=knobs,eq2425", "it is no knob"]),
     "another sweeper": main("-m", "hydra/sweeper=basic", KNOB, expected=["hydra/sweeper=basic", "allowed: ablation"]),
+    "no folder for a study": main(
+        "-m", "hydra.sweep.dir=", KNOB, expected=["hydra.sweep.dir=\n", "allowed: the name of a folder", "leave it out"]
+    ),
+    "no folder for a run": main(
+        "hydra.run.dir=''", expected=["hydra.run.dir=''\n", "hydra.run.dir=. for the working directory"]
+    ),
+    "a file for a run's folder": main(
+        "hydra.run.dir=a_file",
+        expected=["cannot write to a_file: File exists\n", "hydra.run.dir=DIR without -m"],
+    ),
+    "a folder for a run's log": main(
+        "hydra.run.dir=logged",
+        expected=["logged/cnn_ablation.log: Is a directory\n", "hydra.run.dir=DIR"],
+    ),
+    "a file for a study's folder": main(
+        "-m", "hydra.sweep.dir=a_file", KNOB, expected=["/a_file: Not a directory\n  remedy: ", "hydra.sweep.dir=DIR"]
+    ),
+    "null for a folder": main(
+        "-m", "hydra.sweep.dir=null", KNOB, expected=["hydra.sweep.dir=null\n", "remedy: leave it"]
+    ),
     "params typed": main("-m", "hydra.sweeper.params.x=3", expected=["in the file of a study only", "KEY=A,B"]),
     # -- zips
     "zip of a number": main("-m", "zip.large=3", expected=["zip.large=3", "dictionaries", "'zip.large={train.batch"]),
@@ -259,6 +280,16 @@ CASES: dict[str, Case] = {
         "48]",
         expected=["model.filters=[24,\n", "the next word is 48]", "'model.filters=[24, 48]'"],
     ),
+    "a space behind a comma": main(
+        "-m", f"{RELU},", "leaky,", "tanh", "seed=1", expected=[f"did you mean: {RELU},leaky,tanh, without spaces\n"]
+    ),
+    "a space before a comma": main("-m", RELU, ",leaky", expected=[f"did you mean: {RELU},leaky, without spaces\n"]),
+    "report as a word": main(
+        "report", "my study", expected=["python -m cnn_ablation.report 'my study' ", "a command of its own"]
+    ),
+    "store as a word": main("store", "list", expected=["did you mean: python -m cnn_ablation.store list "]),
+    "store as a key": main("store", expected=["did you mean: store=.ablation_runs\n"]),
+    "help as a word": main("help", expected=["did you mean: --help\n"]),
     "spaces around =": main("train.epochs", "=", "3", expected=["did you mean: train.epochs=3, without spaces"]),
     "no =": main("model.activation", "tanh", expected=["no '='", "did you mean: model.activation=tanh"]),
     "colon for =": main("train.epochs:3", expected=["did you mean: train.epochs=3"]),

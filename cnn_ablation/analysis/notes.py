@@ -133,9 +133,10 @@ def other_chance(reference: str) -> str:
     return f"not compared: its seeds vary something else than {reference}'s"
 
 
-OTHER_MACHINE, OTHER_COMPANY, OTHER_TIME = "hardware", "neighbours", "time"
+OTHER_MACHINE, OTHER_PLACE, OTHER_COMPANY, OTHER_TIME = "hardware", "placement", "neighbours", "time"
 _WHY_NOT_COMPARED = {
     OTHER_MACHINE: "the runs were on other hardware, or with another number of threads",
+    OTHER_PLACE: "the images lay on the GPU for one run, in host memory for the other",
     OTHER_COMPANY: "the runs were not side by side with equally many others",
     OTHER_TIME: "the runs were not trained next to each other in time",
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import takewhile
 from pathlib import Path
 
 from cnn_ablation.app import keys
@@ -58,6 +60,7 @@ FLAGS = (
 )
 """Hydra's flags, and `--version`, which is ours."""
 
+_COMMANDS = ("report", "describe", "predict", "store")
 _ONE_OF = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 
 
@@ -241,25 +244,46 @@ def _without_equals(word: str, before: str, after: Sequence[str]) -> Iterator[st
     """Why a word is no KEY=VALUE."""
     yield f"configuration error: {word}"
     yield "  cannot be read as KEY=VALUE: there is no '=' in it"
+    meant = _without_spaces(word, before, after) or _as_command(word, after) or _as_setting(word, after)
+    yield (
+        f"  did you mean: {meant}"
+        if meant
+        else ("  remedy: KEY=VALUE, with quotes where a value has spaces: 'model.filters=[24, 48, 96]'")
+    )
+
+
+def _without_spaces(word: str, before: str, after: Sequence[str]) -> str:
+    """A setting that spaces have cut apart; empty if none has been."""
+    if before.endswith("="):
+        return f"{before}{word}, without the space"
+    if "=" in before and (before.endswith(",") or word.startswith(",")):
+        levels = (word, *takewhile(lambda each: "=" not in each, after))
+        return f"{before}{''.join(levels)}, without spaces"
+    if after and after[0].startswith("="):
+        return f"{word}={after[0].removeprefix('=') or ''.join(after[1:2])}, without spaces"
+    return ""
+
+
+def _as_setting(word: str, after: Sequence[str]) -> str:
+    """The setting that a key, or an option of a group, stands for; empty if it is neither."""
     key, colon, value = word.partition(":")
     field = keys.schema_keys().get(word)
-    groups = [group for group, options in keys.group_options().items() if word in options]
-    if before.endswith("="):
-        yield f"  did you mean: {before}{word}, without the space"
-    elif after and after[0].startswith("="):
-        yield f"  did you mean: {word}={after[0].removeprefix('=') or ''.join(after[1:2])}, without spaces"
-    elif colon and value:
-        yield f"  did you mean: {key}={value}"
-    elif field is not None and after and "=" not in after[0]:
-        yield f"  did you mean: {word}={after[0]}"
-    elif field is not None:
-        yield f"  did you mean: {word}={'true' if field.type == 'bool' else keys.default(field)}"
-    elif groups:
-        yield f"  did you mean: {' or '.join(f'{group}={word}' for group in groups)}"
-    elif word == "guide":
-        yield "  did you mean: python -m cnn_ablation guide, without other words"
-    else:
-        yield "  remedy: KEY=VALUE, with quotes where a value has spaces: 'model.filters=[24, 48, 96]'"
+    if colon and value:
+        return f"{key}={value}"
+    if field is not None and after and "=" not in after[0]:
+        return f"{word}={after[0]}"
+    if field is not None:
+        return f"{word}={'true' if field.type == 'bool' else keys.default(field)}"
+    return " or ".join(f"{group}={word}" for group, options in keys.group_options().items() if word in options)
+
+
+def _as_command(word: str, after: Sequence[str]) -> str:
+    """The command, or the flag, that a word is the name of; empty if it is none."""
+    if word == "guide":
+        return "python -m cnn_ablation guide, without other words"
+    if word in _COMMANDS and (word != "store" or after[:1] in (["list"], ["prune"])):  # which is a key too
+        return f"{shlex.join(['python', '-m', f'cnn_ablation.{word}', *after])}, a command of its own"
+    return f"--{word}" if word in ("help", "version") else ""
 
 
 def _check_zip(key: str, value: str) -> None:

@@ -8,17 +8,19 @@ import traceback
 from typing import Any
 
 import yaml
+from hydra.core.utils import run_job
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from cnn_ablation.app import keys
 from cnn_ablation.app.arguments import PARAMS, ZIP, ZIP_EXAMPLE, open_brackets
-from cnn_ablation.common.errors import ConfigError, Problem, UserError
+from cnn_ablation.common.errors import ConfigError, Problem, RecordError, UserError, as_typed
 from cnn_ablation.config import StudyConfig, nearest
 from cnn_ablation.runs.task import TASKS
 from cnn_ablation.study import checks
 from cnn_ablation.study.designs import knob
+from cnn_ablation.study.plans import ANOTHER_FOLDER
 from cnn_ablation.tasks.image_classification.config import GROUPS, Config
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -41,6 +43,8 @@ _INSTALLED_BY = {"ray_aws": "hydra-ray-launcher", "rq": "hydra-rq-launcher"}
 
 def explain(error: BaseException) -> UserError:
     """The message for a person, from whatever Hydra raised."""
+    if denied := _denied(error):
+        return RecordError(f"cannot write to {denied.filename}: {denied.strerror}\n  remedy: {ANOTHER_FOLDER}")
     if isinstance(error, OverrideParseException):
         return _unreadable_override(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -53,9 +57,9 @@ def explain(error: BaseException) -> UserError:
     if isinstance(error, HYDRA_ERRORS):
         return _from_text(str(error))
     unreadable = _file_being_read(error) if isinstance(error, UnicodeDecodeError) else None
-    if unreadable:
-        return UserError(f"configuration error: {unreadable} is no text ({error})\n  remedy: save it as UTF-8")
-    return UserError(f"configuration error: Hydra cannot read this ({type(error).__name__}: {error})")
+    no_text = f"{unreadable} is no text ({error})\n  remedy: save it as UTF-8"
+    words = no_text if unreadable else f"Hydra cannot read this ({type(error).__name__}: {error})"
+    return UserError(f"configuration error: {words}")
 
 
 def _wrong_key_or_value(cause: OmegaConfBaseException, text: str) -> Problem:
@@ -103,11 +107,18 @@ def _from_text(text: str) -> UserError:
 
 def is_from_hydra(error: BaseException) -> bool:
     """Whether an error was raised inside Hydra or below it, as its assertions are, and not by our code."""
-    if isinstance(error, OSError):  # nobody reads what Hydra prints, or the disk is full
+    if isinstance(error, OSError) and not _denied(error):  # nobody reads what Hydra prints, or the disk is full
         return False
     names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     rooms = [name.partition(".")[0] for name in names]
     return next((room in _LIBRARIES for room in reversed(rooms) if room in (*_LIBRARIES, "cnn_ablation")), False)
+
+
+def _denied(error: BaseException) -> OSError | None:
+    """What kept Hydra from making a job's folder or a file in it; its log says so in other words."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    is_of_a_job = any(frame.f_code is run_job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
+    return cause if is_of_a_job and isinstance(cause, OSError) and cause.filename else None
 
 
 def _file_being_read(error: BaseException) -> str | None:
@@ -207,15 +218,24 @@ def _wrong_value(error: OmegaConfBaseException) -> Problem:
     field = keys.schema_keys().get(key)
     value = "null" if error.value is None else error.value
     if field is not None:
-        if str(field.type).startswith("list") and isinstance(error.value, int | str):
-            reason = f"{key}=[{error.value}]"
-        remedy = f"{reason}; the default is {keys.default(field)}"
+        remedy = "; ".join(filter(None, (_remedy(key, field, error), f"the default is {keys.default(field)}")))
         return Problem(str(error.full_key), value, keys.allowed(field), remedy=remedy)
     inside = [name for name in keys.schema_keys() if name.startswith(f"{key}.")]
     if inside:
         names = ", ".join(name.removeprefix(f"{key}.") for name in inside)
         return Problem(key, value, f"keys of {key}: {names}", remedy=f"{inside[0]}=VALUE")
     return Problem(key, value, reason)
+
+
+def _remedy(key: str, field: keys.Field, error: OmegaConfBaseException) -> str:
+    """What may be meant by a value of the wrong type; else why it has none, where the type does not say it."""
+    wants_list = str(field.type).startswith("list")
+    if wants_list and isinstance(error.value, int | str) and keys.fits(field, f"[{error.value}]"):
+        return f"{key}=[{error.value}]"
+    if not wants_list and isinstance(error.value, list | ListConfig):
+        levels = ",".join(map(as_typed, error.value))
+        return f"{'-m ' if len(error.value) > 1 else ''}{key}={levels} without brackets"
+    return "" if isinstance(error, ValidationError) else str(error.msg or error).splitlines()[0]
 
 
 def _unreadable_override(error: OverrideParseException) -> UserError:

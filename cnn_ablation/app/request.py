@@ -171,6 +171,9 @@ def _problem_of_hydra(key: str, value: object, text: str) -> Problem | None:
     if key in ("hydra.launcher", "hydra.sweeper"):
         found = keys.suggestion(key, text)
         return Problem(key, text, "a group of Hydra's, chosen with a slash", nearest=found.nearest, remedy=found.remedy)
+    if key in ("hydra.sweep.dir", "hydra.run.dir") and text.strip("'\"") in ("", "null"):
+        remedy = f"leave it out for a new one, or {key}=. for the working directory"
+        return Problem(key, text, "the name of a folder", remedy=remedy)
     if key == "hydra/sweeper" and value != "ablation":
         return other_sweeper(text).problems[0]
     if key.startswith(PARAMS):

@@ -27,7 +27,7 @@ from cnn_ablation.app.request import StudyRequest, parse, parse_params, read_req
 from cnn_ablation.common import commands, progress
 from cnn_ablation.common.errors import ConfigError, UserError
 from cnn_ablation.config import StudyConfig, with_settings
-from cnn_ablation.launch import engines, execution
+from cnn_ablation.launch import engines, execution, folders
 from cnn_ablation.launch.assignments import Assignment, OnEnd
 from cnn_ablation.launch.engines import Engine
 from cnn_ablation.launch.planning import Planning
@@ -73,7 +73,7 @@ class AblationSweeper(Sweeper):
             execution.show_forecast(planning, self.engine)
             return
         wanted = Path(self.master.hydra.sweep.dir).absolute()
-        folder = wanted if self._folder_was_chosen() else execution.folder_for(wanted, planning, self.engine)
+        folder = wanted if self._folder_was_chosen() else folders.folder_for(wanted, planning, self.engine)
         title = self.master.hydra.runtime.choices.get("study") or ""
         study = execution.Study(folder, planning, self.engine, title=title)
 

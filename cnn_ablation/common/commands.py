@@ -1,6 +1,7 @@
 """The process around a command: interruption, output that nobody takes, and the user's mistakes as one message.
 
-Light on purpose: it is loaded first, and from then on Ctrl-C leaves no traceback.
+Light on purpose: a command's module loads it first and calls `leave_when_interrupted`; from then on Ctrl-C leaves no
+traceback.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False  # without `typing`, which takes longer to import than all else here: Ctrl-C is heeded sooner
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+    from typing import NoReturn
 
 INTERRUPTED = 130
 NOT_READ = 1
@@ -30,7 +32,7 @@ def run_as_process(main: Callable[[], int]) -> NoReturn:
 
     The interpreter is not taken apart: with torch and pandas loaded that takes up to 3 seconds.
     """
-    _handle(_leave)
+    leave_when_interrupted()
     gc.set_threshold(100_000)  # imports make many objects that stay; looking for garbage among them costs a fifth
     sys.unraisablehook = _not_lost
     try:
@@ -88,6 +90,14 @@ def typed() -> str:
         if word.endswith(".py"):
             return shlex.join(["python", *words[place:]])
     return ""
+
+
+def leave_when_interrupted() -> None:
+    """From here on an interruption just ends this process: for the first line of a module that is run as a command.
+
+    What that module imports then need not be light.
+    """
+    _handle(_leave)
 
 
 def raise_when_interrupted() -> None:

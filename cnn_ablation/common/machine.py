@@ -27,6 +27,7 @@ from cnn_ablation.common.allocation import (
     seen_as,
     visible_gpus,
 )
+from cnn_ablation.common.errors import ConfigError, Problem
 
 __all__ = ["UNKNOWN", "Allocation", "asked", "given", "is_elsewhere", "seen_as", "visible_gpus"]
 
@@ -171,9 +172,15 @@ def cpu_precision(*, has_kernels: bool = True) -> str:
 
     Returns:
         `UNKNOWN` of another machine, unless the environment says it for all of them.
+
+    Raises:
+        ConfigError: the environment says something else.
     """
     told = os.environ.get(PRECISION_VARIABLE, "")
-    if told in PRECISIONS:
+    if told and told not in PRECISIONS:
+        key, allowed = f"the environment's {PRECISION_VARIABLE}", ", ".join(PRECISIONS)
+        raise ConfigError([Problem(key, told, allowed, remedy=f"unset {PRECISION_VARIABLE}")])
+    if told:
         return told
     if is_elsewhere():
         return UNKNOWN

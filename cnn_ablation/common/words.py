@@ -19,13 +19,14 @@ def listed(words: Sequence[str]) -> str:
 def is_slip(word: str, meant: str) -> bool:
     """Whether it differs in capitals alone, or by a letter too many, too few, or two that changed places.
 
-    Names with another letter, as `size_x` and `size_y`, are often of a kind.
+    Names with another letter, as `size_x` and `size_y`, or with another digit, as `lr` and `lr2`, are often of a kind;
+    names of one letter are all alike.
     """
     word, meant = word.lower(), meant.lower()
     if word == meant:
         return True
     short, long = sorted((word, meant), key=len)
-    if len(short) < 3 or len(long) - len(short) > 1 or any(map(str.isdigit, set(word) ^ set(meant))):
+    if len(short) < 2 or len(long) - len(short) > 1 or any(map(str.isdigit, set(word) ^ set(meant))):
         return False
     if len(short) < len(long):
         return any(long[:place] + long[place + 1 :] == short for place in range(len(long)))

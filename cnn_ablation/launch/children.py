@@ -28,10 +28,9 @@ def start_loading(preloaded: str) -> None:
     """
     kind = context()
     if kind.get_start_method() == "forkserver":
-        from multiprocessing import forkserver, resource_tracker
+        from multiprocessing import forkserver
 
         kind.set_forkserver_preload([preloaded])
-        resource_tracker.ensure_running()  # else it is started in between, and lifts the block
         with without_main(), deaf_to_ctrl_c():
             forkserver.ensure_running()
 
@@ -50,6 +49,9 @@ def without_main() -> Iterator[None]:
 @contextmanager
 def deaf_to_ctrl_c() -> Iterator[None]:
     """Processes started here are not interrupted while they import; for us Ctrl-C is only put off."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # else it may be started in between, and lifts the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -12,19 +12,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnn_ablation.common import leases, machine, progress
+from cnn_ablation.common import machine, progress
 from cnn_ablation.common.errors import ConfigError, Problem, RecordError, UserError
-from cnn_ablation.common.leases import HeldError, Owner
 from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
 from cnn_ablation.launch import children, live, submissions
 from cnn_ablation.launch.assignments import Assignment
-from cnn_ablation.launch.batches import study_lease
 from cnn_ablation.launch.crew import Crew
 from cnn_ablation.launch.dispatch import Dispatch
 from cnn_ablation.launch.engines import Engine, check_engine
+from cnn_ablation.launch.folders import claimed, folder_for
 from cnn_ablation.launch.following import Expected
+from cnn_ablation.launch.forecast import runs_left
 from cnn_ablation.launch.observers import makers
 from cnn_ablation.launch.observing import Observation, observed_study
 from cnn_ablation.launch.others import refuse_others
@@ -294,9 +294,11 @@ class Study:
         """Those that are to be started, with their data loaded: all whose records the store does not have."""
         with self._reported_when_interrupted():
             left = self._not_taken(jobs)
-        self.task.load(self.planning.configs[arm] for arm in dict.fromkeys(item.job.arm for item in left))
-        if left and self.is_packed and not self.engine:
-            self._prepare_report()
+        is_first = len(jobs) == len(self._jobs)  # nothing has been trained, and what a report needs is not imported yet
+        with nullcontext() if is_first else self._reported_when_interrupted(UserError):
+            self.task.load(self.planning.configs[arm] for arm in dict.fromkeys(item.job.arm for item in left))
+            if left and self.is_packed and not self.engine:
+                self._prepare_report()
         with self._reported_when_interrupted():
             now = self._not_taken([item for item, is_unknown in left.items() if is_unknown])
         return [item for item, is_unknown in left.items() if not is_unknown or item in now]
@@ -323,10 +325,10 @@ class Study:
             children.start_loading(self.task.PRELOADED)
 
     @contextmanager
-    def _reported_when_interrupted(self) -> Iterator[None]:
+    def _reported_when_interrupted(self, told: type[UserError] = RecordError) -> Iterator[None]:
         try:
             yield
-        except (KeyboardInterrupt, OSError, RecordError):  # Hydra writes files of its own: the disk may be full
+        except (KeyboardInterrupt, OSError, told):  # Hydra writes files of its own: the disk may be full
             self._report_after_interrupt()
             raise
 
@@ -438,89 +440,30 @@ def _read(path: Path) -> Run | None:
         return None
 
 
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keeps a study's folder for this process, as long as that lives.
-
-    What a process of another host has left is taken over once nothing has moved there for `leases.EXPIRY_SECONDS`.
-
-    Raises:
-        RecordError: another process is writing a study into the folder, or it cannot be created.
-    """
-    try:
-        lease = study_lease(folder, patience=0, on_wait=partial(_say_who_writes, folder))
-    except HeldError as error:
-        raise RecordError(
-            f"another study is being written to {folder}\n  by: {error}\n"
-            "  remedy: wait for it, or choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m)"
-        ) from error
-    except OSError as error:
-        raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lease.release()
-
-
-def _say_who_writes(folder: Path, owner: Owner | None) -> None:
-    """Where its process cannot be asked: on another host."""
-    who, seconds = owner or "a process that cannot be seen yet", leases.EXPIRY_SECONDS
-    progress.say(f"{folder} was in use by {who}; looking up to {seconds:.0f} s whether it still is")
-
-
-def new_folder(wanted: Path) -> Path:
-    """A folder that was not there before: `wanted`, or `wanted-2`, ... where studies start in the same second.
-
-    Raises:
-        RecordError: it cannot be created.
-    """
-    for folder in itertools.chain([wanted], (wanted.with_name(f"{wanted.name}-{n}") for n in itertools.count(2))):
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RecordError(f"cannot write to {folder}: {error.strerror or error}") from error
-        return folder
-    raise AssertionError("the names never end")
-
-
-def folder_for(wanted: Path, planning: Planning, engine: Engine | None = None) -> Path:
-    """The folder of a study for which none was chosen: where its jobs are at an engine already, or a new one.
-
-    Raises:
-        RecordError: it cannot be created.
-    """
-    if engine:
-        key = submissions.key_of(planning.plan(), engine)
-        found = submissions.unfinished(Path(planning.baseline.store).absolute(), key)
-        if found and not _is_carried_out(found):
-            progress.say(f"going on with the same study in {found}")
-            return found
-    return new_folder(wanted)
-
-
-def _is_carried_out(folder: Path) -> bool:
-    """Whether another command is at work on a study, as far as can be said at once."""
-    try:
-        study_lease(folder, watches=False).release()
-    except (HeldError, OSError):
-        return True
-    return False
-
-
 def show_forecast(planning: Planning, engine: Engine | None = None) -> None:
     """Prints what a study would do, and into how many jobs its runs would be divided; trains nothing.
 
     Raises:
         ConfigError: a device is asked for that this machine lacks.
     """
-    planning.show_forecast()
+    found = planning.show_forecast()
     if engine:
-        num_runs = len(planning.configs) * len(planning.baseline.seeds)
-        seconds = math.nan if engine.jobs else num_runs * planning.seconds_per_run()
-        num_jobs = engine.num_jobs(num_runs, seconds)
-        print(f"{counted(num_jobs, 'job')}{', each' if num_jobs > 1 else ''} with {engine.allocation}", flush=True)
+        print(_jobs_words(planning, engine, runs_left(found)), flush=True)
+
+
+def _jobs_words(planning: Planning, engine: Engine, left: tuple[int, int] | None) -> str:
+    """Into how many jobs an engine divides the runs that are left to train, at least and at most.
+
+    Where jobs run on this machine, this process takes what the store has; elsewhere a job may find it there.
+    """
+    nothing = "all runs would be reused, nothing would be trained" if left and not left[1] else ""
+    if nothing and engine.is_here:
+        return f"no job: {nothing}"
+    num_runs = (left[0] if left and engine.is_here else 0) or len(planning.configs) * len(planning.baseline.seeds)
+    seconds = math.nan if engine.jobs else num_runs * planning.seconds_per_run()
+    num_jobs = engine.num_jobs(num_runs, seconds)
+    words = f"{counted(num_jobs, 'job')}{', each' if num_jobs > 1 else ''} with {engine.allocation}"
+    return f"at most {words}: {nothing}" if nothing else words
 
 
 def check_alone_on_machine(baseline: StudyConfig, engine: Engine | None) -> None:

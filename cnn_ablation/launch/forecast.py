@@ -197,6 +197,14 @@ class _Training:
         return cls(len(seeds), sum(seed in seeds for seed in item.reused_seeds or ()), item.seconds_per_run)
 
 
+def runs_left(forecasts: Sequence[ArmForecast]) -> tuple[int, int] | None:
+    """How many runs would really be trained, at least and at most; None where only another machine can tell."""
+    if any(item.reused_seeds is None for item in forecasts):
+        return None
+    least, most = (sum(_Training.of(item, each).left for item, each in pairs) for pairs in _extents(forecasts))
+    return least, most
+
+
 def _extents(forecasts: Sequence[ArmForecast]) -> Iterator[list[tuple[ArmForecast, range]]]:
     """The least and the most that a study trains."""
     yield [(item, item.first_seeds) for item in forecasts]

@@ -171,8 +171,11 @@ class Planning:
         print("\n".join(lines), flush=True)
 
     @one_look()
-    def show_forecast(self) -> None:
+    def show_forecast(self) -> list[forecast.ArmForecast]:
         """Prints the plan, what would be reused, what is confounded and how long it would take; trains nothing.
+
+        Returns:
+            What that was told from.
 
         Raises:
             ConfigError: a device is asked for that this machine lacks.
@@ -185,6 +188,7 @@ class Planning:
         found = forecast.forecast(self.configs, how_of if self.auto_is_known else None)
         likely = expected_seeds.lines(found, self.baseline) if self.baseline.adds_seeds else ()
         print("\n".join([*forecast.lines(found, self.baseline.store), *likely]), flush=True)
+        return found
 
     def check_devices(self) -> None:
         """Refuses devices that this machine lacks, where it is the one that trains, or that no job asks for."""

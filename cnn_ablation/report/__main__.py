@@ -5,12 +5,16 @@ A folder that holds studies instead of being one is listed.
 
 from __future__ import annotations
 
+from cnn_ablation.common import commands
+
+if __name__ == "__main__":
+    commands.leave_when_interrupted()
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_ablation.common import commands
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.config import StatsConfig, bounds_of, fields_of, value_problems
 

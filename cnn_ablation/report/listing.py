@@ -16,7 +16,7 @@ from cnn_ablation.analysis.tables import read_study
 from cnn_ablation.analysis.tables.plan import read_checked_plan
 from cnn_ablation.common.errors import RecordError
 from cnn_ablation.report.terminal import printable, standard_output
-from cnn_ablation.study.plans import FILE_NAME, Plan
+from cnn_ablation.study.plans import A_STUDY, FILE_NAME, Plan
 
 _DEEPEST = 4  # folders below the one that is given: multirun/DATE/TIME is two
 _MOST_KNOBS = 4  # that are named
@@ -56,7 +56,7 @@ def studies_below(folder: Path) -> list[Listed]:
     if not found:
         raise RecordError(
             f"{folder} is no study: there is no {FILE_NAME} in it, nor in a folder below it\n"
-            "  remedy: the folder of a study (multirun/DATE/TIME), or one that holds several (multirun)"
+            f"  remedy: {A_STUDY}, or one that holds several (multirun)"
         )
     return sorted(found, key=lambda study: (study.moment, str(study.folder)), reverse=True)
 

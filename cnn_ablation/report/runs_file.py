@@ -29,7 +29,8 @@ def read_runs_file(path: str | Path) -> pd.DataFrame:
             warnings.simplefilter("error")  # pandas only warns of lines that are longer than the header
             return pd.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
     except Exception as error:  # whatever pandas, pyarrow and what unpacks files raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        told = error.strerror if isinstance(error, OSError) else None  # the path is named already
+        reason = told or str(error).strip().partition("\n")[0] or type(error).__name__
         raise RecordError(f"{path} cannot be read as a table of runs ({reason})") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def _leave(found: Findings, out: Path) -> Report:
     if sentence := left_out(found.arms):
         print(printable(sentence))
     if page.NAME in files:
-        print(printable(f"open {_short(out) / page.NAME}"))
+        print(printable(f"open {shlex.quote(str(_short(out) / page.NAME))}"))
     return Report(found.runs, found.arms)
 
 

@@ -62,6 +62,8 @@ class Run:
     """The processor or GPU by its maker's name."""
     threads: int = 0
     """Of the CPU; 0 on a GPU."""
+    images_in_host_memory: bool = False
+    """They did not fit on the GPU beside the run, which took them from there batch by batch."""
     concurrent_runs: int = 1
     """Planned to share the machine, this one included."""
     neighbours: float = NAN
@@ -128,7 +130,8 @@ FIGURES = tuple(
 )
 """Columns of numbers that a run measured."""
 TASK_COLUMNS = (*RUN_COLUMNS[RUN_COLUMNS.index("train_accuracy") : RUN_COLUMNS.index("train_seconds")],
-                "images_per_second", "epochs", "updates", "num_params", *DIAGNOSIS_COLUMNS)  # fmt: skip
+                "images_per_second", "epochs", "updates", "num_params", "images_in_host_memory",
+                *DIAGNOSIS_COLUMNS)  # fmt: skip
 """Columns that image classification fills; runs of another task have `metrics` in their place."""
 TAKEN_NAMES = tuple(name for name in RUN_COLUMNS if name not in TASK_COLUMNS)
 """Columns that every run has, so that no metric can have these names."""

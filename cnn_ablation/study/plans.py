@@ -28,7 +28,8 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 FILE_NAME = "study.yaml"
 _WIDTH = 78
 _MOST_SHOWN = 40  # arms; of more a plan shows the first and the last
-_REMEDY = "choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m, folder=DIR in Python)"
+A_STUDY = "the folder of a study (multirun/DATE/TIME)"
+ANOTHER_FOLDER = "choose another folder with hydra.sweep.dir=DIR (hydra.run.dir=DIR without -m, folder=DIR in Python)"
 
 
 @dataclass(frozen=True)
@@ -204,10 +205,10 @@ def refuse_other_study(folder: Path, plan: Plan) -> None:
     try:
         found = read_plan(folder)
     except RecordError as error:
-        raise RecordError(f"{error}\n  remedy: remove that file, or {_REMEDY}") from error
+        raise RecordError(f"{error}\n  remedy: remove that file, or {ANOTHER_FOLDER}") from error
     difference = next(_differences(found, plan), None)
     if difference:
-        raise RecordError(f"{folder} holds another study ({difference})\n  remedy: {_REMEDY}")
+        raise RecordError(f"{folder} holds another study ({difference})\n  remedy: {ANOTHER_FOLDER}")
 
 
 def _differences(found: Plan, plan: Plan) -> Iterator[str]:
@@ -303,6 +304,7 @@ def read_plan(folder: Path) -> Plan:
             raise TypeError("a table of keys is missing")
         return plan
     except FileNotFoundError as error:
-        raise RecordError(f"{folder} is no study: there is no {FILE_NAME} in it") from error
+        why = f"there is no {FILE_NAME} in it" if Path(folder).is_dir() else "it is not there"
+        raise RecordError(f"{folder} is no study: {why}\n  remedy: {A_STUDY}, which holds {FILE_NAME}") from error
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise RecordError(f"{path} is damaged or unreadable ({type(error).__name__}: {error})") from error

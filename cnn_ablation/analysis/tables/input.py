@@ -31,7 +31,7 @@ _CIRCUMSTANCES = ("threads", "neighbours", "train_started", "train_ended")
 _AMOUNTS = ("train_seconds", "cpu_seconds", "total_seconds", "images_per_second", "epochs", "updates", "num_params",
             "concurrent_runs", *_CIRCUMSTANCES, "num_classes", "multiply_adds")  # fmt: skip
 _REALS = (*LOSSES, "lowest_train_loss", "initial_gradient_norm")  # infinite where training diverged
-_SWITCHES = ("reused", "double_softmax")
+_SWITCHES = ("images_in_host_memory", "reused", "double_softmax")
 _WORDS = ("hardware", "dead_layer", "saturated_layer")
 
 Floats = npt.NDArray[np.float64]

@@ -1,9 +1,10 @@
 """Times of an arm against those of the baseline: which can be compared, their ratio, and whether the arm is slower.
 
 A time is paired with the baseline's of the same seed only where nothing but the arm differed: the same hardware and
-threads, as many runs beside it, and trained next to it. Reuse and extension leave the runs of an arm in blocks that are
-minutes or days apart; a machine that drifts then looks like an effect: of equal arms that were trained in blocks, a
-quarter of the 95 % intervals missed 1, of equal arms trained seed by seed one in forty.
+threads, images in the same memory, as many runs beside it, and trained next to it. Reuse and extension leave the runs
+of an arm in blocks that are minutes or days apart; a machine that drifts then looks like an effect: of equal arms
+that were trained in blocks, a quarter of the 95 % intervals missed 1, of equal arms trained seed by seed one in
+forty.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pandas as pd
 
 from cnn_ablation.analysis import stats
 from cnn_ablation.analysis.dunnett import DUNNETT
-from cnn_ablation.analysis.notes import OTHER_COMPANY, OTHER_MACHINE, OTHER_TIME
+from cnn_ablation.analysis.notes import OTHER_COMPANY, OTHER_MACHINE, OTHER_PLACE, OTHER_TIME
 from cnn_ablation.analysis.tables.rows import ArmRuns, Pair, on_shared_seeds
 from cnn_ablation.analysis.tables.stacked import at_once
 from cnn_ablation.config import StatsConfig
@@ -90,6 +91,7 @@ def paired_times(
     kept, reasons = np.ones(len(first), dtype=bool), []
     for reason, alike in (
         (OTHER_MACHINE, _same(first, second, "hardware") & _same(first, second, "threads")),
+        (OTHER_PLACE, _same(first, second, "images_in_host_memory")),
         (OTHER_COMPANY, _same(first, second, "concurrent_runs") & _like_neighbours(first, second)),
         (OTHER_TIME, _trained_together(first, second, (arm, baseline))),
     ):

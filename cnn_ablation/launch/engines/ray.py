@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +150,6 @@ class Driver:
         self.connection, theirs = context.Pipe()
         self.owed = 1
         """Answers that have not come yet."""
-        resource_tracker.ensure_running()  # else it is started in between, and lifts the block
         with without_main(), deaf_to_ctrl_c():
             self.process = context.Process(target=work, args=(theirs, self.address, self.namespace), daemon=True)
             self.process.start()

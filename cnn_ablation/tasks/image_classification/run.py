@@ -159,13 +159,13 @@ def _record(
         device=device.type,
         hardware=devices.hardware_name(device),
         threads=torch.get_num_threads() if device.type == "cpu" else 0,
+        images_in_host_memory=in_host_memory,
         settings=all_settings(config),
         provenance={
             **provenance.environment(LIBRARIES),
             "hardware": devices.hardware_name(device),
             "torch_threads": torch.get_num_threads(),
             "process": os.getpid(),
-            "images_in_host_memory": in_host_memory,
         },
     )
 
