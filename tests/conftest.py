@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         flags = any(argument.startswith(("-h", "--", "timing=")) for argument in arguments)
         monkeypatch.setattr(sys, "argv", ["cnn_ablation", *arguments, *([] if flags else ["timing=isolated"])])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with _sharing_compositions(arguments), pytest.raises(SystemExit) as ended:
             main()
         _close_logs()
         printed = capsys.readouterr()
@@ -128,10 +128,40 @@ def answered(folder: Path, *arguments: str) -> Answer:
         patched.chdir(folder)
         patched.delenv("COLUMNS", raising=False)  # xdist sets it in its processes, and tables are as wide as it says
         patched.setattr(sys, "argv", ["cnn_ablation", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        with _sharing_compositions(arguments), pytest.raises(SystemExit) as ended:
             main()
         _close_logs()
     return Answer(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+_of_commands: list[Any] = []
+"""What commands of this process have composed, once there is something."""
+
+
+@contextmanager
+def _sharing_compositions(words: Sequence[str]) -> Iterator[None]:
+    """A command within it takes what earlier ones composed of the same options, as `cnn_ablation.compose` does.
+
+    Composing takes half the time of a command that is refused. `tests/test_loader.py` holds that what is shared is what
+    Hydra composes; nothing is where somebody's own files or nodes are among it.
+    """
+    from cnn_ablation.app import composition, loader
+
+    composing_once = loader.composing_once
+
+    @contextmanager
+    def sharing() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patched:
+            if not _of_commands:
+                _of_commands.append(composition._Kept([], {}))
+            patched.setattr(composition, "_last", _of_commands[0])
+            kept = composition._kept(words)
+        with composing_once(kept):
+            yield
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loader, "composing_once", sharing)
+        yield
 
 
 def _close_logs() -> None:
