@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,27 @@ TINY = (
 )
 
 UNDRAWN_COMMAND = str(Path(__file__).parent / "undrawn.py")  # `python -m cnn_ablation` without pictures
+
+
+_IN_MEMORY = "/dev/shm"
+_ENOUGH_BYTES = 4 << 30  # ten times what a whole suite leaves
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has tests write into memory where the system has a folder there: every record waits for the disk otherwise.
+
+    Some 20,000 files are written to the disk at 2 ms each, and removed at 1.5 ms each after the next suite. Those of
+    the cluster stay on it: their hosts share no memory.
+    """
+    if config.option.markexpr != "cluster" and _holds_temporary_files(_IN_MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _IN_MEMORY)
+
+
+def _holds_temporary_files(folder: str) -> bool:
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize >= _ENOUGH_BYTES and not found.f_flag & os.ST_NOEXEC
 
 
 _COLLECT_AFTER = 1500  # tests
@@ -110,7 +131,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         flags = any(argument.startswith(("-h", "--", "timing=")) for argument in arguments)
         monkeypatch.setattr(sys, "argv", ["cnn_ablation", *arguments, *([] if flags else ["timing=isolated"])])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with _sharing_compositions(arguments), pytest.raises(SystemExit) as ended:
             main()
         _close_logs()
         printed = capsys.readouterr()
@@ -128,10 +149,40 @@ def answered(folder: Path, *arguments: str) -> Answer:
         patched.chdir(folder)
         patched.delenv("COLUMNS", raising=False)  # xdist sets it in its processes, and tables are as wide as it says
         patched.setattr(sys, "argv", ["cnn_ablation", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        with _sharing_compositions(arguments), pytest.raises(SystemExit) as ended:
             main()
         _close_logs()
     return Answer(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+_of_commands: list[Any] = []
+"""What commands of this process have composed, once there is something."""
+
+
+@contextmanager
+def _sharing_compositions(words: Sequence[str]) -> Iterator[None]:
+    """A command within it takes what earlier ones composed of the same options, as `cnn_ablation.compose` does.
+
+    Composing takes half the time of a command that is refused. `tests/test_loader.py` holds that what is shared is what
+    Hydra composes; nothing is where somebody's own files or nodes are among it.
+    """
+    from cnn_ablation.app import composition, loader
+
+    composing_once = loader.composing_once
+
+    @contextmanager
+    def sharing() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patched:
+            if not _of_commands:
+                _of_commands.append(composition._Kept([], {}))
+            patched.setattr(composition, "_last", _of_commands[0])
+            kept = composition._kept(words)
+        with composing_once(kept):
+            yield
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loader, "composing_once", sharing)
+        yield
 
 
 def _close_logs() -> None:

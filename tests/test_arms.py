@@ -19,6 +19,7 @@ from hydra.types import RunMode
 
 from cnn_ablation.app import arms, composition
 from cnn_ablation.app.keys import CONF_DIR
+from cnn_ablation.app.loader import Kept, SharingLoader
 from cnn_ablation.app.request import parse, parse_params, read_request
 from cnn_ablation.common.errors import UserError
 from cnn_ablation.config import StudyConfig, all_settings
@@ -42,19 +43,24 @@ FUNCTION = ["task=function", "task.target=own_function.train"]
 
 @pytest.fixture
 def composer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., arms.Composer]]:
-    """`(overrides, design)` -> the composer of a study of this command line, with a folder of a person's own files."""
+    """`(overrides, kept)` -> the composer of a study of this command line.
+
+    Without `kept` Hydra itself composes, with a folder of a person's own files; with it the command's loader, which
+    shares what is composed of the package's files.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "own_function", raising=False)
     (tmp_path / "own_function.py").write_text(OWN_FUNCTION)
 
-    def make(lines: Sequence[str]) -> arms.Composer:
+    def make(lines: Sequence[str], kept: Kept | None = None) -> arms.Composer:
         Plugins.instance()  # finds what reads folders and packages
         search = ConfigSearchPathImpl()
-        for provider, path in (("hydra", "pkg://hydra.conf"), ("main", CONF_DIR), ("own", str(tmp_path / "own"))):
+        own = [("own", str(tmp_path / "own"))] if kept is None else []
+        for provider, path in [("hydra", "pkg://hydra.conf"), ("main", CONF_DIR), *own]:
             search.append(provider, path)
         search.append("schema", "structured://")
-        loader = ConfigLoaderImpl(search)
+        loader = ConfigLoaderImpl(search) if kept is None else SharingLoader(search, kept)
         parser = OverridesParser.create(config_loader=loader)
         shared = [line for line in lines if line.startswith("study=")]
         master = loader.load_configuration("config", shared, RunMode.MULTIRUN)
@@ -145,23 +151,36 @@ FUNCTIONS: dict[str, list[str]] = {
 
 
 def both_ways(composer: arms.Composer, design: str) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """Arms forwards, and those that were no mistakes backwards: what one has set must not be seen by another."""
+    """Arms forwards, and those that were no mistakes backwards: what one has set must not be seen by another.
+
+    The last arm that is accepted and the last that is refused are what Hydra itself composes, which takes longest. That
+    the command's loader composes what Hydra does is held by `tests/test_loader.py`.
+    """
     composed = {arm: answer(composer.composed, arm) for arm in arms_of(composer, design)}
     accepted = [arm for arm, found in composed.items() if not issubclass(found[0], UserError)]
     for arm in (*composed, *reversed(accepted)):
         yield composed[arm], answer(composer.config, arm)
+    by_hydra = arms.Composer(ConfigLoaderImpl(composer._loader.config_search_path), composer._master, composer._request)
+    for arm in {arm in accepted: arm for arm in composed}.values():
+        yield answer(by_hydra.composed, arm), composed[arm]
+
+
+@pytest.fixture(scope="module")
+def kept() -> Kept:
+    """Compositions of all cases: they differ in values."""
+    return {}
 
 
 @pytest.mark.parametrize("case", IMAGES)
-def test_values_of_image_classification_agree(case: str, composer: Callable[..., arms.Composer]) -> None:
-    study = composer(IMAGES[case])
+def test_values_of_image_classification_agree(case: str, composer: Callable[..., arms.Composer], kept: Kept) -> None:
+    study = composer(IMAGES[case], kept)
     for composed, by_values in both_ways(study, "grid"):
         assert composed == by_values
 
 
 @pytest.mark.parametrize("case", FUNCTIONS)
-def test_settings_of_a_function_agree(case: str, composer: Callable[..., arms.Composer]) -> None:
-    study = composer([*FUNCTION, *FUNCTIONS[case]])
+def test_settings_of_a_function_agree(case: str, composer: Callable[..., arms.Composer], kept: Kept) -> None:
+    study = composer([*FUNCTION, *FUNCTIONS[case]], kept)
     for composed, by_values in both_ways(study, "grid"):
         assert composed == by_values
 

@@ -198,6 +198,7 @@ def test_a_function_that_cannot_be_called(line: str, config: ArraysConfig, tiny_
 SMALL = ("model.filters=[4]", "model.kernel_sizes=[3]", "model.hidden=[8]", "train.epochs=1", "train.batch_size=16")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_of_own_data_and_its_predictions(cli: Callable[..., Answer], tmp_path: Path) -> None:
     """Grids need the data, so the function's name; pictures need neither."""
     from PIL import Image

@@ -140,6 +140,15 @@ def test_neither_unit_nor_direction_matters(factor: float, test: str) -> None:
     assert found == needed(FIVE, metric="y", margin=0.5, test=test)
 
 
+def test_draws_are_made_once_for_all_levels_and_tests() -> None:
+    """They depend on the number of seeds alone; levels change from round to round."""
+    assurance._futures.cache_clear()
+    assurance._paths.cache_clear()
+    found = [needed(FIVE + 1, number, test=test) for number in (1, 4, 9) for test in ("t", "anytime")]
+    assert len(set(found)) > 3
+    assert assurance._paths.cache_info().misses == 1
+
+
 def test_evidence_of_one_side_that_was_there_once_is_kept() -> None:
     """Far above minus the margin at first, then not: the always valid test needs only the other side still."""
     values = np.array([0.30, 0.31, 0.29, 0.30, 0.305, -0.9, 0.9])

@@ -46,6 +46,7 @@ def runs_in(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "runs.csv", keep_default_na=False, na_values=["nan"])
 
 
+@UNDRAWN
 def test_one_knob_leaves_two_arms_with_every_seed(cli: Cli, tmp_path: Path) -> None:
     answer = cli("-m", *TINY, "model.activation=relu,leaky", "hydra.sweep.dir=study")
     assert answer.code == 0, answer.err
@@ -419,7 +420,7 @@ def test_quick_answers_load_nothing_heavy(tmp_path: Path, arguments: list[str]) 
 @UNDRAWN
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_study_leaves_its_table_and_goes_on(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
-    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=400", "replicates=2", "hydra.sweep.dir=study"]
+    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=150", "replicates=2", "hydra.sweep.dir=study"]
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     undrawn = [sys.executable, UNDRAWN_COMMAND, *study]

@@ -76,7 +76,7 @@ def load():
 class Processes(Engine):
     """One process for each job, in a session of its own: what any engine does at heart."""
 
-    poll_seconds: float = 0.05
+    poll_seconds: float = 0.02
     cpus: int | None = setting(1, at_least=1, role=CONDUCT)  # a job of one core trains in its own process
     is_far: bool = False
     dies: bool = False
@@ -420,7 +420,7 @@ def _until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 @dataclass(kw_only=True)

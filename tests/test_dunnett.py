@@ -175,6 +175,7 @@ def test_without_spread_there_is_no_test(num_seeds: int) -> None:
     assert arms["notes"].tolist()[1:] == ["no seeds that differ in any arm: no test possible"] * 2
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [

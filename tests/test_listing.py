@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from conftest import without_pictures
 from finished_studies import PROVENANCE, write_study
 
 from cnn_ablation.report.__main__ import main as report
@@ -26,7 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("multirun")
     scores = {"baseline": [0.9, 0.91, 0.905], "k=1": [0.95, 0.96, 0.956], "k=2": [0.9, 0.93, NAN]}
     write_study(root / "2026-11-20" / "10-00-00", scores, of_plan=at("2026-11-20T10:00:00+0000"))
-    report_study(root / "2026-11-20" / "10-00-00")
+    with without_pictures():
+        report_study(root / "2026-11-20" / "10-00-00")
     write_study(root / "later", {"baseline": [0.9]}, of_plan=at("2026-11-21T10:00:00+0000"))
     many = {f"k{number}=1": [0.9, 0.91] for number in range(6)}
     write_study(root / "a" / "b" / "c", {"baseline": [0.9, 0.91], **many}, of_plan=at("2026-11-19T10:00:00+0000"))
@@ -53,6 +55,7 @@ def test_studies_are_listed_newest_first(folder: Path, capsys: pytest.CaptureFix
     assert [each.verdicts for each in found] == ["no table yet", "1 better, 1 undecided", "no table yet", ""]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_arms_that_are_not_compared_are_not_undecided(tmp_path: Path) -> None:
     """Runs that are the baseline's, and an arm whose every run failed."""
     scores = [0.9, 0.91, 0.905]

@@ -61,7 +61,10 @@ def overlapping(boxes: list[Bbox]) -> list[tuple[int, int]]:
 
 def faults(drawing: Drawing, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is wrong with a picture."""
-    figure, texts = measured(drawing, monkeypatch)
+    return faults_of(*measured(drawing, monkeypatch))
+
+
+def faults_of(figure: Figure, texts: list[tuple[str, Bbox]]) -> list[str]:
     canvas = figure.bbox
     found = [f"leaves the canvas: {text!r} {box}" for text, box in texts
              if box.x0 < -1 or box.y0 < -1 or box.x1 > canvas.x1 + 1 or box.y1 > canvas.y1 + 1]  # fmt: skip
@@ -74,8 +77,8 @@ def faults(drawing: Drawing, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         f"a legend over axes: {legend.get_texts()[0].get_text()!r}"
         for ax in figure.axes for legend in ax.findobj(Legend) if overlap(legend.get_window_extent(), ax.bbox)
     ]  # fmt: skip
-    if drawing.inches[1] > HIGHEST:
-        found.append(f"{drawing.inches[1]:.1f} inches high")
+    if figure.get_figheight() > HIGHEST:
+        found.append(f"{figure.get_figheight():.1f} inches high")
     return found
 
 
@@ -101,10 +104,10 @@ def test_confusion_matrices_hold(classes: int, letters: int, width: float, monke
     counts = 30.0 * np.eye(classes) + np.random.default_rng(0).integers(0, 3, (classes, classes))
     drawing = confusion_drawing({"val": counts, "test": counts}, names, arm=LONG_ARM, width=width)
     assert drawing is not None
-    found = faults(drawing, monkeypatch)
+    figure, texts = measured(drawing, monkeypatch)
+    found = faults_of(figure, texts)
     is_wide = width == 8.0  # two side by side, or one of few classes, which would be higher than a screen
     assert [fault for fault in found if not (is_wide and fault.startswith("axes of"))] == []
-    _, texts = measured(drawing, monkeypatch)
     titles = [text.replace("\n", "") for text, _ in texts if "large=" in text]
     assert titles == [f"{LONG_ARM}:{part} images" for part in ("validation", "test")]
 

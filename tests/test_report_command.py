@@ -246,6 +246,7 @@ def caption_of(frame: pd.DataFrame, **how: object) -> str:
     return caption(frame, ablation_table(frame), settings, **how)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_table_of_runs_alone_does_not_say_how_its_arms_were_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

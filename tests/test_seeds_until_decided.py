@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import Answer
+from conftest import Answer, without_pictures
 from scipy import integrate, optimize
 from scipy import stats as scipy_stats
 
@@ -70,15 +72,40 @@ def choosing(lr: float = 0.1, width: int = 1, *, seed):
 '''
 
 
+@contextmanager
+def working_in(folder: Path) -> Iterator[Path]:
+    """With the module beside, and without pictures."""
+    (folder / "decides.py").write_text(MODULE)
+    try:
+        with pytest.MonkeyPatch.context() as patched, without_pictures():
+            patched.chdir(folder)
+            yield folder
+    finally:
+        sys.modules.pop("decides", None)
+        sys.path[:] = [entry for entry in sys.path if entry != str(folder)]
+        for kept in (signature.parameters, signature._schema):
+            kept.cache_clear()
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Iterator[Path]:
-    (tmp_path / "decides.py").write_text(MODULE)
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("decides", None)
-    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
-    for kept in (signature.parameters, signature._schema):
-        kept.cache_clear()
+def here(tmp_path: Path) -> Iterator[Path]:
+    with working_in(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of `ARMS`, to be copied."""
+    with working_in(tmp_path_factory.mktemp("finished")) as folder:
+        ablate(composed(f"max_replicates={request.param}"), ARMS, "study")
+    return folder / "study"
+
+
+@pytest.fixture
+def copied(finished: Path, here: Path) -> Path:
+    """A folder that holds a copy of it."""
+    shutil.copytree(finished, "study")
+    return here
 
 
 def composed(*overrides: str, function: str = "train") -> Any:
@@ -257,18 +284,26 @@ def without_times(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return tuple(frame.drop(columns=[*clocks, "reused"], errors="ignore") for frame in (runs, arms))  # type: ignore
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study that the system killed in the middle of a round."""
+    with working_in(tmp_path_factory.mktemp("killed")) as folder:
+        (folder / "kill").touch()
+        words = [sys.executable, "-c", SCRIPT, "killed"]
+        path = f"{Path(__file__).parent}:{folder}"
+        done = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert done.returncode == -9, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("finished", [8], indirect=True)
 @pytest.mark.parametrize("again", ["killed", "elsewhere"])
-def test_a_killed_study_goes_on_where_it_was(here: Path, again: str) -> None:
-    """In the middle of a round, by the system; the same command goes on, in its folder or in another one."""
-    (here / "kill").touch()
-    words = [sys.executable, "-c", SCRIPT, "killed"]
-    path = f"{Path(__file__).parent}:{here}"
-    killed = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONPATH": path}, check=False)
-    assert killed.returncode == -9, killed.stderr
+def test_a_killed_study_goes_on_where_it_was(killed: Path, here: Path, finished: Path, again: str) -> None:
+    """The same command goes on, in its folder or in another one."""
+    shutil.copytree(killed, here, dirs_exist_ok=True)
     assert read_plan(here / "killed").auto.replicates == {"baseline": 6, "arm=clear": 4, "arm=weak": 6, "arm=none": 6}
     ablate(composed("max_replicates=8"), ARMS, again)
-    ablate(composed("max_replicates=8", "reuse=false"), ARMS, "at once")
-    for found, expected in zip(without_times(here / again), without_times(here / "at once"), strict=True):
+    for found, expected in zip(without_times(here / again), without_times(finished), strict=True):
         pd.testing.assert_frame_equal(found, expected)
     assert cnn_ablation.load_runs(again)["reused"].sum() > 12
 
@@ -354,9 +389,10 @@ def test_a_study_is_extended_in_its_folder(
     assert seeds("study") == expected
 
 
+@pytest.mark.parametrize("finished", [8], indirect=True)
 @pytest.mark.parametrize("after", [("replicates=5",), ("replicates=auto", "max_replicates=5")], ids=["fixed", "auto"])
-def test_fewer_seeds_are_refused(here: Path, after: tuple[str, ...]) -> None:
-    ablate(composed(*AUTO), ARMS, "study")
+@pytest.mark.usefixtures("copied")
+def test_fewer_seeds_are_refused(after: tuple[str, ...]) -> None:
     with pytest.raises(RecordError, match="seed 5 is there, not here; more seeds extend a study, fewer do not"):
         ablate(composed(*after), ARMS, "study")
 
@@ -372,6 +408,7 @@ def test_a_level_that_comes_later_has_its_own_rounds(here: Path) -> None:
 # -- how many at once -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("finished", [3], indirect=True)
 @pytest.mark.parametrize(
     ("cores", "settings", "step"),
     [
@@ -394,10 +431,9 @@ def test_a_level_that_comes_later_has_its_own_rounds(here: Path) -> None:
     ],
 )
 def test_a_round_leaves_no_process_idle(
-    here: Path, monkeypatch: pytest.MonkeyPatch, cores: int, settings: tuple[str, ...], step: int
+    copied: Path, monkeypatch: pytest.MonkeyPatch, cores: int, settings: tuple[str, ...], step: int
 ) -> None:
     """Three arms have no verdict after three seeds; with the baseline that makes four jobs for each seed."""
-    ablate(composed("max_replicates=3"), ARMS, "study")
     monkeypatch.setattr(machine, "cores", lambda: cores)
     monkeypatch.setattr(machine, "available_memory", lambda: None)
     here_too = settings != ("elsewhere",)
@@ -405,7 +441,7 @@ def test_a_round_leaves_no_process_idle(
     knobs = read_knobs(ARMS)
     planning = Planning("one_at_a_time", knobs, lambda arm: with_settings(baseline, arm.settings), here=here_too)
     expected = range(3, 3 + step)
-    assert Rounds(here / "study", planning).next() == dict.fromkeys(planning.configs, expected)
+    assert Rounds(copied / "study", planning).next() == dict.fromkeys(planning.configs, expected)
 
 
 def test_a_round_ends_at_the_largest_number(here: Path) -> None:

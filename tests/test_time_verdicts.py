@@ -354,6 +354,7 @@ def test_a_margin_without_width_is_refused(
     assert words in said + capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_takes_a_margin_for_times(tmp_path: Path) -> None:
     pd.concat(arms_of_all_kinds()).to_csv(tmp_path / "runs.csv", index=False)
     assert report(["--runs", str(tmp_path / "runs.csv"), "--out", str(tmp_path), "--time-margin", "0.3"]) == 0

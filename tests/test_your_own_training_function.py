@@ -87,6 +87,7 @@ def test_every_study_plans(command: str, cli: Cli) -> None:
     assert "baseline (settings.lr=0.01" in answer.out
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_its_function_trains_and_the_first_figure_is_the_metric(cli: Cli, tmp_path: Path) -> None:
     study = ("-m", "task=function", "task.target=my_train.train", "settings.width=4,2")

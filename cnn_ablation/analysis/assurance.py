@@ -171,8 +171,7 @@ def _numbers_of(means: Floats, margins: Floats, shown: Any, futures: _Futures) -
 @lru_cache(maxsize=8)  # of 10 MB
 def _futures(num_seeds: int, test: str, levels: tuple[float, float]) -> _Futures:
     """The limits for studies with so many seeds so far."""
-    numbers = _numbers_tried(num_seeds)
-    moves, errors = _paths(num_seeds, numbers)
+    numbers, moves, errors = _paths(num_seeds)
     two_sided, one_sided = (critical[:, None] * errors for critical in _critical_values(numbers, test, *levels))
     above, below = two_sided - moves, -two_sided - moves
     inner_above, inner_below = one_sided - moves, -one_sided - moves
@@ -225,21 +224,22 @@ def _critical_values(numbers: Floats, test: str, two_sided: float, one_sided: fl
     return distributions.t_ppf(1 - two_sided / 2, numbers - 1), distributions.t_ppf(1 - one_sided, numbers - 1)
 
 
-def _paths(num_seeds: int, numbers: Floats) -> tuple[Floats, Floats]:
-    """How far the mean of all seeds moves from the observed one, and its standard error, (numbers, draws).
+@lru_cache(maxsize=8)  # of 4 MB; levels differ from table to table, and from round to round
+def _paths(num_seeds: int) -> tuple[Floats, Floats, Floats]:
+    """Numbers of seeds, how far the mean of all moves from the observed one, and its standard error, (numbers, draws).
 
     Both in units of the observed standard deviation. With sums W of k further standard normal values and Q of their
     squares, these have the mean mu + sigma W / k; the squares around the mean of all n + k are those of the first n,
     those of the further k, and n k / (n + k) times the square of the distance between their means.
     """
-    sigma, offset = _posterior(num_seeds, num_seeds - 1)
+    numbers, (sigma, offset) = _numbers_tried(num_seeds), _posterior(num_seeds, num_seeds - 1)
     further = (numbers - num_seeds)[:, None]
     sums, squares = _further_values(np.diff(further[:, 0], prepend=0.0))
     distance = offset + sigma * sums / further
     moves = further * distance / numbers[:, None]
     inside = num_seeds - 1 + sigma**2 * (squares - sums**2 / further)
     total = inside + num_seeds * further / numbers[:, None] * distance**2
-    return moves, np.sqrt(total / (numbers[:, None] - 1) / numbers[:, None])
+    return numbers, moves, np.sqrt(total / (numbers[:, None] - 1) / numbers[:, None])
 
 
 def _posterior(num_seeds: float, freedom: int) -> tuple[Floats, Floats]:
