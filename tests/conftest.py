@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ UNDRAWN_COMMAND = str(Path(__file__).parent / "undrawn.py")  # `python -m cnn_ab
 
 _IN_MEMORY = "/dev/shm"
 _ENOUGH_BYTES = 4 << 30  # ten times what a whole suite leaves
+_ROOT = "PYTEST_DEBUG_TEMPROOT"  # pytest's own: where it makes its folders
+_OURS = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,8 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
     Some 20,000 files are written to the disk at 2 ms each, and removed at 1.5 ms each after the next suite. Those of
     the cluster stay on it: their hosts share no memory.
     """
-    if config.option.markexpr != "cluster" and _holds_temporary_files(_IN_MEMORY):
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _IN_MEMORY)
+    if config.option.markexpr != "cluster" and _ROOT not in os.environ and _holds_temporary_files(_IN_MEMORY):
+        config.stash[_OURS] = os.environ[_ROOT] = tempfile.mkdtemp(prefix="pytest-", dir=_IN_MEMORY)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Gives the memory back; what failed is left to be looked at."""
+    gc.unfreeze()
+    if _OURS in session.config.stash and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(session.config.stash[_OURS], ignore_errors=True)
 
 
 def _holds_temporary_files(folder: str) -> bool:
@@ -81,10 +91,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 _TESTS = pytest.StashKey[int]()
-
-
-def pytest_sessionfinish() -> None:
-    gc.unfreeze()
 
 
 def pytest_report_header() -> str:
