@@ -443,7 +443,7 @@ def test_adams_kernel_copies_no_gradient() -> None:
         cnn_ablation.compose(["optimizer=adam"]).optimizer, layers.named_parameters(), CPU, fused=True
     )
     optimizer.step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
         optimizer.step()
     called = {event.key for event in profile.key_averages()}
     assert "aten::_fused_adam_" in called
