@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +16,16 @@ from conftest import Answer
 from matplotlib.figure import Figure
 
 import cnn_ablation
+from cnn_ablation.analysis.tables.arms import open_arms
 from cnn_ablation.common import progress
 from cnn_ablation.config import StatsConfig
 from cnn_ablation.launch.execution import Study
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.report import figures, pictures
+from cnn_ablation.report.html_table import html_page
 from cnn_ablation.report.pictures import left_out, write_pictures
 from cnn_ablation.report.terminal import print_table
+from cnn_ablation.report.tex_table import tex_table
 from cnn_ablation.report.text import readable_table
 from cnn_ablation.runs.records import failed_run, record_path, write_run
 from cnn_ablation.study.designs import Arm, ordered
@@ -219,3 +223,36 @@ def test_an_identity_differs_from_that_of_another_seed_in_the_seed_alone(
         task.identity(config, task.resolve(config, planned=True), seed=seed, planned=True) for seed in (0, 7)
     )
     assert other == {**first, "seed": 7}
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Functions that are called, Python's own among them: what a machine's load does not change."""
+    count = 0
+
+    def one_more(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(one_more)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    "table", [tex_table, html_page, lambda arms, _: readable_table(arms)], ids=["TeX", "HTML", "text"]
+)
+def test_a_table_of_twice_as_many_arms_takes_twice_the_work(table: Callable[[pd.DataFrame, str], object]) -> None:
+    few, many = (cnn_ablation.ablation_table(runs_of(count)) for count in (100, 200))
+    table(few, "A caption.")  # what is imported or remembered then counts for neither
+    assert calls_of(lambda: table(many, "A caption.")) < 2.2 * calls_of(lambda: table(few, "A caption."))
+
+
+def test_attributes_of_a_table_are_not_copied_arm_by_arm() -> None:
+    """Pandas copies them for every column that is taken from a table."""
+    few, many = (cnn_ablation.ablation_table(runs_of(count)) for count in (50, 200))
+    assert len(open_arms(many)) == 199
+    assert calls_of(lambda: many["arm"]) == calls_of(lambda: few["arm"])
+    assert open_arms(many[["arm"]]) == open_arms(many)
