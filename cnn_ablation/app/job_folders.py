@@ -96,13 +96,12 @@ class JobFolders:
         found = self._composer.plain(arm, job.settings)
         if found is None:
             return False
-        config, hydra, overrides = found
-        hydra = _of_job(hydra, job, [*overrides, *job.lines])
+        hydra = _of_job(found.hydra, job, [*found.overrides, *job.lines])
         folder = job.folder / str(job.number) / hydra["output_subdir"]
         folder.mkdir(parents=True, exist_ok=True)
-        contents = {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra["overrides"]["task"]}
+        contents = {"config": found.config, "hydra": {"hydra": hydra}, "overrides": hydra["overrides"]["task"]}
         for name, content in contents.items():
-            (folder / f"{name}.yaml").write_text(as_yaml(content), encoding="utf-8")
+            (folder / f"{name}.yaml").write_text(as_yaml(content, found.shared), encoding="utf-8")
         return True
 
 
