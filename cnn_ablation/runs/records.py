@@ -201,9 +201,12 @@ def write_failed(path: Path, run: Run, known: int | None) -> bool:
     return write_run(path, run, replace=False)
 
 
+_encoded = json.JSONEncoder(allow_nan=False).encode  # `json.dumps` would make an encoder for every field
+
+
 def as_json(run: Run) -> str:
     """The text of a run's record: JSON with a line for every field, which Python writes faster than indented text."""
-    lines = [f'"{name}": {json.dumps(value, allow_nan=False)}' for name, value in _nan_to_none(_fields(run)).items()]
+    lines = [f'"{name}": {_encoded(value)}' for name, value in _nan_to_none(_fields(run)).items()]
     return f'{{"format": {FORMAT}, "run": {{\n' + ",\n".join(lines) + _END.decode()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from cnn_ablation.common import machine
 from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.common.looks import one_look
+from cnn_ablation.common.looks import one_look, seen
 from cnn_ablation.config import StatsConfig, leaves, one_form, result_settings
 from cnn_ablation.runs import provenance, sources
 from cnn_ablation.runs.records import Run
@@ -91,17 +91,21 @@ def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool
 
 def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
     """What a run's result depends on: settings, seed, how it is computed, the function's code and its libraries."""
-    function = signature.function_named(config.settings.target)
+    target = config.settings.target
+    made_with: dict[str, Any] = seen(("function", target), lambda: _made_with(target))  # by every arm and seed
     return provenance.identity(
-        result_settings(config) | how.identifying(),
-        seed=seed,
-        data_digest="",
-        made_with={
-            **provenance.code_identity(CODE, LIBRARIES),
-            "function": provenance.extension_version(function),
-            "function_libraries": {"python": platform.python_version(), **sources.libraries(function.__module__)},
-        },
+        result_settings(config) | how.identifying(), seed=seed, data_digest="", made_with=made_with
     )
+
+
+def _made_with(target: str) -> dict[str, Any]:
+    """The function's code, its libraries, and what of ours can change what it gives."""
+    function = signature.function_named(target)
+    return {
+        **provenance.code_identity(CODE, LIBRARIES),
+        "function": provenance.extension_version(function),
+        "function_libraries": {"python": platform.python_version(), **sources.libraries(function.__module__)},
+    }
 
 
 def known_identity(config: FunctionConfig, *, threads: int | None, seed: int) -> dict[str, Any]:
