@@ -77,6 +77,10 @@ def _block(content: Any, depth: int, shared: SharedParts) -> Iterator[str]:
 
 def _entry(depth: int, key: str, value: Any) -> str:
     """A line of a dictionary."""
+    return _line(depth, key, value) if type(value) in _KEPT else _new_line(depth, key, value)
+
+
+def _new_line(depth: int, key: str, value: Any) -> str:
     text = _plainly(value)
     return (
         _scalar(depth, key, value) if text is None else _scalar(depth, key, None).removesuffix("null\n") + f"{text}\n"
@@ -85,12 +89,22 @@ def _entry(depth: int, key: str, value: Any) -> str:
 
 def _item(value: Any, depth: int) -> str:
     """An item of a list; lines of what lies in it begin two letters further on."""
+    return _line_of_list(value, depth) if type(value) in _KEPT else _new_item(value, depth)
+
+
+def _new_item(value: Any, depth: int) -> str:
     indent, text = "  " * depth, _plainly(value)
     if text is not None:
         return f"{indent}- {text}\n"
     if isinstance(value, dict | list):
         return f"{indent}- " + "".join(_block(value, depth + 1, NOTHING_SHARED)).removeprefix(f"{indent}  ")
     return _scalar(depth, None, value)
+
+
+# Not floats: -0.0 is another text than 0.0, and the same key.
+_KEPT = (str, int, bool, type(None))
+_line = lru_cache(maxsize=8192, typed=True)(_new_line)
+_line_of_list = lru_cache(maxsize=8192, typed=True)(_new_item)
 
 
 def _plainly(value: Any) -> str | None:

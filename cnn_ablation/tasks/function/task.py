@@ -83,7 +83,8 @@ def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool
     named = device(config)
     if named == "cuda" and not machine.may_have_gpu():
         raise no_such_device(config)
-    check_gpu_is_there(config.device, machine.counted_gpus())
+    if place_of(config.device) is not None:  # a look into a folder, for each run
+        check_gpu_is_there(config.device, machine.counted_gpus())
     count = (config.threads or threads or machine.threads_alone()) if named == "cpu" else 0
     name = named if place_of(config.device) is None else config.device
     return FunctionHow(name, count, machine.instructions())
