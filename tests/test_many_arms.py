@@ -19,6 +19,7 @@ import cnn_ablation
 from cnn_ablation.analysis.tables.arms import open_arms
 from cnn_ablation.common import progress
 from cnn_ablation.config import StatsConfig
+from cnn_ablation.launch.arrivals import Arrivals
 from cnn_ablation.launch.execution import Study
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.report import figures, pictures
@@ -163,6 +164,34 @@ def test_a_record_that_was_found_is_not_looked_for_again(
     assert asked == [second]
     write_run(second, failed_run(tiny_config, 1, "an error"))
     assert study._written([second, first]) == [second, first]
+
+
+def test_records_are_looked_for_where_their_jobs_have_folders(tmp_path: Path) -> None:
+    paths = [record_path(tmp_path / str(job), seed) for job in range(100) for seed in (0, 1)]
+    asked, there = list[Path](), set[Path]()
+    arrivals = Arrivals(tmp_path, paths, lambda path: asked.append(path) or path in there)
+    assert (arrivals(), asked) == ([], [])
+    for job in (7, 50):
+        (tmp_path / str(job)).mkdir()
+    there |= {paths[15], paths[100]}
+    assert arrivals() == [paths[15], paths[100]]
+    assert asked == [paths[14], paths[15], paths[100], paths[101]]
+    asked.clear()
+    there |= {paths[14]}
+    assert arrivals() == [paths[15], paths[100], paths[14]]
+    assert asked == [paths[14], paths[101]]  # what has come is not looked for again
+    asked.clear()
+    arrivals()
+    assert asked == [paths[101]]
+
+
+def test_a_study_that_was_moved_away_has_the_records_that_had_come(tmp_path: Path) -> None:
+    path = record_path(tmp_path / "study" / "0", 0)
+    path.parent.mkdir(parents=True)
+    arrivals = Arrivals(tmp_path / "study", [path], lambda path: True)
+    assert arrivals() == [path]
+    (tmp_path / "study").rename(tmp_path / "elsewhere")
+    assert arrivals() == [path]
 
 
 def test_records_of_an_earlier_attempt_do_not_count(tiny_config: Config, tmp_path: Path) -> None:

@@ -212,12 +212,17 @@ def is_free(item: dataclasses.Field[Any]) -> bool:
 
 
 _SCALARS = (str, int, float, type(None))
-_fields = functools.cache(dataclasses.fields)
+
+
+@functools.cache  # of a class; `Any`, because mypy takes no class of dataclasses for a key
+def _fields(part: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(part)
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """(dotted key, field, value) for every value of a configuration, depth first."""
-    for item in _fields(type(config)):
+    part: Any = type(config)
+    for item in _fields(part):
         value, key = getattr(config, item.name), f"{prefix}{item.name}"
         if isinstance(value, _SCALARS):  # most are, and nothing else need be asked of them
             yield key, item, value

@@ -147,7 +147,8 @@ def _by_arm(runs: pd.DataFrame, column: str, factor: float) -> dict[str, Seeds]:
     rows = runs.drop_duplicates(["arm", "seed"], keep="last")
     values, seeds = factor * rows[column].to_numpy(np.float64, na_value=np.nan), rows["seed"].to_numpy()
     is_finite, found = np.isfinite(values), dict[str, Seeds]()
-    for arm, places in rows.groupby("arm", sort=False).indices.items():
+    for arm, indices in rows.groupby("arm", sort=False).indices.items():
+        places = np.asarray(indices)
         kept = places[is_finite[places]]
         in_order = kept[np.argsort(seeds[kept], kind="stable")]
         found[str(arm)] = pd.Series(values[in_order], index=seeds[in_order])
