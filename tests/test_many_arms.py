@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +16,17 @@ from conftest import Answer
 from matplotlib.figure import Figure
 
 import cnn_ablation
+from cnn_ablation.analysis.tables.arms import open_arms
 from cnn_ablation.common import progress
 from cnn_ablation.config import StatsConfig
+from cnn_ablation.launch.arrivals import Arrivals
 from cnn_ablation.launch.execution import Study
 from cnn_ablation.launch.planning import Planning
 from cnn_ablation.report import figures, pictures
+from cnn_ablation.report.html_table import html_page
 from cnn_ablation.report.pictures import left_out, write_pictures
 from cnn_ablation.report.terminal import print_table
+from cnn_ablation.report.tex_table import tex_table
 from cnn_ablation.report.text import readable_table
 from cnn_ablation.runs.records import failed_run, record_path, write_run
 from cnn_ablation.study.designs import Arm, ordered
@@ -161,6 +166,34 @@ def test_a_record_that_was_found_is_not_looked_for_again(
     assert study._written([second, first]) == [second, first]
 
 
+def test_records_are_looked_for_where_their_jobs_have_folders(tmp_path: Path) -> None:
+    paths = [record_path(tmp_path / str(job), seed) for job in range(100) for seed in (0, 1)]
+    asked, there = list[Path](), set[Path]()
+    arrivals = Arrivals(tmp_path, paths, lambda path: asked.append(path) or path in there)
+    assert (arrivals(), asked) == ([], [])
+    for job in (7, 50):
+        (tmp_path / str(job)).mkdir()
+    there |= {paths[15], paths[100]}
+    assert arrivals() == [paths[15], paths[100]]
+    assert asked == [paths[14], paths[15], paths[100], paths[101]]
+    asked.clear()
+    there |= {paths[14]}
+    assert arrivals() == [paths[15], paths[100], paths[14]]
+    assert asked == [paths[14], paths[101]]  # what has come is not looked for again
+    asked.clear()
+    arrivals()
+    assert asked == [paths[101]]
+
+
+def test_a_study_that_was_moved_away_has_the_records_that_had_come(tmp_path: Path) -> None:
+    path = record_path(tmp_path / "study" / "0", 0)
+    path.parent.mkdir(parents=True)
+    arrivals = Arrivals(tmp_path / "study", [path], lambda path: True)
+    assert arrivals() == [path]
+    (tmp_path / "study").rename(tmp_path / "elsewhere")
+    assert arrivals() == [path]
+
+
 def test_records_of_an_earlier_attempt_do_not_count(tiny_config: Config, tmp_path: Path) -> None:
     path = record_path(tmp_path / "0", 0)
     write_run(path, failed_run(tiny_config, 0, "an error"))
@@ -219,3 +252,36 @@ def test_an_identity_differs_from_that_of_another_seed_in_the_seed_alone(
         task.identity(config, task.resolve(config, planned=True), seed=seed, planned=True) for seed in (0, 7)
     )
     assert other == {**first, "seed": 7}
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Functions that are called, Python's own among them: what a machine's load does not change."""
+    count = 0
+
+    def one_more(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(one_more)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    "table", [tex_table, html_page, lambda arms, _: readable_table(arms)], ids=["TeX", "HTML", "text"]
+)
+def test_a_table_of_twice_as_many_arms_takes_twice_the_work(table: Callable[[pd.DataFrame, str], object]) -> None:
+    few, many = (cnn_ablation.ablation_table(runs_of(count)) for count in (100, 200))
+    table(few, "A caption.")  # what is imported or remembered then counts for neither
+    assert calls_of(lambda: table(many, "A caption.")) < 2.2 * calls_of(lambda: table(few, "A caption."))
+
+
+def test_attributes_of_a_table_are_not_copied_arm_by_arm() -> None:
+    """Pandas copies them for every column that is taken from a table."""
+    few, many = (cnn_ablation.ablation_table(runs_of(count)) for count in (50, 200))
+    assert len(open_arms(many)) == 199
+    assert calls_of(lambda: many["arm"]) == calls_of(lambda: few["arm"])
+    assert open_arms(many[["arm"]]) == open_arms(many)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from cnn_ablation.app.yaml_text import as_yaml
+from cnn_ablation.app.yaml_text import SharedParts, as_yaml
 
 LONG = "words that are folded where a line is full, " * 6
 SCALARS: list[Any] = [
@@ -40,3 +40,32 @@ def test_a_value_wherever_it_stands(value: Any, depth: int) -> None:
 @pytest.mark.parametrize("content", [[], {}, ["a", 1, None, {"a": 1}], {"a": {}}, [[]]], ids=str)
 def test_whole_files(content: Any) -> None:
     assert as_yaml(content) == OmegaConf.to_yaml(content)
+
+
+def test_shared_parts_are_written_like_others_wherever_they_stand() -> None:
+    part: dict[str, Any] = {"a": 1, "b": {"c": ["two words", -0.0, {"d": None}], "e": {}}, "f": []}
+    contents = [{"x": part, "y": seed, "z": {"part": part, "of it": part["b"], "list": [part]}} for seed in (0, 1)]
+    shared = SharedParts(part)
+    for content in contents:
+        assert as_yaml(content, shared) == OmegaConf.to_yaml(content)
+
+
+def test_an_equal_part_that_is_not_the_same_is_written_anew() -> None:
+    part = {"a": 0.5}
+    shared = SharedParts({"part": part})
+    assert as_yaml({"x": part}, shared) == as_yaml({"x": {"a": 0.5}}, shared) == "x:\n  a: 0.5\n"
+    assert as_yaml({"x": {"a": -0.0}}, shared) == "x:\n  a: -0.0\n"
+
+
+def test_shared_parts_are_formatted_once() -> None:
+    class Counted(dict[str, Any]):
+        num_reads = 0
+
+        def items(self) -> Any:
+            Counted.num_reads += 1
+            return super().items()
+
+    part = Counted(a=1)
+    shared = SharedParts(part)
+    texts = {as_yaml({"x": part, "y": seed}, shared) for seed in range(5)}
+    assert (len(texts), Counted.num_reads) == (5, 1)

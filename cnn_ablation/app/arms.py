@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cnn_ablation.app.composition import as_composed, completed, to_config
 from cnn_ablation.app.hydra_errors import HYDRA_ERRORS, explain
 from cnn_ablation.app.request import StudyRequest
+from cnn_ablation.app.yaml_text import SharedParts
 from cnn_ablation.common.errors import ConfigError, UserError
 from cnn_ablation.config import StudyConfig
 from cnn_ablation.study.designs import Arm
@@ -31,6 +32,18 @@ _KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")  # others select elements of
 _MOST_KEPT = 256  # compositions, of some 200 KB each
 _MOST_LINES = 20_000
 _MISSING = "???"
+
+
+class Plain(NamedTuple):
+    """What Hydra would compose of an arm, as dictionaries of plain values, which are not to be changed."""
+
+    config: Mapping[str, Any]
+    hydra: Mapping[str, Any]
+    """Hydra's own node."""
+    overrides: list[str]
+    """The arm's."""
+    shared: SharedParts
+    """Parts of both that other arms have too."""
 
 
 class Composer:
@@ -83,7 +96,7 @@ class Composer:
         except (*HYDRA_ERRORS, UserError):  # told by Hydra's own composition, which meets it too
             return None
 
-    def plain(self, arm: Arm, more: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any], list[str]] | None:
+    def plain(self, arm: Arm, more: Mapping[str, Any]) -> Plain | None:
         """What Hydra would compose of an arm and values besides, its own node apart, and the arm's overrides.
 
         Args:
@@ -91,13 +104,13 @@ class Composer:
             more: by key; keys that are there, and values of their types.
 
         Returns:
-            As dictionaries of plain values, interpolations as they stand; None where only Hydra can tell.
+            Interpolations as they stand; None where only Hydra can tell.
         """
         composition, values = self._taken_apart(arm) if self._is_plain else (None, [])
         config = composition.as_plain(values, more) if composition else None
         if composition is None or config is None:
             return None
-        return config, composition.hydra, self._request.overrides(arm)
+        return Plain(config, composition.hydra, self._request.overrides(arm), composition.shared)
 
     def _taken_apart(self, arm: Arm) -> tuple[Composition | None, list[Override]]:
         """What an arm shares with others, composed, and its own values on top of that."""
@@ -130,6 +143,8 @@ class Composition:
     """The same as a dictionary, as it is written to files."""
     hydra: dict[str, Any]
     """Hydra's own node, likewise."""
+    shared: SharedParts
+    """Of both."""
     _set: dict[str, Any] = field(default_factory=dict)
     """Values by override, as OmegaConf has set them."""
 
@@ -146,7 +161,7 @@ class Composition:
         config = as_composed(plain)
         values, hydra = (_written(each) for each in (plain, composed.hydra))
         is_fixed = not any(map(_stands_for_another, _texts(values))) and not _computes(config)
-        return cls(plain, config, values, hydra) if is_fixed else None
+        return cls(plain, config, values, hydra, SharedParts(values, hydra)) if is_fixed else None
 
     def with_values(self, settings: Sequence[Override]) -> StudyConfig | None:
         """A copy with these values; None where one of them is no plain value of a key that is there.
@@ -158,8 +173,8 @@ class Composition:
         return completed(config) if self._enter(settings, config) else None
 
     def as_plain(self, settings: Sequence[Override], more: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The same as a dictionary, with further values by key."""
-        values = copy.deepcopy(self.values)
+        """The same as a dictionary, with further values by key; sections that have none of them are not copied."""
+        values = dict(self.values)
         is_plain = self._enter(settings, values)
         return values if is_plain and all(_put(values, key.split("."), value) for key, value in more.items()) else None
 
@@ -228,7 +243,9 @@ def _put(owner: Any, path: list[str], value: Any) -> bool:
     name, *rest = path
     if isinstance(owner, dict):
         if rest:
-            return _put(owner.setdefault(name, {}), rest, value)
+            inner = owner.get(name, {})
+            owner[name] = inner = dict(inner) if isinstance(inner, dict) else inner  # others may have it too
+            return _put(inner, rest, value)
         owner[name] = value.name if isinstance(value, Enum) else value
         return True
     if name not in getattr(owner, "__dataclass_fields__", {}):

@@ -6,6 +6,7 @@ written from the composition that its arm was made of, and only where they are a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -96,13 +97,13 @@ class JobFolders:
         found = self._composer.plain(arm, job.settings)
         if found is None:
             return False
-        config, hydra, overrides = found
-        hydra = _of_job(hydra, job, [*overrides, *job.lines])
-        folder = job.folder / str(job.number) / hydra["output_subdir"]
-        folder.mkdir(parents=True, exist_ok=True)
-        contents = {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra["overrides"]["task"]}
+        hydra = _of_job(found.hydra, job, [*found.overrides, *job.lines])
+        folder = os.path.join(job.folder, str(job.number), hydra["output_subdir"])
+        os.makedirs(folder, exist_ok=True)
+        contents = {"config": found.config, "hydra": {"hydra": hydra}, "overrides": hydra["overrides"]["task"]}
         for name, content in contents.items():
-            (folder / f"{name}.yaml").write_text(as_yaml(content), encoding="utf-8")
+            with open(f"{folder}/{name}.yaml", "w", encoding="utf-8") as file:
+                file.write(as_yaml(content, found.shared))
         return True
 
 

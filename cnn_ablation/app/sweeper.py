@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -147,20 +147,6 @@ def _engine(launcher: DictConfig) -> Engine | None:
     return engines.engine(target, settings) if target in engines.ENGINES.values() else None
 
 
-def _job_values(study: execution.Study, item: execution.NumberedJob) -> JobValues:
-    """What makes an arm a job with its seeds; paths are absolute, because a launcher may work elsewhere."""
-    job, arm = item.job, item.job.arm
-    settings = {
-        "arm.name": arm.name,
-        "arm.knob": arm.knob,
-        "arm.level": arm.level,
-        "seed": job.seeds[0],
-        "replicates": len(job.seeds),
-        **places.folders(study.planning.configs[arm]),
-    }
-    return JobValues(item.number, settings, study.folder)
-
-
 @dataclass(frozen=True)
 class _Jobs:
     """The jobs of a study: what Hydra has to know of each, and what it says of each."""
@@ -169,10 +155,12 @@ class _Jobs:
     request: StudyRequest
     folders: JobFolders
     callbacks: JobCallbacks
+    _named_folders: dict[Arm, dict[str, str]] = field(default_factory=dict)
+    """That the configurations of arms name, by key."""
 
     def overrides(self, item: execution.NumberedJob) -> list[str]:
         """Of a job that a launcher of Hydra's starts."""
-        job = _job_values(self.study, item)
+        job = self._values(item)
         return [*self.request.overrides(item.job.arm), *job.lines, *job.hydra_lines]
 
     def handed_out(self, item: execution.NumberedJob) -> Assignment:
@@ -199,8 +187,23 @@ class _Jobs:
             return each
         return replace(each, config=with_settings(each.config, places.folders(each.config).items()))
 
+    def _values(self, item: execution.NumberedJob) -> JobValues:
+        """What makes an arm a job with its seeds; paths are absolute, because a launcher may work elsewhere."""
+        job, arm = item.job, item.job.arm
+        if arm not in self._named_folders:
+            self._named_folders[arm] = places.folders(self.study.planning.configs[arm])
+        settings = {
+            "arm.name": arm.name,
+            "arm.knob": arm.knob,
+            "arm.level": arm.level,
+            "seed": job.seeds[0],
+            "replicates": len(job.seeds),
+            **self._named_folders[arm],
+        }
+        return JobValues(item.number, settings, self.study.folder)
+
     def _leave_folder(self, item: execution.NumberedJob) -> None:
-        job = _job_values(self.study, item)
+        job = self._values(item)
         if self.callbacks.are_there:
             self.callbacks.start(item.number, *self.folders.leave_by_hydra(item.job.arm, job))
         else:

@@ -101,8 +101,8 @@ def _staged(path: Path, content: bytes, *, to_disk: bool = True) -> str:
     temporary = None
     try:
         make_folder(path.parent)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with open(handle, "wb") as file:
             file.write(content)
             if to_disk:
                 file.flush()

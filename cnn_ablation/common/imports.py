@@ -61,7 +61,7 @@ def _imported(key: str, target: str, name: str) -> ModuleType | None:
     Raises:
         ConfigError: it is there, and fails when it is imported.
     """
-    _search_working_directory()
+    _search_working_directory(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -74,13 +74,18 @@ def _imported(key: str, target: str, name: str) -> ModuleType | None:
         raise ConfigError([_fails(key, target, name, error)]) from error
 
 
-def _search_working_directory() -> None:
-    """Puts the working directory first where it is not looked into, as under a console script or in a worker."""
+def _search_working_directory(module: str) -> None:
+    """Puts the working directory first where it is not looked into, as under a console script or in a worker.
+
+    Args:
+        module: that is to be imported; Python looks for no file of one that is loaded.
+    """
     here = os.getcwd()
     with lanes.turn:  # Python's own caches fail where two threads empty them
         if here not in sys.path and "" not in sys.path:
             sys.path.insert(0, here)
-        importlib.invalidate_caches()  # a file may have been written a moment ago
+        if module not in sys.modules:
+            importlib.invalidate_caches()  # its file may have been written a moment ago
 
 
 def _attribute(key: str, target: str, found: Any, names: list[str]) -> Any:

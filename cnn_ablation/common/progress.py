@@ -47,7 +47,7 @@ console = Console(
 )
 
 _PAUSE = 0.5  # seconds between two looks at what is finished
-_PAUSE_PER_LOOK = 20  # at most a twentieth of the time is spent on looking
+_PAUSE_PER_LOOK = 100  # at most a hundredth of the time is spent on looking
 _MOST_LINES = 200  # of items that are watched; more would be read by nobody
 
 _warned: set[str] = set()

@@ -211,11 +211,22 @@ def is_free(item: dataclasses.Field[Any]) -> bool:
     return bool(item.metadata.get("is_free"))
 
 
+_SCALARS = (str, int, float, type(None))
+
+
+@functools.cache  # of a class; `Any`, because mypy takes no class of dataclasses for a key
+def _fields(part: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(part)
+
+
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
     """(dotted key, field, value) for every value of a configuration, depth first."""
-    for item in dataclasses.fields(config):
+    part: Any = type(config)
+    for item in _fields(part):
         value, key = getattr(config, item.name), f"{prefix}{item.name}"
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, _SCALARS):  # most are, and nothing else need be asked of them
+            yield key, item, value
+        elif dataclasses.is_dataclass(value):
             yield from leaves(value, f"{key}.")
         elif is_free(item):
             yield from ((name, item, each) for name, each in flat(key, value))

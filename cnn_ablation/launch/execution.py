@@ -18,6 +18,7 @@ from cnn_ablation.common.looks import one_look
 from cnn_ablation.common.words import counted
 from cnn_ablation.config import ArmConfig, StatsConfig, StudyConfig, with_settings
 from cnn_ablation.launch import children, live, submissions
+from cnn_ablation.launch.arrivals import Arrivals
 from cnn_ablation.launch.assignments import Assignment
 from cnn_ablation.launch.crew import Crew
 from cnn_ablation.launch.dispatch import Dispatch
@@ -282,7 +283,8 @@ class Study:
             for seed, path in zip(job.job.seeds, self._paths(job), strict=True)
         }
         line = partial(_line, settings=self.baseline.stats)
-        with live.watch(self._board, expected, partial(self._written, list(expected)), line):
+        arrivals = Arrivals(self.folder, expected, lambda path: path in self._seen or self._is_new(path))
+        with live.watch(self._board, expected, arrivals, line):
             return list(launch(left)) if left else []
 
     @cached_property

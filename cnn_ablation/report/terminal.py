@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class _Column:
     folds: int = 0
     """0: on one line; 1: the second part below the first; 2: and its two limits below each other."""
 
-    @property
+    @cached_property
     def width(self) -> int:
         content = max(len(line) for row in range(len(self.first)) for line in self._lines(row))
         return max(content, *map(len, self.title.split(" ")))
@@ -134,10 +135,15 @@ class _Column:
         if self.folds:
             below = two.replace(", ", ",\n").split("\n") if self.folds > 1 else [two]
             return [one, *below] if two else [one]
-        first, second = (max(map(len, part)) for part in (self.first, self.second))
+        first, second = self._widths
         if self.is_text:
             return [f"{one.ljust(first)} {two}".rstrip()]
         return [f"{one.rjust(first)} {two.ljust(second)}" if second else one.rjust(first)]
+
+    @cached_property
+    def _widths(self) -> tuple[int, int]:
+        """Of both parts, where they stand on one line."""
+        return max(map(len, self.first)), max(map(len, self.second))
 
     def heading(self) -> list[str]:
         """Its title, on as many lines as it needs."""

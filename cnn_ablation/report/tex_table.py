@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 
 import pandas as pd
 
@@ -102,7 +102,7 @@ class _Column:
         text = self.cells[row]
         return text if self.side or self._format else _number(text)
 
-    @property
+    @cached_property
     def _format(self) -> str:
         """As siunitx reserves room for the longest number: `+2.2`; empty where one is no plain number."""
         found = [_NUMBER.fullmatch(cell) for cell in self.cells if cell]

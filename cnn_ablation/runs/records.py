@@ -201,9 +201,12 @@ def write_failed(path: Path, run: Run, known: int | None) -> bool:
     return write_run(path, run, replace=False)
 
 
+_encoded = json.JSONEncoder(allow_nan=False).encode  # `json.dumps` would make an encoder for every field
+
+
 def as_json(run: Run) -> str:
     """The text of a run's record: JSON with a line for every field, which Python writes faster than indented text."""
-    lines = [f'"{name}": {json.dumps(value, allow_nan=False)}' for name, value in _nan_to_none(_fields(run)).items()]
+    lines = [f'"{name}": {_encoded(value)}' for name, value in _nan_to_none(_fields(run)).items()]
     return f'{{"format": {FORMAT}, "run": {{\n' + ",\n".join(lines) + _END.decode()
 
 
@@ -225,11 +228,16 @@ def read_run(path: str | Path, *, details: bool = True) -> Run:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
         values = content["run"]
-        floats = {name: NAN if values[name] is None else float(values[name]) for name in _FLOATS & values.keys()}
+        floats = {
+            name: NAN if value is None else float(value)
+            for name, value in values.items()
+            if type(value) is not float and name in _FLOATS
+        }
         points = values.get("curves", [])
         curves = [{key: NAN if value is None else value for key, value in point.items()} for point in points]
         own = {name: NAN if value is None else float(value) for name, value in values.get("metrics", {}).items()}
-        return Run(**{**values, **floats, "curves": curves, "metrics": own})
+        values |= floats | {"curves": curves, "metrics": own}
+        return Run(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path} is damaged or unreadable ({type(error).__name__}: {error})") from error
 

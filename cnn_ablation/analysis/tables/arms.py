@@ -122,7 +122,7 @@ def ablation_table(
     compared = {_COMPARISONS: family.num_comparisons, "test": test, **family.look_attributes()}
     compared |= {"alpha": alpha}
     table.attrs |= compared | compared_by.attributes()
-    table.attrs[_OPEN] = family.open()
+    table.attrs[_OPEN] = _Uncopied(family.open())
     return table
 
 
@@ -157,8 +157,14 @@ def open_arms(arms: pd.DataFrame) -> list[str]:
     Not among them: those that are not compared (another arm's runs bit for bit, test scores that a greedy study does
     not show), those whose every run failed, and those whose verdict is withheld because diverged runs have no metric.
     """
-    found: list[str] = arms.attrs.get(_OPEN, [])
-    return found
+    return list(arms.attrs.get(_OPEN, []))
+
+
+class _Uncopied(tuple[str, ...]):
+    """Names that frames share: pandas copies their attributes for every column that is taken from one, name by name."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Uncopied:
+        return self
 
 
 def reference_words(arms: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,12 @@ class FinishedStudy:
         that no run fills.
         """
         own = {name: [run.metrics.get(name, NAN) for run in self.runs] for name in self.metrics}
-        unfilled = {name for name in TASK_COLUMNS if own and not any(map(_is_filled, self._column(name)))}
+        unfilled = {name for name in TASK_COLUMNS if own and not any(map(_is_filled, map(attrgetter(name), self.runs)))}
         names = [name for name in (*RUN_COLUMNS, *DIAGNOSIS_COLUMNS) if name not in (unfilled | own.keys())]
         place = names.index("status") + 1
         keys = [key for key in self.plan.keys if key not in RUN_COLUMNS and key not in own]  # `precision` is one anyway
-        columns = {name: self._column(name) for name in names} | own
+        found = zip(*map(attrgetter(*names), self.runs), strict=True)
+        columns = dict(zip(names, map(list, found), strict=True)) | own
         columns |= {key: _levels([setting_of(run.settings, key) for run in self.runs]) for key in keys}
         last = [name for name in names if name in DIAGNOSIS_COLUMNS]
         order = [*names[:place], *own, *names[place : len(names) - len(last)], *keys, *last]
@@ -79,9 +81,6 @@ class FinishedStudy:
         hidden = [name for name in figures if _is_of_test(name) and name != self.choice and name in frame]
         frame.loc[frame["arm"].isin(self.plan.dropped), hidden] = math.nan
         return frame
-
-    def _column(self, name: str) -> list[Any]:
-        return [getattr(run, name) for run in self.runs]
 
     def per_class(self) -> pd.DataFrame:
         """Means over seeds: `arm, part, class`, the columns of `metrics.per_class`, and the number of seeds `n`."""

@@ -164,8 +164,9 @@ class _Table:
     def words(self, column: str) -> npt.NDArray[np.object_]:
         """Text; empty where it is missing."""
         entries = self.frame[column].tolist()
-        missing = map(_is_missing, entries)
-        return np.array(["" if gap else _as_word(entry) for entry, gap in zip(entries, missing, strict=True)], object)
+        if all(type(entry) is str for entry in entries):
+            return np.array(entries, object)
+        return np.array(["" if _is_missing(entry) else _as_word(entry) for entry in entries], object)
 
     def statuses(self) -> npt.NDArray[np.object_]:
         found = self.words("status")

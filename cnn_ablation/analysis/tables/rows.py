@@ -87,8 +87,10 @@ class ArmRuns:
         """NaN if the table has no such column, or the arm no run; gaps are left out."""
         if column not in self._means:
             values = self[column].astype(float) if column in self else np.zeros(0)
-            values = values[~np.isnan(values)]
-            self._means[column] = float(values.mean()) if len(values) else math.nan
+            mean = float(np.add.reduce(values) / len(values)) if len(values) else math.nan
+            if math.isnan(mean) and not np.isnan(values).all():
+                mean = float(values[~np.isnan(values)].mean())
+            self._means[column] = mean
         return self._means[column]
 
     def most_common(self, column: str) -> str:

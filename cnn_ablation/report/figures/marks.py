@@ -145,9 +145,14 @@ def _scores(runs: pd.DataFrame | None, metric: Metric) -> dict[str, Seeds]:
 def _by_arm(runs: pd.DataFrame, column: str, factor: float) -> dict[str, Seeds]:
     """Of an arm and seed that are there twice, the last row counts."""
     rows = runs.drop_duplicates(["arm", "seed"], keep="last")
-    values = pd.Series(factor * rows[column].to_numpy(np.float64, na_value=np.nan), index=rows["seed"].to_numpy())
-    found = {str(arm): values.iloc[places] for arm, places in rows.groupby("arm", sort=False).indices.items()}
-    return {arm: seeds[np.isfinite(seeds)].sort_index() for arm, seeds in found.items()}
+    values, seeds = factor * rows[column].to_numpy(np.float64, na_value=np.nan), rows["seed"].to_numpy()
+    is_finite, found = np.isfinite(values), dict[str, Seeds]()
+    for arm, indices in rows.groupby("arm", sort=False).indices.items():
+        places = np.asarray(indices)
+        kept = places[is_finite[places]]
+        in_order = kept[np.argsort(seeds[kept], kind="stable")]
+        found[str(arm)] = pd.Series(values[in_order], index=seeds[in_order])
+    return found
 
 
 def _marks(

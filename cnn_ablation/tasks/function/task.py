@@ -17,7 +17,7 @@ from typing import Any
 from cnn_ablation.common import machine
 from cnn_ablation.common.device_names import kind_of, place_of
 from cnn_ablation.common.errors import ConfigError, Problem
-from cnn_ablation.common.looks import one_look
+from cnn_ablation.common.looks import one_look, seen
 from cnn_ablation.config import StatsConfig, leaves, one_form, result_settings
 from cnn_ablation.runs import provenance, sources
 from cnn_ablation.runs.records import Run
@@ -83,7 +83,8 @@ def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool
     named = device(config)
     if named == "cuda" and not machine.may_have_gpu():
         raise no_such_device(config)
-    check_gpu_is_there(config.device, machine.counted_gpus())
+    if place_of(config.device) is not None:  # a look into a folder, for each run
+        check_gpu_is_there(config.device, machine.counted_gpus())
     count = (config.threads or threads or machine.threads_alone()) if named == "cpu" else 0
     name = named if place_of(config.device) is None else config.device
     return FunctionHow(name, count, machine.instructions())
@@ -91,17 +92,21 @@ def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool
 
 def identity(config: FunctionConfig, how: How, *, seed: int, planned: bool = False) -> dict[str, Any]:
     """What a run's result depends on: settings, seed, how it is computed, the function's code and its libraries."""
-    function = signature.function_named(config.settings.target)
+    target = config.settings.target
+    made_with: dict[str, Any] = seen(("function", target), lambda: _made_with(target))  # by every arm and seed
     return provenance.identity(
-        result_settings(config) | how.identifying(),
-        seed=seed,
-        data_digest="",
-        made_with={
-            **provenance.code_identity(CODE, LIBRARIES),
-            "function": provenance.extension_version(function),
-            "function_libraries": {"python": platform.python_version(), **sources.libraries(function.__module__)},
-        },
+        result_settings(config) | how.identifying(), seed=seed, data_digest="", made_with=made_with
     )
+
+
+def _made_with(target: str) -> dict[str, Any]:
+    """The function's code, its libraries, and what of ours can change what it gives."""
+    function = signature.function_named(target)
+    return {
+        **provenance.code_identity(CODE, LIBRARIES),
+        "function": provenance.extension_version(function),
+        "function_libraries": {"python": platform.python_version(), **sources.libraries(function.__module__)},
+    }
 
 
 def known_identity(config: FunctionConfig, *, threads: int | None, seed: int) -> dict[str, Any]:
