@@ -160,7 +160,7 @@ def open_arms(arms: pd.DataFrame) -> list[str]:
     return list(arms.attrs.get(_OPEN, []))
 
 
-class _Uncopied(tuple[str, ...]):
+class _Uncopied(list[str]):
     """Names that frames share: pandas copies their attributes for every column that is taken from one, name by name."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Uncopied:
