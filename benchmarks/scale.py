@@ -4,7 +4,9 @@
 
 A folder in memory, because a run makes some ten files: on a disk with ext4, a new file takes up to ten times as long
 while the numbers of files that were removed in the last minutes are not given again, and times are of what somebody
-removed before. Every figure is of one command in a process of its own and a folder of its own. Stages are told by when files were
+removed before.
+
+Every figure is of one command in a process of its own and a folder of its own. Stages are told by when files were
 written: planning ends with the first job's folder, starting with the first record, training with the last, collecting
 with the first file of the report.
 """
