@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--filters", type=int, nargs=3, default=[24, 48, 96])
-    parser.add_argument("--without", nargs="*", default=[], choices=[*PEERS], help="contenders to leave out")
+    parser.add_argument("--without", nargs="*", default=[], choices=[*PEERS, LIMIT], help="contenders to leave out")
     parser.add_argument("--out", type=Path)
     parser.add_argument("overrides", nargs="*", default=["data=shapes", "data.train_images=50000"])
     told, more = parser.parse_known_args()
@@ -83,12 +83,12 @@ def main() -> None:
         path = export(data.load(config.data), Path(folder))
         train_images = len(data.load(config.data).train)
         work = Work(told.filters, told.epochs, told.seeds, train_images, overrides)
-        names = [name for name in PEERS if name not in told.without]
         contenders: dict[str, Callable[[], tuple[float, list[float]]]] = {
             OURS: lambda: ours(work, Path(folder)),
-            **{name: (lambda script=PEERS[name]: peer(script, path, work)) for name in names},
+            **{name: (lambda script=script: peer(script, path, work)) for name, script in PEERS.items()},
             LIMIT: lambda: limit(work),
         }
+        contenders = {name: run for name, run in contenders.items() if name not in told.without}
         times = {name: Times() for name in contenders}
         for turn in range(told.turns):
             for name in np.roll(list(contenders), -turn):
