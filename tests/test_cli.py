@@ -420,7 +420,7 @@ def test_quick_answers_load_nothing_heavy(tmp_path: Path, arguments: list[str]) 
 @UNDRAWN
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_study_leaves_its_table_and_goes_on(cli: Cli, tmp_path: Path, number: signal.Signals) -> None:
-    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=150", "replicates=2", "hydra.sweep.dir=study"]
+    study = ["-m", *TINY, "model.activation=relu,leaky", "train.epochs=300", "replicates=2", "hydra.sweep.dir=study"]
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     undrawn = [sys.executable, UNDRAWN_COMMAND, *study]
