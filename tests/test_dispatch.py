@@ -284,7 +284,7 @@ def test_what_jobs_finished_without_the_command_needs_no_other_job(
     ("levels", "code", "used"),
     [
         (["waits", "more"], MODULE, Processes()),
-        (["waits"], MODULE.replace("* 37", "* 31"), Processes()),
+        (["waits"], MODULE.replace("* 37", "*  31"), Processes()),
         (["waits"], MODULE, Processes(cpus=2)),
     ],
     ids=["runs", "code", "request"],
@@ -543,7 +543,7 @@ def test_what_other_jobs_have_trained_is_asked_of_jobs(here: Path, change: str) 
     ablate(config, {"settings.shift": [1.0]}, here / "first", engine=used)
     count = len(_children)
     if change == "code":
-        (here / "far.py").write_text(MODULE.replace("* 37", "* 31"))
+        (here / "far.py").write_text(MODULE.replace("* 37", "*  31"))
         sys.modules.pop("far")
     elif change == "store":
         for path in (here / ".ablation_runs").glob("*/run.json"):
@@ -560,7 +560,8 @@ def test_what_other_jobs_have_trained_is_asked_of_jobs(here: Path, change: str) 
 def test_a_record_that_was_written_over_tells_nothing_of_what_was_there_before(here: Path, folder: str) -> None:
     """Code that is changed and changed back, with a study in the same folder each time."""
     used, found = Processes(is_far=True, jobs=1), []
-    for to, code in (("study", MODULE), ("study", MODULE.replace("* 37", "* 31")), (folder, MODULE)):
+    # Of another size, for Python takes what it compiled of a source of the same second and size.
+    for to, code in (("study", MODULE), ("study", MODULE.replace("* 37", "*  31")), (folder, MODULE)):
         (here / "far.py").write_text(code)
         sys.modules.pop("far", None)
         ablate(composed("replicates=2"), {"settings.shift": [1.0]}, here / to, engine=used)

@@ -206,7 +206,7 @@ def test_only_what_a_run_uses_or_names_identifies_it(tmp_path: Path) -> None:
     before = versions("model=tiny")
     (tmp_path / "ext_parts.py").write_text(f"# a comment\n{PARTS}")
     assert versions("model=tiny") == before
-    (tmp_path / "ext_parts.py").write_text(PARTS.replace("** 2", "** 3"))
+    (tmp_path / "ext_parts.py").write_text(PARTS.replace("** 2", "**  3"))
     assert versions("model=tiny") != before
 
 

@@ -253,7 +253,7 @@ def test_finished_runs_are_reused_until_the_code_changes(here: Path, monkeypatch
     module = here / "my_train.py"
     module.write_text(module.read_text().replace("    print(", "    # by hand\n\n    print( "))
     assert reused("comment") is True, "comments and layout say nothing"
-    module.write_text(module.read_text().replace("1 / width", "2 / width"))
+    module.write_text(module.read_text().replace("1 / width", "2  / width"))
     assert reused("changed") is False
     (here / "my_helper.py").write_text("SCALE = 2.0\n")
     assert reused("helper") is False, "what it imports of her own counts"

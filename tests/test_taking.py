@@ -248,7 +248,7 @@ def test_a_function_is_called_only_where_its_code_has_changed(cli: Cli, tmp_path
     command = [sys.executable, UNDRAWN_COMMAND, *words, "timing=isolated"]
     found = []
     for folder in ("a", "b", "c"):
-        source.write_text(FUNCTION if folder != "c" else FUNCTION.replace("lr + seed", "lr - seed"))
+        source.write_text(FUNCTION if folder != "c" else FUNCTION.replace("lr + seed", "lr -  seed"))
         subprocess.run([*command, f"hydra.sweep.dir={folder}"], capture_output=True, cwd=tmp_path, check=True)
         found.append([each.reused for each in records(tmp_path / folder)])
     assert found == [[False] * 2, [True] * 2, [False] * 2]
