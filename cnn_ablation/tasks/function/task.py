@@ -80,6 +80,11 @@ def device(config: FunctionConfig) -> str:
 
 
 def resolve(config: FunctionConfig, *, threads: int | None = None, planned: bool = False) -> FunctionHow:
+    """How a function is called here: on which device, with how many threads.
+
+    Raises:
+        ConfigError: a GPU is asked for that this machine lacks.
+    """
     named = device(config)
     if named == "cuda" and not machine.may_have_gpu():
         raise no_such_device(config)
